@@ -1,0 +1,3 @@
+//! `mount.amberfs`: what mount(8) and fstab call.
+
+fn main() {}

@@ -1,0 +1,99 @@
+//! Every bound of the system, with the relations that must hold between them.
+//!
+//! A figure here is a promise: memory is bounded by these and by nothing that is captured or walked.
+
+use std::time::Duration;
+
+/// Longest file name that Linux has (`NAME_MAX`), in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Longest symbolic link target (`PATH_MAX`), in bytes.
+pub const SYMLINK_BYTES_MAX: usize = 4096;
+/// Longest extended attribute value (`XATTR_SIZE_MAX`), in bytes.
+pub const XATTR_VALUE_BYTES_MAX: usize = 65536;
+/// Longest list of attribute names that Linux returns (`XATTR_LIST_MAX`), in bytes.
+pub const XATTR_LIST_BYTES_MAX: usize = 65536;
+
+/// A file of at most this many bytes is stored inside its entry.
+pub const INLINE_BYTES_MAX: usize = 128;
+/// A file of at most this many bytes is one chunk; a longer one is cut.
+pub const WHOLE_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Content-defined chunks: smallest, average and largest, in bytes.
+pub const CDC_BYTES: (usize, usize, usize) = (64 << 10, 256 << 10, 1 << 20);
+/// A file of at least this many bytes is taken to be updated in place and cut at fixed offsets.
+pub const FIXED_FILE_BYTES_MIN: u64 = 256 << 20;
+/// Fixed chunks, in bytes.
+pub const FIXED_CHUNK_BYTES: usize = 64 << 10;
+/// Chunks of at most this many bytes share frames with their neighbours.
+pub const GROUPED_CHUNK_BYTES_MAX: usize = 128 << 10;
+/// A frame of grouped chunks is closed when it holds this many raw bytes.
+pub const GROUP_FRAME_BYTES: usize = 256 << 10;
+/// Raw bytes of the largest frame that is ever written or accepted.
+pub const FRAME_RAW_BYTES_MAX: usize = 4 << 20;
+/// Stored bytes of the largest frame body that is ever accepted.
+pub const FRAME_STORED_BYTES_MAX: usize = FRAME_RAW_BYTES_MAX + (64 << 10);
+
+/// Raw bytes at which a leaf of a tree is split.
+pub const LEAF_BYTES: usize = 32 << 10;
+/// Children at which an inner node is split.
+pub const INNER_CHILDREN_MAX: usize = 256;
+/// Extents in one page of a chunk map.
+pub const MAP_PAGE_EXTENTS: usize = 512;
+/// Extents that an entry holds itself; a file with more has a chunk map.
+pub const ENTRY_EXTENTS_MAX: usize = 8;
+/// Deepest tree that is accepted.
+pub const TREE_LEVELS_MAX: u8 = 12;
+
+/// Bytes at which a data pack is closed.
+pub const DATA_PACK_BYTES: u64 = 64 << 20;
+/// Bytes at which a metadata pack is closed.
+pub const META_PACK_BYTES: u64 = 16 << 20;
+/// A session that stays below this writes data and metadata into one pack.
+pub const MIXED_PACK_BYTES: u64 = 8 << 20;
+/// Bytes of one part of a multipart upload.
+pub const UPLOAD_PART_BYTES: usize = 8 << 20;
+
+/// Largest log entry, checkpoint and footer that are accepted, in raw bytes.
+pub const LOG_ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Largest checkpoint that is accepted, in raw bytes.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 << 20;
+/// Largest pack footer that is accepted, in raw bytes.
+pub const FOOTER_BYTES_MAX: usize = 64 << 20;
+/// Log entries between two checkpoints.
+pub const CHECKPOINT_ENTRIES: u64 = 64;
+/// Problems (unreadable, vanished, changed files) that a point lists by name; more are counted only.
+pub const PROBLEMS_MAX: usize = 10_000;
+
+/// Bytes of decoded frames that a reader keeps.
+pub const FRAME_CACHE_BYTES: usize = 96 << 20;
+/// Bytes of decoded tree nodes that a reader keeps.
+pub const NODE_CACHE_BYTES: usize = 48 << 20;
+/// Bytes of changed leaves that a tree writer holds before it writes the coldest.
+pub const DIRTY_LEAF_BYTES: usize = 24 << 20;
+/// Chunks that a writer's dedup index holds, newest packs first; beyond it, dedup is lost and nothing else.
+pub const DEDUP_CHUNKS_MAX: usize = 1 << 20;
+
+/// Deadline of one request for metadata to the store.
+pub const METADATA_DEADLINE: Duration = Duration::from_secs(10);
+/// Deadline of one request for data to the store.
+pub const DATA_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Longest line in the control file, in bytes.
+pub const CONTROL_LINE_BYTES_MAX: usize = 4095;
+/// A label's length, in bytes.
+pub const LABEL_BYTES_MAX: usize = 128;
+/// A source name's length, in bytes.
+pub const SOURCE_NAME_BYTES_MAX: usize = 64;
+
+const _: () = {
+    assert!(INLINE_BYTES_MAX < GROUPED_CHUNK_BYTES_MAX);
+    assert!(GROUPED_CHUNK_BYTES_MAX < GROUP_FRAME_BYTES);
+    assert!(GROUP_FRAME_BYTES + GROUPED_CHUNK_BYTES_MAX <= FRAME_RAW_BYTES_MAX);
+    assert!(CDC_BYTES.0 <= CDC_BYTES.1 && CDC_BYTES.1 <= CDC_BYTES.2);
+    assert!(CDC_BYTES.2 <= FRAME_RAW_BYTES_MAX);
+    assert!(WHOLE_FILE_BYTES_MAX as usize <= FRAME_RAW_BYTES_MAX);
+    assert!(WHOLE_FILE_BYTES_MAX < FIXED_FILE_BYTES_MIN);
+    assert!(LEAF_BYTES < FRAME_RAW_BYTES_MAX);
+    assert!(FRAME_RAW_BYTES_MAX < FRAME_STORED_BYTES_MAX);
+    assert!(MIXED_PACK_BYTES <= META_PACK_BYTES && META_PACK_BYTES <= DATA_PACK_BYTES);
+    assert!(UPLOAD_PART_BYTES as u64 <= META_PACK_BYTES);
+};

@@ -1,0 +1,14 @@
+//! Time, chance, limits and failure classes, for everything above to use and for a test to control.
+//!
+//! Nothing outside this layer reads a clock or draws a random number directly (`clippy.toml`
+//! bans the calls), so a whole system can run from one seed.
+
+pub mod class;
+pub mod env;
+pub mod hex;
+pub mod limits;
+pub mod time;
+
+pub use class::{Class, Classed};
+pub use env::Env;
+pub use time::{FileTime, Instant};

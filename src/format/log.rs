@@ -1,0 +1,349 @@
+//! Log entries and checkpoints: what the repository's history consists of.
+//!
+//! An entry is written once, at the next number, and never again. Its `previous` is the hash of the
+//! entry below, so the log is a chain that can be checked end to end. Numbers of enum variants are
+//! part of the format: new ones are appended, none is ever reused.
+
+use bincode::{Decode, Encode};
+
+use super::envelope;
+use super::error::FormatError;
+use super::ids::{ChainId, FileId, FrameRef, LogNumber, Nonce, PointId, RepoId, SessionId, SourceId};
+use super::object::{LogId, Object};
+use super::{codec, object::ObjectName};
+use crate::base::{Instant, limits};
+
+/// First 16 bytes of BLAKE3 over an entry's object as stored; all zero before the first entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
+pub struct EntryHash(pub [u8; 16]);
+
+/// One entry of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LogEntry<B> {
+    /// Its place in the log.
+    pub number: LogNumber,
+    /// Tells the writer of a Create whose answer was lost whether the entry is its own.
+    pub nonce: Nonce,
+    /// The entry below.
+    pub previous: EntryHash,
+    /// When it was written, by the writer's clock. For people; no decision uses it.
+    pub written: Instant,
+    /// What it says.
+    pub body: B,
+}
+
+/// Which kind of thing a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum SourceKind {
+    /// A directory tree.
+    Tree,
+    /// A stream, stored as one file.
+    Stream,
+}
+
+/// Where a source is captured from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Origin {
+    /// The machine's identity (`/etc/machine-id`), or its host name where it has none.
+    pub machine: String,
+    /// Host name, for people.
+    pub host: String,
+    /// Absolute path in bytes; of a stream, its file name.
+    pub path: Vec<u8>,
+}
+
+/// What an entry of the repository log says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum RepoBody {
+    /// A source now exists; its id is the entry's number.
+    AddSource {
+        /// Its name, unique among the sources that are not removed.
+        name: String,
+        /// Its kind.
+        kind: SourceKind,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// The source is captured from here henceforth (`--adopt`).
+    MoveSource {
+        /// The source.
+        source: SourceId,
+        /// Its new origin.
+        origin: Origin,
+    },
+    /// The source is gone; its name is free. Its log ends in a seal.
+    RemoveSource {
+        /// The source.
+        source: SourceId,
+    },
+}
+
+/// What an entry of a source's log says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SourceBody {
+    /// A chain may now be written. Its id is the count of such entries below.
+    OpenChain {
+        /// The id, for checking.
+        chain: ChainId,
+    },
+    /// A point exists, unless its session is void.
+    Commit(Box<Commit>),
+    /// Commits of this session are void from here on.
+    Abort {
+        /// The session.
+        session: SessionId,
+    },
+    /// Commits of sessions whose base is below this are void from here on; never falls.
+    Floor {
+        /// The new floor.
+        floor: LogNumber,
+    },
+    /// The log ends here for ever: whatever stands behind this is void.
+    Seal,
+}
+
+/// A node of a tree: where it is and what hangs below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct NodeRef {
+    /// Its frame.
+    pub frame: FrameRef,
+    /// 0 for a leaf.
+    pub level: u8,
+    /// Items in all leaves below.
+    pub items: u64,
+}
+
+/// The trees of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Roots {
+    /// Names and inodes.
+    pub entries: NodeRef,
+    /// Chunk maps of large files, if any.
+    pub maps: Option<NodeRef>,
+    /// References to data frames, if any.
+    pub usage: Option<NodeRef>,
+}
+
+/// A point.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Commit {
+    /// The session that wrote it.
+    pub session: SessionId,
+    /// The chain it belongs to.
+    pub chain: ChainId,
+    /// The point that it was compared with; none for a full point.
+    pub parent: Option<PointId>,
+    /// Its name in the mount, fixed for ever; unique in the source.
+    pub name: String,
+    /// Labels, as given.
+    pub labels: Vec<String>,
+    /// When the capture began.
+    pub started: Instant,
+    /// From when on the source was free to change again.
+    pub captured: Instant,
+    /// Where it was captured.
+    pub origin: Origin,
+    /// The amberfs that wrote it.
+    pub writer: String,
+    /// Why it is full, or incremental, in words.
+    pub reason: String,
+    /// Its trees.
+    pub roots: Roots,
+    /// The first file identity that this point has not used.
+    pub next_file: FileId,
+    /// Packs that the session wrote, ordinals 0 up to this.
+    pub packs: u32,
+    /// What it holds and what it cost.
+    pub stats: Stats,
+    /// A frame with the list of problems, if there were any.
+    pub problems: Option<FrameRef>,
+}
+
+/// Counts of a capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Stats {
+    /// Regular files, each name of a hard link counted.
+    pub files: u64,
+    /// Directories, the root included.
+    pub directories: u64,
+    /// All other entries.
+    pub others: u64,
+    /// Sum of `st_size` of regular files, each inode once.
+    pub bytes: u64,
+    /// Regular files that were read because they are new or changed.
+    pub changed_files: u64,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
+    /// Bytes of chunks that were stored because the chain did not have them.
+    pub new_bytes: u64,
+    /// Bytes written to the repository, metadata included.
+    pub stored_bytes: u64,
+    /// Files that could not be read, vanished or changed while being read.
+    pub problems: u64,
+}
+
+/// What went wrong with one path of a capture.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Problem {
+    /// Relative to the source, in bytes.
+    pub path: Vec<u8>,
+    /// What happened.
+    pub kind: ProblemKind,
+    /// In words, for people.
+    pub detail: String,
+}
+
+/// The ways in which a file can fail to be captured exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum ProblemKind {
+    /// It could not be read; the point has no such entry, or the parent's.
+    Unreadable,
+    /// It was listed and then gone.
+    Vanished,
+    /// It changed while it was read; the point has what was read.
+    Changed,
+    /// Its name or an attribute exceeds what the format holds.
+    Unsupported,
+}
+
+/// The state of a log after all entries up to [`Checkpoint::number`], to spare readers the entries.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Checkpoint<S> {
+    /// The newest entry that it covers.
+    pub number: LogNumber,
+    /// That entry's hash.
+    pub hash: EntryHash,
+    /// The state.
+    pub state: S,
+}
+
+/// What a repository log amounts to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct RepoSnapshot {
+    /// All sources that were ever added, in that order.
+    pub sources: Vec<SourceRecord>,
+}
+
+/// A source, as the repository log tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SourceRecord {
+    /// Its identity.
+    pub id: SourceId,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Where it is captured from now.
+    pub origin: Origin,
+    /// Whether it has been removed.
+    pub removed: bool,
+}
+
+/// What a source's log amounts to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct SourceSnapshot {
+    /// Chains opened so far.
+    pub chains: u32,
+    /// Commits of sessions with a base below this are void.
+    pub floor: LogNumber,
+    /// Aborted sessions at or above the floor.
+    pub aborted: Vec<SessionId>,
+    /// Whether the log is sealed.
+    pub sealed: bool,
+    /// The points, in log order, each with its number and the instant of its commit entry.
+    pub points: Vec<(PointId, Instant, Commit)>,
+}
+
+/// Lets entries and checkpoints of both logs share their envelope code.
+pub trait LogBody: Encode + Decode<()> + Clone {
+    /// The entries' kind.
+    const ENTRY: envelope::Kind;
+    /// The checkpoints' kind.
+    const CHECKPOINT: envelope::Kind;
+    /// The state that a checkpoint holds.
+    type Snapshot: Encode + Decode<()> + Clone;
+}
+
+impl LogBody for RepoBody {
+    const ENTRY: envelope::Kind = envelope::Kind::RepoEntry;
+    const CHECKPOINT: envelope::Kind = envelope::Kind::RepoCheckpoint;
+    type Snapshot = RepoSnapshot;
+}
+
+impl LogBody for SourceBody {
+    const ENTRY: envelope::Kind = envelope::Kind::SourceEntry;
+    const CHECKPOINT: envelope::Kind = envelope::Kind::SourceCheckpoint;
+    type Snapshot = SourceSnapshot;
+}
+
+/// The object of `entry` in `log`: its name, its bytes, and the hash that the next entry will name.
+pub fn encode_entry<B: LogBody>(repo: RepoId, log: LogId, entry: &LogEntry<B>) -> (ObjectName, Vec<u8>, EntryHash) {
+    let name = Object::Entry(log, entry.number).name();
+    let bytes = envelope::seal(repo, &name, B::ENTRY, &codec::encode(entry));
+    let hash = hash_entry(&bytes);
+    (name, bytes, hash)
+}
+
+/// The entry that was read as entry `number` of `log`, and its hash.
+///
+/// # Errors
+/// [`FormatError`] when the bytes are not that entry.
+pub fn decode_entry<B: LogBody>(
+    repo: RepoId,
+    log: LogId,
+    number: LogNumber,
+    bytes: &[u8],
+) -> Result<(LogEntry<B>, EntryHash), FormatError> {
+    let name = Object::Entry(log, number).name();
+    let body = envelope::open(repo, &name, B::ENTRY, "log entry", bytes, limits::LOG_ENTRY_BYTES_MAX)?;
+    let entry: LogEntry<B> = codec::decode("log entry", &body, limits::LOG_ENTRY_BYTES_MAX)?;
+    if entry.number != number {
+        return Err(FormatError::Misplaced {
+            what: "log entry",
+            expected: number.to_string(),
+            actual: entry.number.to_string(),
+        });
+    }
+    Ok((entry, hash_entry(bytes)))
+}
+
+/// The object of a checkpoint of `log`: its name and its bytes.
+pub fn encode_checkpoint<B: LogBody>(
+    repo: RepoId,
+    log: LogId,
+    checkpoint: &Checkpoint<B::Snapshot>,
+) -> (ObjectName, Vec<u8>) {
+    let name = Object::Checkpoint(log, checkpoint.number).name();
+    let bytes = envelope::seal(repo, &name, B::CHECKPOINT, &codec::encode(checkpoint));
+    (name, bytes)
+}
+
+/// The checkpoint that was read as the one that covers `number` of `log`.
+///
+/// # Errors
+/// [`FormatError`] when the bytes are not that checkpoint.
+pub fn decode_checkpoint<B: LogBody>(
+    repo: RepoId,
+    log: LogId,
+    number: LogNumber,
+    bytes: &[u8],
+) -> Result<Checkpoint<B::Snapshot>, FormatError> {
+    let name = Object::Checkpoint(log, number).name();
+    let body = envelope::open(repo, &name, B::CHECKPOINT, "checkpoint", bytes, limits::CHECKPOINT_BYTES_MAX)?;
+    let checkpoint: Checkpoint<B::Snapshot> = codec::decode("checkpoint", &body, limits::CHECKPOINT_BYTES_MAX)?;
+    if checkpoint.number != number {
+        return Err(FormatError::Misplaced {
+            what: "checkpoint",
+            expected: number.to_string(),
+            actual: checkpoint.number.to_string(),
+        });
+    }
+    Ok(checkpoint)
+}
+
+/// The hash of an entry's object as stored.
+pub fn hash_entry(bytes: &[u8]) -> EntryHash {
+    let mut short = [0u8; 16];
+    blake3::Hasher::new().update(bytes).finalize_xof().fill(&mut short);
+    EntryHash(short)
+}

@@ -1,0 +1,20 @@
+//! Domain values into the bytes that `docs/format.md` specifies, and back; anything else is refused.
+//!
+//! Pure: no input or output, no clock, no threads. Bytes come from a store that may be hostile, so
+//! nothing here panics, indexes or allocates by a length that it has not checked.
+
+pub mod codec;
+pub mod entry;
+pub mod envelope;
+pub mod error;
+pub mod frame;
+pub mod ids;
+pub mod key;
+pub mod log;
+pub mod map;
+pub mod marker;
+pub mod object;
+
+pub use error::FormatError;
+pub use ids::*;
+pub use key::Key;

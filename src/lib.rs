@@ -1,0 +1,17 @@
+//! amberfs: backups you can walk into.
+//!
+//! Every point of every source is a read-only directory, reconstructed on the fly from chunked
+//! objects in a repository. The layers, each importing downward only (`tests/it/architecture.rs`
+//! holds them to it):
+//!
+//! ```text
+//!  base < format < store < repo < chain < { capture | view } < { restore, verify } < job < { fuse | cli }
+//!
+//!  write    source > capture > chunks > frames > packs > repo > chain (commit)
+//!  read     store > repo (cache) > chain > view > fuse | restore
+//!  control  control file | cli > job > capture, restore, verify
+//! ```
+
+pub mod base;
+pub mod format;
+pub mod view;

@@ -1,0 +1,3 @@
+//! The `amberfs` command.
+
+fn main() {}

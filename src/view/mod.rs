@@ -1,0 +1,3 @@
+//! Answers what a path or a byte held at a moment, without knowing who asks.
+
+pub mod namespace;
