@@ -14,4 +14,5 @@
 
 pub mod base;
 pub mod format;
+pub mod job;
 pub mod view;

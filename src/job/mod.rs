@@ -1,0 +1,3 @@
+//! Accepts a request, runs it once, reports progress, survives restart.
+
+pub mod control;
