@@ -1,0 +1,8 @@
+//! The one binary of integration tests that need no kernel mount.
+//!
+//! One binary, because linking dominates the time of a test run; each file beside this one is a
+//! module of it. Tests on real kernel mounts are the other binary, `tests/mount/main.rs`.
+
+mod architecture;
+mod no_forgotten_files;
+mod rust_source;
