@@ -3,6 +3,9 @@
 //! One binary, because linking dominates the time of a test run; each file beside this one is a
 //! module of it. Tests on real kernel mounts are the other binary, `tests/mount/main.rs`.
 
+// A failed unwrap is a failed test, in a helper as much as in the test itself.
+#![allow(clippy::unwrap_used)]
+
 mod architecture;
 mod no_forgotten_files;
 mod rust_source;
