@@ -147,6 +147,8 @@ pub struct Commit {
     pub writer: String,
     /// Why it is full, or incremental, in words.
     pub reason: String,
+    /// The job that asked for it, if one did: tells whether an interrupted job reached its commit.
+    pub job: Option<String>,
     /// Its trees.
     pub roots: Roots,
     /// The first file identity that this point has not used.
