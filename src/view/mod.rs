@@ -1,3 +1,8 @@
 //! Answers what a path or a byte held at a moment, without knowing who asks.
 
+pub mod moment;
 pub mod namespace;
+pub mod selector;
+
+pub use moment::Moment;
+pub use selector::Selector;
