@@ -5,7 +5,8 @@
 //! ```text
 //! 0 | source 11 bits | point 20 bits | entry ordinal 32 bits    content; the same in every mount
 //! 10 | slot 22 bits | entry ordinal 40 bits                     content whose numbers exceed the above; per mount
-//! 11 | 62 bits                                                  generated: directories of points, links, info.json
+//! 110 | 61 bits                                                 generated: directories of points, links, info.json
+//! 111 | 61 bits                                                 the mount's own: `.amberfs` (never in a namespace)
 //! 1                                                             the root of the mount
 //! ```
 //! Content never changes under its id. A generated thing gets a new id for each version of its
@@ -21,6 +22,22 @@ pub struct NodeId(pub u64);
 impl NodeId {
     /// The root of the mount.
     pub const ROOT: NodeId = NodeId(1);
+
+    /// The bits that mark a generated node of the view.
+    pub const GENERATED: u64 = 0b110 << 61;
+
+    /// The bits that mark a node of the mount's own directory, which no namespace has.
+    pub const DESK: u64 = 0b111 << 61;
+
+    /// Whether this is content of a point: what it holds never changes under this id.
+    pub fn is_content(self) -> bool {
+        self != NodeId::ROOT && self.0 >> 62 != 0b11
+    }
+
+    /// Whether this is a node of the mount's own directory.
+    pub fn is_desk(self) -> bool {
+        self.0 >> 61 == 0b111
+    }
 }
 
 /// File types, as `stat` has them.
@@ -86,6 +103,7 @@ pub struct DirEntry {
     /// Name.
     pub name: Vec<u8>,
     /// Pass this to continue behind this item; stable for as long as the directory's node id is.
+    /// Between 1 and 2^62: a mount adds offsets of its own, and the kernel's are signed.
     pub next: u64,
     /// The node.
     pub found: Found,
