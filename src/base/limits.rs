@@ -83,6 +83,30 @@ pub const CONTROL_LINE_BYTES_MAX: usize = 4095;
 pub const LABEL_BYTES_MAX: usize = 128;
 /// A source name's length, in bytes.
 pub const SOURCE_NAME_BYTES_MAX: usize = 64;
+/// Bytes of one write to the control file; a longer one would reach us in pieces.
+pub const CONTROL_BATCH_BYTES_MAX: usize = 64 << 10;
+/// A job id's length, in bytes.
+pub const JOB_ID_BYTES_MAX: usize = 64;
+/// After this a job is given up, unless its command says otherwise.
+pub const JOB_TIMEOUT: Duration = Duration::from_secs(7 * 86400);
+/// The longest time that a command may give a job.
+pub const JOB_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86400);
+/// Jobs that may wait for their turn.
+pub const JOBS_QUEUED_MAX: usize = 256;
+/// Ended jobs that are remembered, newest first.
+pub const JOBS_ENDED_MAX: usize = 1000;
+/// Bytes that a job's `log` keeps, newest lines first.
+pub const JOB_LOG_BYTES_MAX: usize = 64 << 10;
+/// Bytes of its `log` that an ended job keeps.
+pub const JOB_LOG_KEPT_BYTES: usize = 4 << 10;
+/// Bytes of one line that a job's process may say; the rest of a longer one is dropped.
+pub const JOB_LINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a journal at which it is rewritten without what is past.
+pub const JOURNAL_BYTES_MIN: u64 = 1 << 20;
+/// Bytes of `events` at which its older half goes.
+pub const EVENTS_BYTES_MAX: usize = 1 << 20;
+/// Faults that `errors` lists, newest last.
+pub const FAULTS_MAX: usize = 1000;
 
 const _: () = {
     assert!(INLINE_BYTES_MAX < GROUPED_CHUNK_BYTES_MAX);
@@ -95,5 +119,8 @@ const _: () = {
     assert!(LEAF_BYTES < FRAME_RAW_BYTES_MAX);
     assert!(FRAME_RAW_BYTES_MAX < FRAME_STORED_BYTES_MAX);
     assert!(MIXED_PACK_BYTES <= META_PACK_BYTES && META_PACK_BYTES <= DATA_PACK_BYTES);
+    assert!(JOB_LOG_KEPT_BYTES <= JOB_LOG_BYTES_MAX);
+    assert!(CONTROL_LINE_BYTES_MAX < CONTROL_BATCH_BYTES_MAX);
+    assert!(JOB_TIMEOUT.as_secs() <= JOB_TIMEOUT_MAX.as_secs());
     assert!(UPLOAD_PART_BYTES as u64 <= META_PACK_BYTES);
 };

@@ -42,6 +42,56 @@ pub enum Reason {
     Io,
 }
 
+impl Reason {
+    /// All of them, in the order in which `help` lists them.
+    pub const ALL: [Reason; 12] = [
+        Reason::Syntax,
+        Reason::NoSuch,
+        Reason::Taken,
+        Reason::Busy,
+        Reason::QueueFull,
+        Reason::Dependents,
+        Reason::Access,
+        Reason::ReadOnly,
+        Reason::Range,
+        Reason::TooLong,
+        Reason::NoSpace,
+        Reason::Io,
+    ];
+
+    /// The error number that write(2) gives.
+    pub fn errno(self) -> i32 {
+        self.meaning().0
+    }
+
+    /// The error number's name, as in errno(3).
+    pub fn name(self) -> &'static str {
+        self.meaning().1
+    }
+
+    /// What it says, for `help`.
+    pub fn help(self) -> &'static str {
+        self.meaning().2
+    }
+
+    fn meaning(self) -> (i32, &'static str, &'static str) {
+        match self {
+            Reason::Syntax => (libc::EINVAL, "EINVAL", "the line means nothing"),
+            Reason::NoSuch => (libc::ENOENT, "ENOENT", "no such source, point or job"),
+            Reason::Taken => (libc::EEXIST, "EEXIST", "the job id stands for another command"),
+            Reason::Busy => (libc::EBUSY, "EBUSY", "the same work on the same source is under way"),
+            Reason::QueueFull => (libc::EAGAIN, "EAGAIN", "too many jobs wait already; try again later"),
+            Reason::Dependents => (libc::ENOTEMPTY, "ENOTEMPTY", "other points depend on it"),
+            Reason::Access => (libc::EACCES, "EACCES", "you are neither the mount's owner nor root"),
+            Reason::ReadOnly => (libc::EROFS, "EROFS", "the repository is read-only"),
+            Reason::Range => (libc::ERANGE, "ERANGE", "the time is outside every recoverable range"),
+            Reason::TooLong => (libc::E2BIG, "E2BIG", "a line is longer than 4,095 bytes, or a write than 65,536"),
+            Reason::NoSpace => (libc::ENOSPC, "ENOSPC", "no space for the journal"),
+            Reason::Io => (libc::EIO, "EIO", "the journal or the configuration cannot be read or written"),
+        }
+    }
+}
+
 /// A refused batch: nothing in it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -70,7 +120,7 @@ pub enum DeskFile {
     Help,
     /// The state of the mount in one JSON object.
     Status,
-    /// One JSON line for each event; only ever grows.
+    /// One JSON line for each event; grows, and at its bound loses its older half.
     Events,
     /// Counters, one `name value` a line.
     Metrics,
@@ -94,8 +144,15 @@ pub enum JobFile {
 }
 
 /// A job's name in the mount: chosen by the client or by the desk; a valid file name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct JobId(pub String);
+
+impl std::fmt::Display for JobId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The desk behind the control file.
 pub trait Control: Send + Sync + 'static {

@@ -1,0 +1,273 @@
+//! What can be asked of amberfs: the same typed request from the control file and the command line.
+//!
+//! A request only names things: sources that a configuration file defines, never a path, a flag or
+//! a program. Whoever may write to the control file can therefore start what its owner has set up
+//! and nothing else.
+//!
+//! Invariant: a [`Request`] that exists has been checked by the rules below; [`Request::to_line`]
+//! gives the control line that [`super::line::parse`] turns back into it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::control::JobId;
+use crate::base::limits;
+
+/// One command of the control file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Make a job.
+    Run {
+        /// Which.
+        request: Request,
+        /// The handle that the client chose.
+        job: Option<JobId>,
+    },
+    /// End a job before its time.
+    Cancel {
+        /// Which.
+        job: JobId,
+    },
+}
+
+/// Work that becomes a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// Make a point of a source.
+    Capture {
+        /// A configured source.
+        source: String,
+        /// Labels for the point.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        labels: Vec<String>,
+        /// Start a new chain.
+        #[serde(default)]
+        full: bool,
+        /// Give up after this many seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<u64>,
+    },
+    /// Check that what was stored is there and intact.
+    Verify {
+        /// A configured source; without one, the whole repository.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+        /// Read file content too, not only what describes it.
+        #[serde(default)]
+        read_data: bool,
+        /// Give up after this many seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<u64>,
+    },
+}
+
+impl Request {
+    /// The verb of the control file and of the command line.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Capture { .. } => "capture",
+            Request::Verify { .. } => "verify",
+        }
+    }
+
+    /// The source that it concerns; none means all.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Request::Capture { source, .. } => Some(source),
+            Request::Verify { source, .. } => source.as_deref(),
+        }
+    }
+
+    /// After how long it is given up.
+    pub fn timeout(&self) -> Duration {
+        match self {
+            Request::Capture { timeout_seconds, .. } | Request::Verify { timeout_seconds, .. } => {
+                timeout_seconds.map_or(limits::JOB_TIMEOUT, Duration::from_secs)
+            }
+        }
+    }
+
+    /// Whether the two must not be under way at once: the same kind of work on the same thing.
+    pub fn conflicts(&self, other: &Request) -> bool {
+        self.verb() == other.verb() && self.source() == other.source()
+    }
+
+    /// The arguments of the command that does this work, after the global options.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![self.verb().to_owned(), "--json".to_owned()];
+        match self {
+            Request::Capture { source, labels, full, timeout_seconds: _ } => {
+                if *full {
+                    arguments.push("--full".to_owned());
+                }
+                arguments.extend(labels.iter().map(|label| format!("--label={label}")));
+                arguments.push("--".to_owned());
+                arguments.push(source.clone());
+            }
+            Request::Verify { source, read_data, timeout_seconds: _ } => {
+                if *read_data {
+                    arguments.push("--read-data".to_owned());
+                }
+                if let Some(source) = source {
+                    arguments.extend(["--".to_owned(), source.clone()]);
+                }
+            }
+        }
+        arguments
+    }
+
+    /// The control line that asks for this.
+    pub fn to_line(&self) -> String {
+        let mut line = self.verb().to_owned();
+        let mut word = |text: &str| {
+            line.push(' ');
+            line.push_str(text);
+        };
+        let timeout = match self {
+            Request::Capture { source, labels, full, timeout_seconds } => {
+                word(source);
+                for label in labels {
+                    word(&format!("label={}", quoted(label)));
+                }
+                if *full {
+                    word("full=yes");
+                }
+                timeout_seconds
+            }
+            Request::Verify { source, read_data, timeout_seconds } => {
+                if let Some(source) = source {
+                    word(source);
+                }
+                if *read_data {
+                    word("read-data=yes");
+                }
+                timeout_seconds
+            }
+        };
+        if let Some(seconds) = timeout {
+            word(&format!("timeout={seconds}s"));
+        }
+        line
+    }
+}
+
+fn quoted(value: &str) -> String {
+    // Quoting fails on NUL alone, and no checked value holds one.
+    shlex::try_quote(value).map_or_else(|_| String::new(), std::borrow::Cow::into_owned)
+}
+
+/// A name or value that breaks its rule, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadName(pub String);
+
+/// Checks a source's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+///
+/// # Errors
+/// [`BadName`] says which rule is broken.
+pub fn check_source(name: &str) -> Result<(), BadName> {
+    check_word("source", name, limits::SOURCE_NAME_BYTES_MAX)
+}
+
+/// Checks a job's name, which has the same form as a source's.
+///
+/// # Errors
+/// [`BadName`] says which rule is broken.
+pub fn check_job(name: &str) -> Result<(), BadName> {
+    check_word("job id", name, limits::JOB_ID_BYTES_MAX)
+}
+
+fn check_word(what: &str, name: &str, longest: usize) -> Result<(), BadName> {
+    let bad = |why: &str| {
+        Err(BadName(format!("{name:?} is no {what}: {why} (letters, digits, `.`, `_`, `-`; at most {longest})")))
+    };
+    let Some(first) = name.bytes().next() else { return bad("it is empty") };
+    if name.len() > longest {
+        return bad("it is too long");
+    }
+    if !first.is_ascii_alphanumeric() {
+        return bad("it must begin with a letter or digit");
+    }
+    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "._-".contains(*c))) {
+        Some(c) => bad(&format!("{c:?} cannot stand in it")),
+        None => Ok(()),
+    }
+}
+
+/// Checks a label: 1 to 128 bytes, no `/`, no control characters, no leading `.` or `-`.
+///
+/// # Errors
+/// [`BadName`] says which rule is broken.
+pub fn check_label(label: &str) -> Result<(), BadName> {
+    let bad = |why: &str| Err(BadName(format!("{label:?} is no label: {why}")));
+    if label.is_empty() {
+        return bad("it is empty");
+    }
+    if label.len() > limits::LABEL_BYTES_MAX {
+        return bad(&format!("it is longer than {} bytes", limits::LABEL_BYTES_MAX));
+    }
+    if label.starts_with(['.', '-']) {
+        return bad("it must not begin with `.` or `-`");
+    }
+    match label.chars().find(|c| *c == '/' || c.is_control()) {
+        Some(c) => bad(&format!("{c:?} cannot stand in it")),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_line())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_their_rules() {
+        for good in ["home", "a", "0x.y_z-w", &"x".repeat(64)] {
+            check_source(good).unwrap();
+            check_job(good).unwrap();
+        }
+        for bad in ["", ".hidden", "-x", "a/b", "a b", "é", "..", &"x".repeat(65)] {
+            check_source(bad).unwrap_err();
+            check_job(bad).unwrap_err();
+        }
+        for good in ["nightly", "vor dem Update", "größer", "a=b#c'\"", &"x".repeat(128)] {
+            check_label(good).unwrap();
+        }
+        for bad in ["", ".x", "-x", "a/b", "a\nb", "\u{7f}", "\u{85}", &"x".repeat(129)] {
+            check_label(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_label_never_becomes_an_option() {
+        let request = Request::Capture {
+            source: "home".into(),
+            labels: vec!["a b".into(), "c".into()],
+            full: true,
+            timeout_seconds: None,
+        };
+        assert_eq!(request.arguments(), ["capture", "--json", "--full", "--label=a b", "--label=c", "--", "home"]);
+        assert_eq!(request.to_line(), "capture home label='a b' label=c full=yes");
+        let verify = Request::Verify { source: None, read_data: true, timeout_seconds: Some(60) };
+        assert_eq!(verify.arguments(), ["verify", "--json", "--read-data"]);
+        assert_eq!(verify.to_line(), "verify read-data=yes timeout=60s");
+    }
+
+    #[test]
+    fn only_the_same_work_on_the_same_thing_conflicts() {
+        let capture =
+            |s: &str| Request::Capture { source: s.into(), labels: vec![], full: false, timeout_seconds: None };
+        let verify = Request::Verify { source: Some("home".into()), read_data: false, timeout_seconds: None };
+        assert!(capture("home").conflicts(&capture("home")));
+        assert!(!capture("home").conflicts(&capture("etc")));
+        assert!(!capture("home").conflicts(&verify));
+    }
+}
