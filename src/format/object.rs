@@ -27,7 +27,7 @@ impl ObjectName {
         &self.0
     }
 
-    /// A name that a store listed. Any text is a name; [`ObjectName::parse`] says whether it is one of ours.
+    /// A name that a store listed. Any text is a name; [`Object::parse`] says whether it is one of ours.
     pub fn listed(text: &str) -> ObjectName {
         ObjectName(text.to_owned())
     }
