@@ -77,6 +77,8 @@ pub const METADATA_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of one request for data to the store.
 pub const DATA_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Largest configuration file that is read, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Longest line in the control file, in bytes.
 pub const CONTROL_LINE_BYTES_MAX: usize = 4095;
 /// A label's length, in bytes.

@@ -7,6 +7,8 @@ pub mod class;
 pub mod env;
 pub mod hex;
 pub mod limits;
+pub mod suggest;
+pub mod sys;
 pub mod time;
 
 pub use class::{Class, Classed};

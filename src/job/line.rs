@@ -9,8 +9,8 @@
 
 use super::control::{JobId, Reason};
 use super::request::{Command, Request, check_job, check_label, check_source};
-use super::suggest::did_you_mean;
 use crate::base::limits;
+use crate::base::suggest::did_you_mean;
 
 /// A verb of the control file.
 #[derive(Debug)]

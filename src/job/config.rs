@@ -1,0 +1,351 @@
+//! The configuration file: the repository in use, and the sources that may be captured by name alone.
+//!
+//! ```toml
+//! [repository]
+//! url = "/srv/backup"            # a directory; used where neither -r nor AMBERFS_REPOSITORY says otherwise
+//!
+//! [[source]]
+//! name = "home"
+//! path = "/home/me"
+//! exclude = ["*.tmp", "/Downloads/"]        # gitignore patterns, relative to the path
+//! exclude_file = ["/home/me/.amberfsignore"]
+//! exclude_caches = true          # leave out what a CACHEDIR.TAG marks; default false
+//! one_file_system = false        # also capture what is mounted below the path; default true
+//! labels = ["nightly"]           # given to each point, besides those of the command
+//! ```
+//!
+//! The control file of a mount accepts nothing but names defined here, so whoever can write this file
+//! can make the mount's owner read any path. Invariant: a file that another user could have written
+//! is refused, never used ([`ConfigFile::current`] checks owner and mode of the file that it has opened,
+//! and of its directory). A missing file is an empty configuration.
+//!
+//! A running mount sees changes: each call of [`ConfigFile::current`] reads the file again, which costs
+//! microseconds and cannot be fooled by a clock. Changes are made by `config_edit`.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use super::places::{Places, PlacesError};
+use super::request::{check_label, check_source};
+use crate::base::{Class, Classed, limits, suggest, sys};
+
+/// What the configuration file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The repository.
+    #[serde(default)]
+    pub repository: Option<RepositoryConfig>,
+    /// The sources, in the file's order; names are unique.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<SourceConfig>,
+}
+
+/// The repository in use.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryConfig {
+    /// A directory's absolute path, or `file://` and that.
+    pub url: String,
+}
+
+/// A source that may be captured by name alone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Its name in the repository and in the mount.
+    pub name: String,
+    /// The directory, absolute.
+    pub path: PathBuf,
+    /// Patterns in gitignore's syntax, relative to the directory, of what is left out.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Files with such patterns, a line each; absolute paths.
+    #[serde(default)]
+    pub exclude_file: Vec<PathBuf>,
+    /// Whether the content of directories with a `CACHEDIR.TAG` is left out.
+    #[serde(default)]
+    pub exclude_caches: bool,
+    /// Whether what is mounted below the directory is left out.
+    #[serde(default = "yes")]
+    pub one_file_system: bool,
+    /// Labels of each point.
+    #[serde(default)]
+    pub labels: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl SourceConfig {
+    /// A source with nothing left out but other filesystems.
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> SourceConfig {
+        SourceConfig {
+            name: name.into(),
+            path: path.into(),
+            exclude: Vec::new(),
+            exclude_file: Vec::new(),
+            exclude_caches: false,
+            one_file_system: true,
+            labels: Vec::new(),
+        }
+    }
+}
+
+/// Why there is no configuration to go by.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing says where the file is.
+    #[error(transparent)]
+    Place(#[from] PlacesError),
+    /// The file or its directory could not be read or written.
+    #[error("cannot {action} {path:?}: {cause}")]
+    Io {
+        /// What was attempted, as a verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        cause: io::Error,
+    },
+    /// Another user could have written the file.
+    #[error("configuration {path:?} is not used: {why}; {remedy}")]
+    Untrusted {
+        /// The file or its directory.
+        path: PathBuf,
+        /// What lets whom change it.
+        why: String,
+        /// The command that mends it.
+        remedy: String,
+    },
+    /// The text is not a configuration.
+    #[error("{path:?}, line {line}: {why}")]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong, with a suggestion.
+        why: String,
+    },
+    /// A value makes no sense.
+    #[error("{path:?}: {why}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        why: String,
+    },
+    /// A change that the file's text does not allow.
+    #[error("{path:?} was left as it is: {why}")]
+    Edit {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The source that is to be added is there already.
+    #[error("source {name:?} is already configured in {path:?}, at {at:?}; remove it first, or choose another name")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+        /// The source's name.
+        name: String,
+        /// Its directory.
+        at: PathBuf,
+    },
+    /// There is no such source.
+    #[error("no source {name:?} in {path:?}{suggestion}")]
+    NoSource {
+        /// The file.
+        path: PathBuf,
+        /// The source's name.
+        name: String,
+        /// `; did you mean …?`, or nothing.
+        suggestion: String,
+    },
+}
+
+impl Classed for ConfigError {
+    fn class(&self) -> Class {
+        match self {
+            ConfigError::Place(error) => error.class(),
+            ConfigError::Io { cause, .. } => Class::of_io(cause),
+            ConfigError::Untrusted { .. } => Class::Denied,
+            ConfigError::Text { .. } | ConfigError::Value { .. } | ConfigError::Edit { .. } => Class::Invalid,
+            ConfigError::Exists { .. } => Class::Conflict,
+            ConfigError::NoSource { .. } => Class::NotFound,
+        }
+    }
+}
+
+impl Config {
+    /// From the text of the file at `path`, which is named in errors only.
+    ///
+    /// # Errors
+    /// [`ConfigError::Text`] or [`ConfigError::Value`].
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+            ConfigError::Text { path: path.to_owned(), line, why: with_suggestion(error.message()) }
+        })?;
+        config.check().map_err(|why| ConfigError::Value { path: path.to_owned(), why })?;
+        Ok(config)
+    }
+
+    /// The source of that name.
+    pub fn source(&self, name: &str) -> Option<&SourceConfig> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (place, source) in self.sources.iter().enumerate() {
+            source.check().map_err(|why| format!("source {:?}: {why}", source.name))?;
+            if self.sources.iter().take(place).any(|before| before.name == source.name) {
+                return Err(format!("source {:?} is configured twice; give one of them another name", source.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SourceConfig {
+    /// What is wrong with it, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        check_source(&self.name).map_err(|bad| bad.to_string())?;
+        for label in &self.labels {
+            check_label(label).map_err(|bad| bad.to_string())?;
+        }
+        for path in [&self.path].into_iter().chain(&self.exclude_file) {
+            if !path.is_absolute() {
+                return Err(format!("{path:?} must be an absolute path: it has to mean the same everywhere"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Serde's "unknown field `nmae`, expected one of `name`, `path`" with what was probably meant.
+fn with_suggestion(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    match quoted.next() {
+        Some(key) if message.starts_with("unknown field") => {
+            let known: Vec<&str> = quoted.collect();
+            format!(
+                "unknown key {key:?}{}; known here: {}",
+                suggest::did_you_mean(key, known.iter().copied()),
+                known.join(", ")
+            )
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// The configuration file, read again whenever it is asked for.
+pub struct ConfigFile {
+    path: PathBuf,
+    user: u32,
+    known: Mutex<Option<(String, Arc<Config>)>>,
+}
+
+impl std::fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfigFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl ConfigFile {
+    /// The file at `path`, which need not exist; for the user that this process runs as.
+    pub fn at(path: impl Into<PathBuf>) -> ConfigFile {
+        ConfigFile { path: path.into(), user: sys::effective_uid(), known: Mutex::new(None) }
+    }
+
+    /// The file that the environment names.
+    ///
+    /// # Errors
+    /// [`ConfigError::Place`] when it names none.
+    pub fn of(places: &Places) -> Result<ConfigFile, ConfigError> {
+        Ok(ConfigFile::at(places.config()?))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says now; the same `Arc` for as long as it says the same. A missing file says nothing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when it could have been written by others, cannot be read, or makes no sense.
+    pub fn current(&self) -> Result<Arc<Config>, ConfigError> {
+        let text = self.read()?.unwrap_or_default();
+        let mut known = self.known.lock();
+        match &*known {
+            Some((before, config)) if *before == text => Ok(Arc::clone(config)),
+            _ => {
+                let config = Arc::new(Config::parse(&text, &self.path)?);
+                *known = Some((text, Arc::clone(&config)));
+                Ok(config)
+            }
+        }
+    }
+
+    /// The file's text, after the checks; none when there is no file.
+    pub(super) fn read(&self) -> Result<Option<String>, ConfigError> {
+        let failed = |action, path: &Path, cause| ConfigError::Io { action, path: path.to_owned(), cause };
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open the configuration", &self.path, error)),
+        };
+        let meta = file.metadata().map_err(|error| failed("examine", &self.path, error))?;
+        if !meta.is_file() {
+            return Err(ConfigError::Value { path: self.path.clone(), why: "it is not a regular file".to_owned() });
+        }
+        self.trust(&self.path, &meta)?;
+        // Whoever can write the directory can put another file in this one's place, wherever links lead.
+        let real = self.path.canonicalize().map_err(|error| failed("find", &self.path, error))?;
+        for directory in [self.path.parent(), real.parent()].into_iter().flatten() {
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            let meta = directory.metadata().map_err(|error| failed("examine", directory, error))?;
+            self.trust(directory, &meta)?;
+        }
+        if meta.len() > limits::CONFIG_BYTES_MAX {
+            let why = format!("it has {} bytes, at most {} are read", meta.len(), limits::CONFIG_BYTES_MAX);
+            return Err(ConfigError::Value { path: self.path.clone(), why });
+        }
+        let mut text = String::new();
+        Read::by_ref(&mut file)
+            .take(limits::CONFIG_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(|error| failed("read the configuration", &self.path, error))?;
+        Ok(Some(text))
+    }
+
+    /// Refuses what somebody else than this user or root may have written.
+    fn trust(&self, path: &Path, meta: &Metadata) -> Result<(), ConfigError> {
+        let untrusted = |why: String, remedy: String| ConfigError::Untrusted { path: path.to_owned(), why, remedy };
+        if meta.uid() != self.user && meta.uid() != 0 {
+            let why =
+                format!("it belongs to user {}, and only user {} or root may define sources", meta.uid(), self.user);
+            return Err(untrusted(why, format!("chown {} {path:?}", self.user)));
+        }
+        if meta.mode() & 0o022 != 0 {
+            let who = if meta.mode() & 0o002 != 0 { "everybody" } else { "its group" };
+            let why = format!("{who} can write to it (mode {:04o})", meta.mode() & 0o7777);
+            return Err(untrusted(why, format!("chmod go-w {path:?}")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
