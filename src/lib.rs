@@ -15,4 +15,5 @@
 pub mod base;
 pub mod format;
 pub mod job;
+pub mod store;
 pub mod view;

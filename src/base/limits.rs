@@ -76,6 +76,8 @@ pub const DEDUP_CHUNKS_MAX: usize = 1 << 20;
 pub const METADATA_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of one request for data to the store.
 pub const DATA_DEADLINE: Duration = Duration::from_secs(30);
+/// Deadline of one request that ends with its object durable: a slow disk has a whole pack to sync.
+pub const DURABLE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Largest configuration file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;

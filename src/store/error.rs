@@ -1,0 +1,266 @@
+//! Why a request to the store failed, to whom it matters and what to do about it.
+//!
+//! The one rule that everything above relies on: [`StoreError::Missing`], and with it
+//! [`Class::NotFound`], means that the store said so about exactly this object. Whatever else goes
+//! wrong (a permission, a deadline, an unmounted disk) never looks like absence.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::{Class, Classed};
+
+use super::meter::Operation;
+
+/// A request that did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store says that there is no such object.
+    #[error("{operation} {object}: there is no such object")]
+    Missing {
+        /// The request.
+        operation: Operation,
+        /// The object's name.
+        object: String,
+    },
+    /// An object ends before the bytes that were asked for.
+    #[error("{operation} {object}: it is truncated, {actual} bytes long where at least {expected} are expected")]
+    Truncated {
+        /// The request.
+        operation: Operation,
+        /// The object's name.
+        object: String,
+        /// Bytes that the object must have at least.
+        expected: u64,
+        /// Bytes that it has, or that arrived.
+        actual: u64,
+    },
+    /// An object is larger than anything that is written under such a name.
+    #[error("{operation} {object}: it is {actual} bytes long, at most {most} are acceptable")]
+    Oversized {
+        /// The request.
+        operation: Operation,
+        /// The object's name.
+        object: String,
+        /// Bytes that are acceptable.
+        most: u64,
+        /// Bytes that the object has.
+        actual: u64,
+    },
+    /// In place of an object, or of a directory above it, stands something else.
+    #[error("{operation} {object}: {found} stands in its place; amberfs writes only plain files and follows no link")]
+    Irregular {
+        /// The request.
+        operation: Operation,
+        /// The object's name.
+        object: String,
+        /// What was found.
+        found: &'static str,
+    },
+    /// No answer came in time. A write may have happened, or may still happen.
+    #[error("{operation} {object}: no answer within {} s; check that the store is reachable", after.as_secs_f32())]
+    Deadline {
+        /// The request.
+        operation: Operation,
+        /// The object's name or prefix.
+        object: String,
+        /// The deadline that passed.
+        after: Duration,
+    },
+    /// A name that no store holds.
+    #[error("{operation} {object:?}: not a name for an object: {why}")]
+    Name {
+        /// The request.
+        operation: Operation,
+        /// The name.
+        object: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The object of an upload exists already, though nobody else can have chosen its name.
+    #[error("{operation} {object}: the object exists already")]
+    Taken {
+        /// The request.
+        operation: Operation,
+        /// The object's name.
+        object: String,
+    },
+    /// An upload was written to or finished after a part of it had failed.
+    #[error("{operation} {object}: an earlier part of this upload failed")]
+    Broken {
+        /// The request.
+        operation: Operation,
+        /// The object's name.
+        object: String,
+    },
+    /// The directory that was opened is no longer what its path names: unmounted, moved or replaced.
+    #[error("{} is not the directory it was when it was opened; is its disk still mounted?", root.display())]
+    RootGone {
+        /// The local store's directory.
+        root: PathBuf,
+    },
+    /// The directory for a new store holds something.
+    #[error("{} is not empty; give an empty or a new directory", root.display())]
+    NotEmpty {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// The directory for a store cannot be opened or made.
+    #[error("{what} {}: {source}", root.display())]
+    Root {
+        /// What was tried, as a verb phrase.
+        what: &'static str,
+        /// The directory.
+        root: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Anything else that the store, the network or the operating system reported.
+    #[error("{operation} {object}: {source}{}", remedy(*class))]
+    Failed {
+        /// The request.
+        operation: Operation,
+        /// The object's name or prefix.
+        object: String,
+        /// What it means.
+        class: Class,
+        /// What was reported.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Classed for StoreError {
+    fn class(&self) -> Class {
+        match self {
+            StoreError::Missing { .. } => Class::NotFound,
+            StoreError::Truncated { .. } | StoreError::Oversized { .. } | StoreError::Irregular { .. } => {
+                Class::Corrupt
+            }
+            StoreError::Deadline { .. } => Class::Timeout,
+            StoreError::Name { .. } => Class::Invalid,
+            StoreError::Taken { .. } | StoreError::NotEmpty { .. } => Class::Conflict,
+            StoreError::Broken { .. } | StoreError::RootGone { .. } => Class::Transient,
+            StoreError::Root { source, .. } => Class::of_io(source),
+            StoreError::Failed { class, .. } => *class,
+        }
+    }
+}
+
+impl StoreError {
+    /// From what the operating system said about a file of a local store.
+    pub(super) fn io(operation: Operation, object: &str, source: std::io::Error) -> StoreError {
+        let object = object.to_owned();
+        match source.raw_os_error() {
+            Some(libc::ENOENT) if operation.names_one_to_read() => StoreError::Missing { operation, object },
+            Some(libc::ELOOP) => StoreError::Irregular { operation, object, found: "a symbolic link" },
+            Some(libc::ENOTDIR) => StoreError::Irregular { operation, object, found: "a file or a link above it" },
+            Some(libc::EISDIR) => StoreError::Irregular { operation, object, found: "a directory" },
+            _ => StoreError::Failed { operation, object, class: class_of_io(&source), source: Box::new(source) },
+        }
+    }
+
+    /// From what `object_store` reported. [`object_store::Error::AlreadyExists`] is for the caller to treat first.
+    pub(super) fn reported(operation: Operation, object: &str, source: object_store::Error) -> StoreError {
+        use object_store::Error as Reported;
+        let object = object.to_owned();
+        let class = match &source {
+            Reported::NotFound { .. } => return StoreError::Missing { operation, object },
+            Reported::InvalidPath { source } => {
+                return StoreError::Name { operation, object, why: source.to_string() };
+            }
+            Reported::AlreadyExists { .. } | Reported::Precondition { .. } | Reported::NotModified { .. } => {
+                Class::Conflict
+            }
+            Reported::PermissionDenied { .. } | Reported::Unauthenticated { .. } => Class::Denied,
+            Reported::NotSupported { .. } | Reported::NotImplemented { .. } => Class::Unsupported,
+            Reported::UnknownConfigurationKey { .. } => Class::Invalid,
+            // The enum is open, and its catch-all variants wrap what the operating system said.
+            other => io_within(other).map_or(Class::Transient, class_of_io),
+        };
+        StoreError::Failed { operation, object, class, source: Box::new(source) }
+    }
+}
+
+/// The class of an error of the operating system that is not a plain "no such object": a parent
+/// directory or staging file that has gone is a disturbance, and must never read as absence.
+fn class_of_io(error: &std::io::Error) -> Class {
+    match Class::of_io(error) {
+        Class::NotFound | Class::Conflict | Class::Corrupt => Class::Transient,
+        other => other,
+    }
+}
+
+/// The operating system's error at the root of `error`, if there is one.
+fn io_within<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e std::io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What the user can do about a failure of this class; empty where the report says enough.
+fn remedy(class: Class) -> &'static str {
+    match class {
+        Class::Exhausted => "; free some space, raise the quota or the limit of open files, and try again",
+        Class::Denied => "; check owner and permissions of the store",
+        Class::Unsupported => "; the store cannot do this",
+        Class::NotFound
+        | Class::Corrupt
+        | Class::Transient
+        | Class::Timeout
+        | Class::Conflict
+        | Class::Invalid
+        | Class::Cancelled => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(kind: std::io::ErrorKind) -> object_store::Error {
+        object_store::Error::Generic { store: "test", source: Box::new(std::io::Error::from(kind)) }
+    }
+
+    #[test]
+    fn only_the_store_s_own_word_is_absence() {
+        use std::io::ErrorKind as Kind;
+        for (kind, class) in [
+            (Kind::NotFound, Class::Transient),
+            (Kind::PermissionDenied, Class::Denied),
+            (Kind::ReadOnlyFilesystem, Class::Denied),
+            (Kind::StorageFull, Class::Exhausted),
+            (Kind::QuotaExceeded, Class::Exhausted),
+            (Kind::ConnectionReset, Class::Transient),
+            (Kind::UnexpectedEof, Class::Transient),
+            (Kind::TimedOut, Class::Timeout),
+        ] {
+            assert_eq!(StoreError::reported(Operation::Get, "x", generic(kind)).class(), class, "{kind:?}");
+        }
+        let missing = object_store::Error::NotFound { path: "x".into(), source: "gone".into() };
+        assert_eq!(StoreError::reported(Operation::Get, "x", missing).class(), Class::NotFound);
+    }
+
+    #[test]
+    fn the_operating_system_s_errors_keep_their_meaning() {
+        for (errno, class) in [
+            (libc::ENOENT, Class::NotFound),
+            (libc::EACCES, Class::Denied),
+            (libc::EPERM, Class::Denied),
+            (libc::EROFS, Class::Denied),
+            (libc::ENOSPC, Class::Exhausted),
+            (libc::EDQUOT, Class::Exhausted),
+            (libc::EMFILE, Class::Exhausted),
+            (libc::EIO, Class::Transient),
+            (libc::ESTALE, Class::Transient),
+            (libc::ELOOP, Class::Corrupt),
+            (libc::ENOTDIR, Class::Corrupt),
+        ] {
+            let error = StoreError::io(Operation::Range, "x", std::io::Error::from_raw_os_error(errno));
+            assert_eq!(error.class(), class, "{error}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! A local store's directory, read without a detour and kept private and durable.
+//!
+//! `object_store` opens a file, moves to a blocking thread and back for every request. Frames of 64 KiB
+//! from memory are then ten times slower than the `pread` that they are, so reads go straight to files that stay open.
+//! What is not in memory may wait for a disk for ever, and is read on a thread that can be left at the deadline
+//! (`docs/decisions/010-local-reads.md`).
+//!
+//! **Nothing leads out.** Names, which the caller has checked for `..` and its like, are walked from the directory opened at the start, one component at a
+//! time, following no symbolic link.
+//!
+//! **A lost disk is not an empty store.** Every "no such object" is believed only while the path still
+//! names the directory that was opened; otherwise it is [`StoreError::RootGone`].
+//!
+//! **Open files do not go stale.** Objects never change, but a collector deletes them and a repair may
+//! replace them. A file that has lost its last name is opened anew.
+//!
+//! **Durable to the root.** A file's own `fsync` promises nothing about the directories above it, and a
+//! directory made by a process that died may never have been synced. Before the first write into a directory, this process syncs
+//! the whole way down to it.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use crate::format::object::ObjectName;
+
+use super::error::StoreError;
+use super::meter::Operation;
+use super::store::Listed;
+use super::sys::{self, Kind};
+
+/// Files kept open for reading.
+const OPEN_FILES_MAX: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not zero");
+/// Directories remembered as durable; forgetting one costs a few syncs.
+const DURABLE_DIRECTORIES_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
+/// Components of the deepest name that is listed; ours have five.
+const DEPTH_MAX: usize = 8;
+
+/// The directory of a local store.
+#[derive(Debug)]
+pub(super) struct LocalDir {
+    root: PathBuf,
+    directory: OwnedFd,
+    device: u64,
+    inode: u64,
+    open: Mutex<LruCache<ObjectName, Arc<OwnedFd>>>,
+    durable: Mutex<LruCache<String, ()>>,
+}
+
+impl LocalDir {
+    /// Opens the existing directory `root`.
+    pub(super) fn open(root: &Path) -> Result<LocalDir, StoreError> {
+        let failed = |source| StoreError::Root { what: "open the directory", root: root.to_owned(), source };
+        let root = root.canonicalize().map_err(failed)?;
+        let directory = OwnedFd::from(std::fs::File::open(&root).map_err(failed)?);
+        let status = sys::status(directory.as_fd()).map_err(failed)?;
+        if status.kind != Kind::Directory {
+            return Err(failed(io::Error::from(io::ErrorKind::NotADirectory)));
+        }
+        Ok(LocalDir {
+            root,
+            directory,
+            device: status.device,
+            inode: status.inode,
+            open: Mutex::new(LruCache::new(OPEN_FILES_MAX)),
+            durable: Mutex::new(LruCache::new(DURABLE_DIRECTORIES_MAX)),
+        })
+    }
+
+    /// Makes `root` for its owner alone, durably, or takes it as it is when it exists and is empty. The
+    /// `lost+found` of a filesystem's root does not count.
+    pub(super) fn create(root: &Path) -> Result<LocalDir, StoreError> {
+        let failed = |what, source| StoreError::Root { what, root: root.to_owned(), source };
+        match std::fs::DirBuilder::new().mode(0o700).create(root) {
+            Ok(()) => {
+                let parent = match root.parent() {
+                    Some(parent) if !parent.as_os_str().is_empty() => parent,
+                    _ => Path::new("."),
+                };
+                std::fs::File::open(parent)
+                    .and_then(|parent| parent.sync_all())
+                    .map_err(|source| failed("make the directory durable", source))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                for entry in std::fs::read_dir(root).map_err(|source| failed("list the directory", source))? {
+                    let entry = entry.map_err(|source| failed("list the directory", source))?;
+                    if entry.file_name() != "lost+found" {
+                        return Err(StoreError::NotEmpty { root: root.to_owned() });
+                    }
+                }
+            }
+            Err(source) => return Err(failed("make the directory", source)),
+        }
+        LocalDir::open(root)
+    }
+
+    /// Where it is, without symbolic links.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The range, if it is in memory and its file open. `None` says nothing about the object.
+    pub(super) fn range_at_hand(&self, name: &ObjectName, range: &Range<u64>) -> Option<Bytes> {
+        let file = self.opened(name)?.0;
+        let bytes = usize::try_from(range.end - range.start).ok()?;
+        let mut buffer = Vec::new();
+        // Not at hand, or a real error: the way that may wait finds out which.
+        sys::read_at(file.as_fd(), &mut buffer, bytes, range.start, true).ok()?;
+        (buffer.len() == bytes).then(|| Bytes::from(buffer))
+    }
+
+    /// Exactly `range`.
+    pub(super) fn range(&self, name: &ObjectName, range: &Range<u64>) -> Result<Bytes, StoreError> {
+        let operation = Operation::Range;
+        let (file, size) = self.file(operation, name)?;
+        if range.end > size {
+            return Err(truncated(operation, name, range.end, size));
+        }
+        read(operation, name, &file, range)
+    }
+
+    /// The last `bytes` bytes, or all, and the whole size.
+    pub(super) fn tail(&self, name: &ObjectName, bytes: u64) -> Result<(Bytes, u64), StoreError> {
+        let (file, size) = self.file(Operation::Tail, name)?;
+        let tail = read(Operation::Tail, name, &file, &(size.saturating_sub(bytes)..size))?;
+        Ok((tail, size))
+    }
+
+    /// The whole object, unless it is larger than `most` bytes. Its file is not kept open: what is read whole is read once.
+    pub(super) fn whole(&self, name: &ObjectName, most: u64) -> Result<Bytes, StoreError> {
+        let operation = Operation::Get;
+        let (file, size) = self.fresh(operation, name)?;
+        if size > most {
+            return Err(StoreError::Oversized { operation, object: name.to_string(), most, actual: size });
+        }
+        read(operation, name, &file, &(0..size))
+    }
+
+    /// The object's size in bytes.
+    pub(super) fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
+        let operation = Operation::Size;
+        let found = self.parent(name.as_str()).and_then(|(parent, last)| sys::status_of(parent.as_fd(), last));
+        let status = found.map_err(|error| self.failed(operation, name.as_str(), error))?;
+        regular(operation, name, status).map(|status| status.bytes)
+    }
+
+    /// The objects whose names begin with `prefix` and come behind `after`, in order, at most `most`.
+    /// Files that are still being written, and whatever else is no plain file, are passed over.
+    pub(super) fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectName>,
+        most: Option<usize>,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let (above, _) = prefix.rsplit_once('/').unwrap_or(("", prefix));
+        let mut walk = Walk { prefix, after: after.map_or("", ObjectName::as_str), most, found: Vec::new() };
+        let start = match self.directory(above) {
+            Ok(start) => start,
+            // Directories come with their first object.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                self.check_root()?;
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(self.failed(Operation::List, prefix, error)),
+        };
+        let at = if above.is_empty() { String::new() } else { format!("{above}/") };
+        walk.enter(start, &at).map_err(|(place, error)| self.failed(Operation::List, &place, error))?;
+        Ok(walk.found)
+    }
+
+    /// Makes and syncs the directories above `name`; to be called before anything is written there.
+    pub(super) fn prepare(&self, operation: Operation, name: &ObjectName) -> Result<(), StoreError> {
+        // The object goes in by path, so the path must still lead here.
+        self.check_root()?;
+        let Some((above, _)) = name.as_str().rsplit_once('/') else { return Ok(()) };
+        if self.durable.lock().get(above).is_some() {
+            return Ok(());
+        }
+        let make = || -> io::Result<()> {
+            let mut parent = self.directory("")?;
+            for part in above.split('/') {
+                sys::make_directory(parent.as_fd(), part)?;
+                let child = sys::open_directory(parent.as_fd(), part)?;
+                std::fs::File::from(parent).sync_all()?;
+                parent = child;
+            }
+            Ok(())
+        };
+        make().map_err(|error| self.failed(operation, name.as_str(), error))?;
+        self.durable.lock().put(above.to_owned(), ());
+        Ok(())
+    }
+
+    /// Syncs the directory that holds `name`: another writer may have made the name visible and not yet durable.
+    pub(super) fn settle(&self, operation: Operation, name: &ObjectName) -> Result<(), StoreError> {
+        self.parent(name.as_str())
+            .and_then(|(parent, _)| std::fs::File::from(parent).sync_all())
+            .map_err(|error| self.failed(operation, name.as_str(), error))
+    }
+
+    /// Removes what a failed upload of `name` left behind. Only for names that nobody else writes.
+    pub(super) fn sweep(&self, name: &ObjectName) -> io::Result<()> {
+        let (parent, last) = self.parent(name.as_str())?;
+        for found in sys::names(sys::open_directory(parent.as_fd(), ".")?)? {
+            if found.text.strip_prefix(last).is_some_and(|rest| rest.starts_with('#')) && is_staged(&found.text) {
+                sys::remove_file(parent.as_fd(), &found.text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the file of an object that is to be deleted.
+    pub(super) fn forget(&self, name: &ObjectName) {
+        // Taken out under the lock, closed after it.
+        let closed = self.open.lock().pop(name);
+        drop(closed);
+    }
+
+    /// The open file of `name` and its size, if it still has a name.
+    fn opened(&self, name: &ObjectName) -> Option<(Arc<OwnedFd>, u64)> {
+        let file = self.open.lock().get(name).cloned()?;
+        match sys::status((*file).as_fd()) {
+            Ok(status) if status.links > 0 => Some((file, status.bytes)),
+            _ => {
+                self.forget(name);
+                None
+            }
+        }
+    }
+
+    fn file(&self, operation: Operation, name: &ObjectName) -> Result<(Arc<OwnedFd>, u64), StoreError> {
+        if let Some(opened) = self.opened(name) {
+            return Ok(opened);
+        }
+        let (file, size) = self.fresh(operation, name)?;
+        let file = Arc::new(file);
+        let closed = self.open.lock().push(name.clone(), Arc::clone(&file));
+        drop(closed);
+        Ok((file, size))
+    }
+
+    fn fresh(&self, operation: Operation, name: &ObjectName) -> Result<(OwnedFd, u64), StoreError> {
+        let opened = self.parent(name.as_str()).and_then(|(parent, last)| {
+            let file = sys::open_file(parent.as_fd(), last)?;
+            let status = sys::status(file.as_fd())?;
+            Ok((file, status))
+        });
+        let (file, status) = opened.map_err(|error| self.failed(operation, name.as_str(), error))?;
+        let status = regular(operation, name, status)?;
+        Ok((file, status.bytes))
+    }
+
+    /// The directory above `name`, and the last component.
+    fn parent<'n>(&self, name: &'n str) -> io::Result<(OwnedFd, &'n str)> {
+        let (above, last) = name.rsplit_once('/').unwrap_or(("", name));
+        Ok((self.directory(above)?, last))
+    }
+
+    /// Opens a directory. Never a duplicate of a descriptor that others have: they would share its place in a listing.
+    fn directory(&self, path: &str) -> io::Result<OwnedFd> {
+        let mut parts = path.split('/');
+        let first = parts.next().filter(|part| !part.is_empty()).unwrap_or(".");
+        let mut directory = sys::open_directory(self.directory.as_fd(), first)?;
+        for part in parts {
+            directory = sys::open_directory(directory.as_fd(), part)?;
+        }
+        Ok(directory)
+    }
+
+    fn failed(&self, operation: Operation, object: &str, error: io::Error) -> StoreError {
+        match self.check_root() {
+            Ok(()) => StoreError::io(operation, object, error),
+            Err(gone) => gone,
+        }
+    }
+
+    fn check_root(&self) -> Result<(), StoreError> {
+        match std::fs::metadata(&self.root) {
+            Ok(now) if (now.dev(), now.ino()) == (self.device, self.inode) => Ok(()),
+            _ => Err(StoreError::RootGone { root: self.root.clone() }),
+        }
+    }
+}
+
+/// A listing under way: names are met in order, so it can stop.
+struct Walk<'a> {
+    prefix: &'a str,
+    after: &'a str,
+    most: Option<usize>,
+    found: Vec<Listed>,
+}
+
+impl Walk<'_> {
+    fn full(&self) -> bool {
+        self.most.is_some_and(|most| self.found.len() >= most)
+    }
+
+    /// Lists `directory`, whose names begin with `at`; an error comes with the place that it is about.
+    fn enter(&mut self, directory: OwnedFd, at: &str) -> Result<(), (String, io::Error)> {
+        let here = |error| (at.to_owned(), error);
+        let parent = sys::open_directory(directory.as_fd(), ".").map_err(here)?;
+        let mut children = Vec::new();
+        for name in sys::names(directory).map_err(here)? {
+            let full = format!("{at}{}", name.text);
+            let kind = match name.kind {
+                Some(kind) => kind,
+                None => match present(sys::status_of(parent.as_fd(), &name.text)).map_err(|e| (full.clone(), e))? {
+                    Some(status) => status.kind,
+                    None => continue,
+                },
+            };
+            match kind {
+                Kind::File if !is_staged(&name.text) && full.starts_with(self.prefix) && *full > *self.after => {
+                    children.push((full, false));
+                }
+                Kind::Directory if full != "lost+found" && at.matches('/').count() < DEPTH_MAX => {
+                    // With its `/`, so that it sorts where its objects' names do.
+                    let full = full + "/";
+                    let wanted = full.starts_with(self.prefix) || self.prefix.starts_with(&full);
+                    let ahead = *full > *self.after || self.after.starts_with(&full);
+                    if wanted && ahead {
+                        children.push((full, true));
+                    }
+                }
+                Kind::File | Kind::Directory | Kind::Other => {}
+            }
+        }
+        children.sort_unstable();
+        for (full, is_directory) in children {
+            if self.full() {
+                break;
+            }
+            let name = full.get(at.len()..).unwrap_or_default();
+            if is_directory {
+                let child = sys::open_directory(parent.as_fd(), name.trim_end_matches('/'));
+                if let Some(child) = present(child).map_err(|error| (full.clone(), error))? {
+                    self.enter(child, &full)?;
+                }
+            } else if let Some(status) = self.stat(parent.as_fd(), name, &full)? {
+                self.found.push(Listed { name: ObjectName::listed(&full), bytes: status.bytes });
+            }
+        }
+        Ok(())
+    }
+
+    fn stat(&self, parent: BorrowedFd<'_>, name: &str, full: &str) -> Result<Option<sys::Status>, (String, io::Error)> {
+        let status = present(sys::status_of(parent, name)).map_err(|error| (full.to_owned(), error))?;
+        Ok(status.filter(|status| status.kind == Kind::File))
+    }
+}
+
+/// `None` for what has vanished since its name was read.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether `object_store` would write an object under this name before it is complete: `<name>#<digits>`.
+fn is_staged(name: &str) -> bool {
+    name.split_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn regular(operation: Operation, name: &ObjectName, status: sys::Status) -> Result<sys::Status, StoreError> {
+    let found = match status.kind {
+        Kind::File => return Ok(status),
+        Kind::Directory => "a directory",
+        Kind::Other => "a link or a special file",
+    };
+    Err(StoreError::Irregular { operation, object: name.to_string(), found })
+}
+
+fn read(operation: Operation, name: &ObjectName, file: &OwnedFd, range: &Range<u64>) -> Result<Bytes, StoreError> {
+    let failed = |error| StoreError::Failed {
+        operation,
+        object: name.to_string(),
+        class: crate::base::Class::of_io(&error),
+        source: Box::new(error),
+    };
+    let bytes = usize::try_from(range.end - range.start).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
+    let mut buffer = Vec::new();
+    sys::read_at(file.as_fd(), &mut buffer, bytes, range.start, false).map_err(failed)?;
+    if buffer.len() < bytes {
+        return Err(truncated(operation, name, range.end, range.start + buffer.len() as u64));
+    }
+    Ok(Bytes::from(buffer))
+}
+
+fn truncated(operation: Operation, name: &ObjectName, expected: u64, actual: u64) -> StoreError {
+    StoreError::Truncated { operation, object: name.to_string(), expected, actual }
+}

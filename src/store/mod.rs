@@ -1,0 +1,24 @@
+//! Puts, gets and lists named objects with honest error classes and counted requests.
+//!
+//! The only home of `object_store`. Everything above sees [`Store`]: blocking calls on ordinary
+//! threads, each with a deadline, each counted, each failing with a [`StoreError`] whose class says
+//! what it means.
+
+mod error;
+mod local;
+pub mod meter;
+mod probe;
+#[allow(clippy::module_inception)]
+mod store;
+mod sys;
+mod tasks;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::StoreError;
+pub use meter::{Meter, Operation, Snapshot};
+pub use probe::CreateSupport;
+pub use store::{Created, Deadlines, Listed, Store};
+pub use upload::Upload;

@@ -1,0 +1,83 @@
+//! Finds out whether a store honours "create only if absent", on which every commit rests.
+//!
+//! Some gateways and network filesystems accept the condition and ignore it, so it is tried and not
+//! believed: once in sequence and once as a race. The probe's objects are deleted, also when it fails;
+//! what a crash leaves lies under `probe/`, where nothing else does.
+
+use std::sync::Barrier;
+
+use crate::base::{Class, Classed, Env};
+use crate::format::ids::Nonce;
+use crate::format::object::{Object, ObjectName};
+
+use super::error::StoreError;
+use super::store::{Created, Store};
+
+/// Concurrent creations in the race.
+const RACERS: usize = 8;
+
+/// Whether "create only if absent" holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateSupport {
+    /// One of many creations of a name wins, and its bytes stay.
+    Honoured,
+    /// The store overwrites, tells several that they won, or knows no such condition.
+    Ignored,
+}
+
+impl Store {
+    /// Tries whether this store honours [`Store::create`]; about a dozen small requests.
+    ///
+    /// # Errors
+    /// When the store fails otherwise: that says nothing about its support.
+    pub fn probe(&self, env: &Env) -> Result<CreateSupport, StoreError> {
+        let sequence = Object::Probe(Nonce(env.random())).name();
+        let race = Object::Probe(Nonce(env.random())).name();
+        let found = self.probe_sequence(&sequence).and_then(|support| match support {
+            CreateSupport::Honoured => self.probe_race(&race),
+            CreateSupport::Ignored => Ok(support),
+        });
+        let cleaned = self.delete(&sequence).and(self.delete(&race));
+        match found {
+            Ok(support) => cleaned.map(|()| support),
+            Err(error) if error.class() == Class::Unsupported => Ok(CreateSupport::Ignored),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn probe_sequence(&self, name: &ObjectName) -> Result<CreateSupport, StoreError> {
+        let created = [self.create(name, b"first".to_vec())?, self.create(name, b"second".to_vec())?];
+        let kept = self.get(name, 64)?;
+        Ok(honoured(created == [Created::New, Created::Exists] && kept == "first"))
+    }
+
+    fn probe_race(&self, name: &ObjectName) -> Result<CreateSupport, StoreError> {
+        let start = Barrier::new(RACERS);
+        let created = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..RACERS)
+                .map(|racer| {
+                    let start = &start;
+                    scope.spawn(move || {
+                        start.wait();
+                        self.create(name, bytes_of(racer))
+                    })
+                })
+                .collect();
+            racers
+                .into_iter()
+                .map(|racer| racer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let winners: Vec<usize> = (0..RACERS).filter(|racer| created.get(*racer) == Some(&Created::New)).collect();
+        let kept = self.get(name, 64)?;
+        Ok(honoured(matches!(*winners, [winner] if kept == bytes_of(winner))))
+    }
+}
+
+fn bytes_of(racer: usize) -> Vec<u8> {
+    format!("racer {racer}").into_bytes()
+}
+
+fn honoured(it_is: bool) -> CreateSupport {
+    if it_is { CreateSupport::Honoured } else { CreateSupport::Ignored }
+}

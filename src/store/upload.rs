@@ -1,0 +1,193 @@
+//! Writes an object in parts that go up while the next ones are made.
+//!
+//! **Whole or absent.** The object appears when [`Upload::finish`] makes it, or not at all. An upload that is
+//! dropped is given up, and what it sent is removed; only a crash leaves rests: an unnamed multipart upload in a remote store, or
+//! a `<name>#<number>` beside the object's place in a local one, which no listing shows.
+//!
+//! **Bounded.** At most [`PARTS_IN_FLIGHT_MAX`] parts are under way and one is being gathered.
+//!
+//! An object that fits into one part is created by a single request.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use object_store::path::Path as ObjectPath;
+use object_store::{MultipartUpload, PutPayload};
+
+use crate::base::limits;
+use crate::format::object::ObjectName;
+
+use super::error::StoreError;
+use super::meter::Operation;
+use super::store::{Created, Store};
+use super::tasks::Running;
+
+/// Parts that may be on their way at once.
+const PARTS_IN_FLIGHT_MAX: usize = 2;
+
+/// An object that is being written.
+#[derive(Debug)]
+pub struct Upload {
+    store: Store,
+    name: ObjectName,
+    path: ObjectPath,
+    gathered: VecDeque<Bytes>,
+    gathered_bytes: usize,
+    parts: Option<Box<dyn MultipartUpload>>,
+    in_flight: VecDeque<Running<object_store::Result<()>>>,
+    failed: bool,
+}
+
+impl Upload {
+    pub(super) fn new(store: Store, name: ObjectName, path: ObjectPath) -> Upload {
+        Upload {
+            store,
+            name,
+            path,
+            gathered: VecDeque::new(),
+            gathered_bytes: 0,
+            parts: None,
+            in_flight: VecDeque::new(),
+            failed: false,
+        }
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &ObjectName {
+        &self.name
+    }
+
+    /// Appends `bytes`, of any length. Waits only while too many parts are under way.
+    ///
+    /// # Errors
+    /// Of an earlier part, too. After an error the upload can only be given up.
+    pub fn write(&mut self, bytes: Vec<u8>) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Broken { operation: Operation::Part, object: self.name.to_string() });
+        }
+        self.gathered_bytes += bytes.len();
+        self.gathered.push_back(Bytes::from(bytes));
+        // The last part stays here, so that one that is also the first needs no multipart upload.
+        while self.gathered_bytes > limits::UPLOAD_PART_BYTES {
+            let part = self.gather(limits::UPLOAD_PART_BYTES);
+            self.send(part).inspect_err(|_| self.failed = true)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the object visible, whole and durable.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        self.try_finish()
+    }
+
+    /// Gives the upload up and removes what it sent, as far as the store lets it.
+    pub fn abort(self) {}
+
+    fn try_finish(&mut self) -> Result<(), StoreError> {
+        let operation = Operation::Finish;
+        if self.failed {
+            return Err(StoreError::Broken { operation, object: self.name.to_string() });
+        }
+        let last = self.gather(self.gathered_bytes);
+        if self.parts.is_none() {
+            return match self.store.create_payload(&self.name, last)? {
+                Created::New => Ok(()),
+                Created::Exists => {
+                    Err(StoreError::Taken { operation: Operation::Create, object: self.name.to_string() })
+                }
+            };
+        }
+        self.send(last)?;
+        while let Some(part) = self.in_flight.pop_front() {
+            self.settle(part)?;
+        }
+        let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        self.store
+            .counted(operation, || {
+                self.store
+                    .run(operation, &self.name, async move {
+                        let completed = parts.complete().await.map(|_| ());
+                        if completed.is_err() {
+                            // It may have been completed all the same, and then there is nothing to give up.
+                            drop(parts.abort().await);
+                        }
+                        completed
+                    })?
+                    .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
+            })
+            // A local store that cannot complete (no space to sync, say) leaves its file.
+            .inspect_err(|_| self.store.sweep(&self.name))
+    }
+
+    /// Takes the first `bytes` of what was gathered.
+    fn gather(&mut self, bytes: usize) -> PutPayload {
+        let mut part = Vec::new();
+        let mut left = bytes;
+        while left > 0 {
+            let Some(mut piece) = self.gathered.pop_front() else { break };
+            if piece.len() > left {
+                self.gathered.push_front(piece.split_off(left));
+            }
+            left -= piece.len();
+            part.push(piece);
+        }
+        self.gathered_bytes -= bytes - left;
+        part.into_iter().collect()
+    }
+
+    /// Starts sending a part, after the oldest one if too many are under way.
+    fn send(&mut self, part: PutPayload) -> Result<(), StoreError> {
+        if self.parts.is_none() {
+            self.parts = Some(self.begin()?);
+        }
+        while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
+            let Some(oldest) = self.in_flight.pop_front() else { break };
+            self.settle(oldest)?;
+        }
+        let Some(parts) = self.parts.as_mut() else { return Ok(()) };
+        let meter = self.store.meter_ref();
+        meter.request(Operation::Part);
+        meter.moved(Operation::Part, part.content_length() as u64);
+        let sending = parts.put_part(part);
+        self.in_flight.push_back(self.store.start(Operation::Part, &self.name, sending)?);
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<Box<dyn MultipartUpload>, StoreError> {
+        let operation = Operation::Begin;
+        self.store.counted(operation, || {
+            self.store.prepare(operation, &self.name)?;
+            let (objects, path) = (self.store.objects().clone(), self.path.clone());
+            self.store
+                .run(operation, &self.name, async move {
+                    objects.put_multipart_opts(&path, object_store::PutMultipartOptions::default()).await
+                })?
+                .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
+        })
+    }
+
+    fn settle(&self, part: Running<object_store::Result<()>>) -> Result<(), StoreError> {
+        let operation = Operation::Part;
+        self.store
+            .wait(operation, &self.name, part)
+            .and_then(|sent| sent.map_err(|error| StoreError::reported(operation, self.name.as_str(), error)))
+            .inspect_err(|_| self.store.meter_ref().failure(operation))
+    }
+}
+
+impl Drop for Upload {
+    /// Gives an unfinished upload up, and waits for that no longer than the deadline.
+    fn drop(&mut self) {
+        self.in_flight.clear();
+        let Some(mut parts) = self.parts.take() else { return };
+        let given_up = self.store.counted(Operation::Abort, || {
+            self.store
+                .run(Operation::Abort, &self.name, async move { parts.abort().await })?
+                .map_err(|error| StoreError::reported(Operation::Abort, self.name.as_str(), error))
+        });
+        if let Err(error) = given_up {
+            tracing::debug!(%error, "an unfinished upload could not be given up");
+            self.store.sweep(&self.name);
+        }
+    }
+}
