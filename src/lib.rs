@@ -13,6 +13,7 @@
 //! ```
 
 pub mod base;
+pub mod capture;
 pub mod format;
 pub mod job;
 pub mod store;

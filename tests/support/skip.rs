@@ -12,7 +12,8 @@ pub(crate) fn skipped(why: &str) {
     let line = format!("SKIPPED {test} ({}): {why}", std::panic::Location::caller());
     eprintln!("{line}");
     if let Some(file) = std::env::var_os("AMBERFS_TEST_SKIPS") {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).expect("open the list of skips");
+        let mut file =
+            std::fs::OpenOptions::new().create(true).append(true).open(file).expect("open the list of skips");
         writeln!(file, "{line}").expect("append to the list of skips");
     }
 }

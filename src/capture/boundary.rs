@@ -1,0 +1,210 @@
+//! Which directories capture does not enter, though they lie in the source.
+//!
+//! Other filesystems (unless asked for), and always: mounts of amberfs and the repository itself.
+//! The mount table tells of mounts before anything is asked of them, so that a dead network or FUSE
+//! server below the source cannot make capture wait. Device numbers tell for certain afterwards:
+//! whatever path, bind mount or later mount led there, an amberfs device or the repository's own
+//! directory is recognised by its identity.
+//!
+//! What is not entered stands in the point as an empty directory, as `tar --one-file-system` has it.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use super::directory::Directory;
+use super::error::CaptureError;
+use super::stat::{Identity, Stat};
+
+const MOUNT_TABLE: &str = "/proc/self/mountinfo";
+
+/// What is not entered, and how it is recognised.
+#[derive(Debug)]
+pub(super) struct Boundary {
+    cross: bool,
+    root_device: (u32, u32),
+    root_path: Option<Vec<u8>>,
+    refused: Vec<Identity>,
+    amberfs: HashSet<(u32, u32)>,
+    devices: HashSet<(u32, u32)>,
+    /// Mountpoints below the root by their path relative to it; whether each is an amberfs.
+    mounts: HashMap<Vec<u8>, bool>,
+}
+
+impl Boundary {
+    /// The boundary of the source at `root`: `cross` enters other filesystems, `refused` are never
+    /// entered (the repository's directory).
+    ///
+    /// # Errors
+    /// [`CaptureError::InsideAmberfs`] and [`CaptureError::InsideRepository`] when the root itself is out of bounds.
+    pub(super) fn new(root: &Directory, cross: bool, refused: Vec<Identity>) -> Result<Boundary, CaptureError> {
+        let mut boundary = Boundary {
+            cross,
+            root_device: root.stat().identity.device,
+            root_path: root.absolute(),
+            refused,
+            amberfs: HashSet::new(),
+            devices: HashSet::new(),
+            mounts: HashMap::new(),
+        };
+        boundary.refresh();
+        let path = || PathBuf::from(std::ffi::OsString::from_vec(boundary.root_path.clone().unwrap_or_default()));
+        if boundary.amberfs.contains(&boundary.root_device) {
+            return Err(CaptureError::InsideAmberfs { path: path() });
+        }
+        if boundary.holds_refused(root).unwrap_or(false) {
+            return Err(CaptureError::InsideRepository { path: path() });
+        }
+        Ok(boundary)
+    }
+
+    /// Whether the root is a refused directory or lies in one.
+    fn holds_refused(&self, root: &Directory) -> io::Result<bool> {
+        if self.refused.contains(&root.stat().identity) {
+            return Ok(true);
+        }
+        let mut below = root.stat().identity;
+        let mut at = root.open(b"..")?;
+        while at.stat().identity != below {
+            if self.refused.contains(&at.stat().identity) {
+                return Ok(true);
+            }
+            below = at.stat().identity;
+            at = at.open(b"..")?;
+        }
+        Ok(false)
+    }
+
+    /// Reads the mount table again. Without one (no `/proc`), device numbers alone must do.
+    fn refresh(&mut self) {
+        let Ok(table) = std::fs::read(MOUNT_TABLE) else { return };
+        for mount in parse(&table) {
+            self.devices.insert(mount.device);
+            if mount.amberfs {
+                self.amberfs.insert(mount.device);
+            }
+            let below = self.root_path.as_deref().and_then(|root| relative(root, &mount.path));
+            if let Some(path) = below {
+                // The last mount on a path is the one on top.
+                self.mounts.insert(path.to_vec(), mount.amberfs);
+            }
+        }
+    }
+
+    /// Whether the mount table already tells that `path` is not to be entered, so that nothing is asked of it.
+    pub(super) fn bars_path(&self, path: &[u8]) -> bool {
+        match self.mounts.get(path) {
+            Some(true) => true,
+            Some(false) => !self.cross,
+            None => false,
+        }
+    }
+
+    /// Whether any mountpoint lies below the root, so that [`Boundary::bars_path`] is worth a path.
+    pub(super) fn has_mounts(&self) -> bool {
+        !self.mounts.is_empty()
+    }
+
+    /// Whether the directory that `stat` tells of is not to be entered.
+    pub(super) fn bars(&mut self, stat: &Stat) -> bool {
+        let device = stat.identity.device;
+        if self.refused.contains(&stat.identity) {
+            return true;
+        }
+        if device == self.root_device {
+            return false;
+        }
+        if !self.cross {
+            return true;
+        }
+        if !self.devices.contains(&device) {
+            // Mounted after the table was read. Subvolumes have devices that no table lists: remembered too.
+            self.refresh();
+            self.devices.insert(device);
+        }
+        self.amberfs.contains(&device)
+    }
+}
+
+/// One line of the mount table.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    device: (u32, u32),
+    path: Vec<u8>,
+    amberfs: bool,
+}
+
+/// The lines of `/proc/self/mountinfo` (proc_pid_mountinfo(5)) that can be understood.
+fn parse(table: &[u8]) -> impl Iterator<Item = Mount> {
+    table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let device = fields.nth(2)?;
+        let device = std::str::from_utf8(device).ok()?.split_once(':')?;
+        let path = unescape(fields.nth(1)?);
+        let mut behind = fields.skip_while(|field| *field != b"-");
+        let (kind, source) = (behind.nth(1)?, behind.next().unwrap_or_default());
+        let ours = kind == b"fuse.amberfs" || kind == b"amberfs" || kind.starts_with(b"fuse") && source == b"amberfs";
+        Some(Mount { device: (device.0.parse().ok()?, device.1.parse().ok()?), path, amberfs: ours })
+    })
+}
+
+/// `\040` and its like, for blank, tab, newline and backslash.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                plain.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+                rest = tail;
+            }
+            _ => {
+                plain.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    plain
+}
+
+/// What of `path` lies below `root`, both absolute; none when it does not.
+fn relative<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = path.strip_prefix(root)?;
+    let rest = if root.ends_with(b"/") { rest } else { rest.strip_prefix(b"/")? };
+    (!rest.is_empty()).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_table_is_understood() {
+        let table = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n\
+            40 35 0:52 / /home/me/my\\040backups ro,nosuid - fuse.amberfs amberfs ro\n\
+            41 35 0:53 / /x rw shared:7 - fuse amberfs rw\n\
+            42 35 0:54 / /y rw - fuse.sshfs host: rw\n\
+            nonsense\n\n";
+        let mounts: Vec<Mount> = parse(table).collect();
+        let mount = |device, path: &[u8], amberfs| Mount { device, path: path.to_vec(), amberfs };
+        assert_eq!(
+            mounts,
+            [
+                mount((98, 0), b"/mnt2", false),
+                mount((0, 52), b"/home/me/my backups", true),
+                mount((0, 53), b"/x", true),
+                mount((0, 54), b"/y", false),
+            ]
+        );
+    }
+
+    #[test]
+    fn only_what_lies_below_is_below() {
+        assert_eq!(relative(b"/a", b"/a/b/c"), Some(&b"b/c"[..]));
+        assert_eq!(relative(b"/", b"/b"), Some(&b"b"[..]));
+        for (root, path) in [(&b"/a"[..], &b"/ab"[..]), (b"/a", b"/a"), (b"/a/b", b"/a"), (b"/", b"/")] {
+            assert_eq!(relative(root, path), None);
+        }
+    }
+}

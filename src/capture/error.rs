@@ -1,0 +1,70 @@
+//! Why a capture yields no point.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::base::{Class, Classed};
+
+/// A capture that failed as a whole. What fails for single files is a `Problem` of the point instead.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The source's root cannot be opened or listed.
+    #[error("cannot read the source {}: {source}; check that it exists and is readable", String::from_utf8_lossy(path))]
+    Root {
+        /// The root, in bytes.
+        path: Vec<u8>,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The source lies in an amberfs mount.
+    #[error("{} lies in an amberfs mount: capture the original instead", path.display())]
+    InsideAmberfs {
+        /// The source's root.
+        path: PathBuf,
+    },
+    /// The source is the repository, or lies in it.
+    #[error("{} lies in the repository itself: a repository cannot be captured into itself", path.display())]
+    InsideRepository {
+        /// The source's root.
+        path: PathBuf,
+    },
+    /// An exclude pattern has no meaning.
+    #[error("the exclude pattern `{pattern}` is wrong: {why}")]
+    Pattern {
+        /// As given.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file of exclude patterns cannot be read.
+    #[error("cannot read the exclude file {}: {source}", path.display())]
+    PatternFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The stream that was to be captured failed.
+    #[error("cannot read the stream: {source}; nothing was committed")]
+    Stream {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody asked for the capture to stop.
+    #[error("the capture was cancelled; nothing was committed")]
+    Cancelled,
+}
+
+impl Classed for CaptureError {
+    fn class(&self) -> Class {
+        match self {
+            CaptureError::Root { source, .. }
+            | CaptureError::PatternFile { source, .. }
+            | CaptureError::Stream { source } => Class::of_io(source),
+            CaptureError::InsideAmberfs { .. }
+            | CaptureError::InsideRepository { .. }
+            | CaptureError::Pattern { .. } => Class::Invalid,
+            CaptureError::Cancelled => Class::Cancelled,
+        }
+    }
+}
