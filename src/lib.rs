@@ -14,6 +14,7 @@
 
 pub mod base;
 pub mod capture;
+pub mod cli;
 pub mod format;
 pub mod job;
 pub mod store;

@@ -1,3 +1,7 @@
 //! The `amberfs` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    amberfs::cli::main()
+}

@@ -7,5 +7,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod cli;
 mod no_forgotten_files;
 mod rust_source;

@@ -1,0 +1,151 @@
+//! Translates arguments to the same requests that the control file makes, and results to text.
+//!
+//! Each command is a file with its arguments and its `run`. Commands hold no logic of their own that
+//! another caller could need: they resolve names, call the layers below, and print. With `--json` a
+//! single answer is one object, a stream is one object a line with `message_type`, and a failure ends
+//! with such a line of type `error`. Messages for people go to standard error.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::base::Env;
+use crate::job::Places;
+use crate::job::protocol::{Failure as Failed, Message, class_word};
+
+pub mod completion;
+pub mod context;
+pub mod exit;
+pub mod failure;
+pub mod output;
+pub mod reference;
+pub mod source;
+pub mod version;
+
+use context::Context;
+use exit::Exit;
+use failure::Failure;
+
+const ENVIRONMENT: &str = "\
+Environment:
+  AMBERFS_REPOSITORY  the repository, where -r is not given
+  AMBERFS_CONFIG      the configuration file, where --config is not given
+  AMBERFS_STATE_DIR   where journals and remembered heads are kept
+  AMBERFS_CACHE_DIR   where stored bytes are kept once they were fetched; may be deleted
+  AMBERFS_HOST        the host's name and identity as recorded with points
+  AMBERFS_LOG         which diagnostics go to standard error, such as info or amberfs::store=debug
+  NO_COLOR            any value turns colours off";
+
+/// Backups you can walk into: every point of every source is a read-only directory
+#[derive(Debug, Parser)]
+#[command(name = "amberfs", version, after_long_help = ENVIRONMENT, max_term_width = 100, infer_subcommands = false)]
+pub struct Cli {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The options that all commands take.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The repository: a directory, or file:// and its path
+    #[arg(short, long, global = true, value_name = "REPO", env = "AMBERFS_REPOSITORY", hide_env = true)]
+    pub repository: Option<std::ffi::OsString>,
+    /// The configuration file (default: /etc/amberfs/config.toml for root, else ~/.config/amberfs/config.toml)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON: one object, or for a stream one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print more; twice: diagnostics, three times: all of them
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Configure the sources that can be captured by name
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// Print completions for a shell, or write the manual pages
+    Completion(completion::CompletionArgs),
+    /// Print the version
+    Version(version::VersionArgs),
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a reader that has gone away is none either.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return match error.print() {
+                Ok(()) => exit.into(),
+                Err(_) => Exit::Unheard.into(),
+            };
+        }
+    };
+    start_diagnostics(&cli.global);
+    let context = Context { global: cli.global, env: Env::system(), places: Places::of_process() };
+    match run(cli.command, &context) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            report(&failure, context.global.json);
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Source(command) => source::run(command, context),
+        Command::Completion(args) => completion::run(&args),
+        Command::Version(args) => version::run(&args, context),
+    }
+}
+
+/// Says why the command failed, to people and, if asked for, to programs. There is nobody left to tell if that fails.
+fn report(failure: &Failure, json: bool) {
+    if failure.exit() == Exit::Unheard {
+        return;
+    }
+    if json {
+        let message = match failure.advice() {
+            Some(hint) => format!("{}; hint: {hint}", failure.text()),
+            None => failure.text().to_owned(),
+        };
+        let line = Message::Error(Failed { class: class_word(failure.class()).to_owned(), message }).to_line();
+        drop(writeln!(std::io::stdout(), "{line}"));
+    }
+    drop(writeln!(std::io::stderr(), "{failure}"));
+}
+
+/// Sends diagnostics to standard error: warnings, unless `AMBERFS_LOG` or the options say otherwise.
+fn start_diagnostics(global: &Global) {
+    use tracing_subscriber::EnvFilter;
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0 | 1) => "warn",
+        (false, 2) => "amberfs=debug,warn",
+        (false, _) => "amberfs=trace,info",
+    };
+    let filter = match std::env::var("AMBERFS_LOG") {
+        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(&directives).unwrap_or_else(|error| {
+            drop(writeln!(std::io::stderr(), "amberfs: AMBERFS_LOG is ignored: {error}"));
+            EnvFilter::new(level)
+        }),
+        _ => EnvFilter::new(level),
+    };
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init());
+}

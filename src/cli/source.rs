@@ -1,0 +1,150 @@
+//! `amberfs source`: the sources that can be captured by name alone, also through a mount's control file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::context::{Context, absolute};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output::{Output, printable};
+use crate::job::SourceConfig;
+
+/// What to do with configured sources.
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Configure a source
+    Add(AddArgs),
+    /// List the configured sources
+    #[command(visible_alias = "ls")]
+    List,
+    /// Remove a source from the configuration; its points stay in the repository
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Configure a source
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Its name: letters, digits, `.`, `_` and `-`
+    name: String,
+    /// The directory to capture
+    path: PathBuf,
+    /// Leave out what matches this pattern, in gitignore's syntax, relative to the directory (repeatable)
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out what matches a pattern in this file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Leave out the content of directories that hold a CACHEDIR.TAG
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Also capture what is mounted below the directory
+    #[arg(long)]
+    cross_filesystems: bool,
+    /// Give each point this label (repeatable)
+    #[arg(short, long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
+}
+
+/// A configured source, as `source list --json` prints it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    message_type: &'static str,
+    name: &'a str,
+    path: String,
+    exclude: &'a [String],
+    exclude_file: Vec<String>,
+    exclude_caches: bool,
+    one_file_system: bool,
+    labels: &'a [String],
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the configuration cannot be read or changed.
+pub fn run(command: SourceCommand, context: &Context) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    match command {
+        SourceCommand::Add(args) => {
+            let source = SourceConfig {
+                name: args.name,
+                path: absolute(args.path)?,
+                exclude: args.exclude,
+                exclude_file: args.exclude_file.into_iter().map(absolute).collect::<Result<_, _>>()?,
+                exclude_caches: args.exclude_caches,
+                one_file_system: !args.cross_filesystems,
+                labels: args.labels,
+            };
+            if !source.path.is_dir() {
+                return Err(Failure::usage(format!("{:?} is no directory", source.path))
+                    .hint("a source is a directory that exists; check the path"));
+            }
+            config.add_source(&source)?;
+            if !context.global.quiet && !context.global.json {
+                let mut out = Output::open();
+                out.line(format!("source {} = {:?} added to {:?}", source.name, source.path, config.path()))?;
+                out.close()?;
+            }
+        }
+        SourceCommand::Remove { name } => {
+            config.remove_source(&name)?;
+            if !context.global.quiet && !context.global.json {
+                let mut out = Output::open();
+                out.line(format!("source {name} removed from {:?}; its points stay in the repository", config.path()))?;
+                out.close()?;
+            }
+        }
+        SourceCommand::List => list(&config.current()?.sources, context)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn list(sources: &[SourceConfig], context: &Context) -> Result<(), Failure> {
+    let mut out = Output::open();
+    if context.global.json {
+        for source in sources {
+            out.json(&Listed {
+                message_type: "source",
+                name: &source.name,
+                path: source.path.to_string_lossy().into_owned(),
+                exclude: &source.exclude,
+                exclude_file: source.exclude_file.iter().map(|file| file.to_string_lossy().into_owned()).collect(),
+                exclude_caches: source.exclude_caches,
+                one_file_system: source.one_file_system,
+                labels: &source.labels,
+            })?;
+        }
+    } else if !sources.is_empty() {
+        let rows: Vec<Vec<String>> = (sources.iter())
+            .map(|source| {
+                vec![source.name.clone(), printable(source.path.as_os_str().as_encoded_bytes()), notes(source)]
+            })
+            .collect();
+        out.table(&["NAME", "PATH", "NOTES"], &rows)?;
+    }
+    out.close()
+}
+
+/// What is special about a source, in a few words.
+fn notes(source: &SourceConfig) -> String {
+    let mut notes = Vec::new();
+    match source.exclude.len() + source.exclude_file.len() {
+        0 => {}
+        1 => notes.push("1 exclude".to_owned()),
+        more => notes.push(format!("{more} excludes")),
+    }
+    if source.exclude_caches {
+        notes.push("no caches".to_owned());
+    }
+    if !source.one_file_system {
+        notes.push("across filesystems".to_owned());
+    }
+    notes.extend(source.labels.iter().map(|label| format!("%{label}")));
+    notes.join(", ")
+}

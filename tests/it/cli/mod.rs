@@ -1,0 +1,6 @@
+//! The real binary, as a user and as a script meet it.
+
+mod bench;
+mod generated;
+mod source;
+mod usage;
