@@ -7,6 +7,10 @@ pub mod class;
 pub mod env;
 pub mod hex;
 pub mod limits;
+/// For the unit tests of every layer; included once, here.
+#[cfg(test)]
+#[path = "../../tests/support/skip.rs"]
+pub(crate) mod skip;
 pub mod suggest;
 pub mod sys;
 pub mod time;

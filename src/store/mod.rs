@@ -2,12 +2,15 @@
 //!
 //! The only home of `object_store`. Everything above sees [`Store`]: blocking calls on ordinary
 //! threads, each with a deadline, each counted, each failing with a [`StoreError`] whose class says
-//! what it means.
+//! what it means. [`record`] and [`fault`] wrap a store for the tests of every layer.
 
 mod error;
+pub mod fault;
+mod intercept;
 mod local;
 pub mod meter;
 mod probe;
+pub mod record;
 #[allow(clippy::module_inception)]
 mod store;
 mod sys;

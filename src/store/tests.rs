@@ -1,5 +1,8 @@
 //! What every store must do, and what a local one must do besides.
 
+mod faults;
+mod machine;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;

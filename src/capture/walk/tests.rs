@@ -9,9 +9,6 @@ use std::process::Command;
 use super::*;
 use crate::capture::directory::Directory;
 
-#[path = "../../../tests/support/skip.rs"]
-mod skip;
-
 fn walk_with(root: &Path, cross: bool, refused: Vec<crate::capture::stat::Identity>, rules: Rules) -> Walk {
     let root = Directory::root(root).unwrap();
     let boundary = Boundary::new(&root, cross, refused).unwrap();
@@ -89,7 +86,7 @@ impl Drop for Mounted {
 fn may_mount() -> bool {
     let root = crate::base::sys::effective_uid() == 0;
     if !root {
-        skip::skipped("only root may mount: run the tests as root");
+        crate::base::skip::skipped("only root may mount: run the tests as root");
     }
     root
 }
@@ -138,7 +135,7 @@ fn every_kind_is_told_and_none_is_opened() {
         expected.push("zblock BlockDevice".to_owned());
         assert!(fs::symlink_metadata(at("null")).unwrap().file_type().is_char_device());
     } else {
-        skip::skipped("only root may make device nodes: run the tests as root");
+        crate::base::skip::skipped("only root may make device nodes: run the tests as root");
     }
     assert_eq!(told(&mut walk(dir.path())), expected);
 }

@@ -1,0 +1,87 @@
+//! Records what is asked of a store, in order, for tests that promise which requests are made.
+//!
+//! ```
+//! use amberfs::format::object::ObjectName;
+//! use amberfs::store::{Operation, Store, record::Recorder};
+//!
+//! let recorder = Recorder::new();
+//! let store = recorder.around(&Store::memory());
+//! store.create(&ObjectName::listed("log/1"), b"entry".to_vec())?;
+//! store.get(&ObjectName::listed("log/1"), 100)?;
+//! let operations: Vec<Operation> = recorder.take().iter().map(|call| call.operation).collect();
+//! assert_eq!(operations, [Operation::Create, Operation::Get]);
+//! # Ok::<(), amberfs::store::StoreError>(())
+//! ```
+//!
+//! A wrapped local store takes no short cuts, so every request is seen; how many there are is the same.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::path::Path;
+use parking_lot::Mutex;
+
+use super::intercept::{Gate, Intercepted, Verdict};
+use super::meter::Operation;
+use super::store::Store;
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// What was asked.
+    pub operation: Operation,
+    /// The object's name, or the directory that was listed.
+    pub object: String,
+    /// Bytes sent or answered; of a failed write, those that it would have sent.
+    pub bytes: u64,
+}
+
+/// The record of one or several stores. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder {
+    gate: Arc<Record>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    calls: Mutex<Vec<Recorded>>,
+}
+
+impl Recorder {
+    /// An empty record.
+    pub fn new() -> Recorder {
+        Recorder::default()
+    }
+
+    /// `store`, with everything that is asked of it put on record.
+    pub fn around(&self, store: &Store) -> Store {
+        let gate = Arc::clone(&self.gate);
+        store.wrapped(|objects| Arc::new(Intercepted::new(objects, gate)))
+    }
+
+    /// What was asked so far, in order.
+    pub fn calls(&self) -> Vec<Recorded> {
+        self.gate.calls.lock().clone()
+    }
+
+    /// What was asked since the last time, in order; forgotten here.
+    pub fn take(&self) -> Vec<Recorded> {
+        std::mem::take(&mut *self.gate.calls.lock())
+    }
+}
+
+#[async_trait]
+impl Gate for Record {
+    async fn pass(&self, operation: Operation, object: &Path, bytes: u64) -> Verdict {
+        self.calls.lock().push(Recorded { operation, object: object.to_string(), bytes });
+        Verdict::Pass
+    }
+
+    fn answered(&self, operation: Operation, object: &Path, bytes: u64) {
+        let mut calls = self.calls.lock();
+        let asked = calls.iter_mut().rev().find(|call| call.operation == operation && call.object == object.as_ref());
+        if let Some(asked) = asked {
+            asked.bytes = bytes;
+        }
+    }
+}
