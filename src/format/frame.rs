@@ -31,7 +31,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    fn from_number(number: u8) -> Option<FrameKind> {
+    pub(crate) fn from_number(number: u8) -> Option<FrameKind> {
         [FrameKind::Data, FrameKind::Entries, FrameKind::Maps, FrameKind::Usage, FrameKind::Problems, FrameKind::Footer]
             .into_iter()
             .find(|kind| *kind as u8 == number)

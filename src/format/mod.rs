@@ -10,10 +10,13 @@ pub mod error;
 pub mod frame;
 pub mod ids;
 pub mod key;
+pub mod leaf;
 pub mod log;
 pub mod map;
 pub mod marker;
+pub mod node;
 pub mod object;
+pub mod pack;
 
 pub use error::FormatError;
 pub use ids::*;

@@ -1,0 +1,294 @@
+//! Packs: objects that hold frames, with a footer that lists them.
+//!
+//! ```text
+//! header    72 bytes: magic `AMBRPACK`, version, flags (bit 0: sealed, reserved), two zero bytes, key id (0: none),
+//!           repository, source, chain, ordinal, session (base, random)
+//! frames    one behind the other
+//! footer    a frame of kind Footer: the frames and the chunks in them
+//! trailer   32 bytes: the footer's offset, its frame's length, four zero bytes, BLAKE3 over header, footer frame and
+//!           these 16 bytes (8 bytes of it), magic `AMBRTAIL`
+//! ```
+//! The footer serves writers (dedup) and verification; no reader needs it, since every reference is
+//! complete in itself. When it is lost, a walk from the header by frame headers finds all frames.
+
+use bincode::{Decode, Encode};
+
+use super::codec;
+use super::envelope::FORMAT_VERSION;
+use super::error::{FormatError, malformed};
+use super::frame::{self, EncodedFrame, FrameKind};
+use super::ids::{ChunkHash, FrameOrdinal, FrameRef, PackId, RepoId, SourceId};
+use crate::base::{hex, limits};
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 72;
+/// Bytes of the trailer.
+pub const TRAILER_BYTES: usize = 32;
+const MAGIC: [u8; 8] = *b"AMBRPACK";
+const TAIL_MAGIC: [u8; 8] = *b"AMBRTAIL";
+const WHAT: &str = "pack";
+
+/// The header of a pack.
+pub fn header(repo: RepoId, source: SourceId, pack: PackId) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&[FORMAT_VERSION, 0, 0, 0]);
+    bytes.extend_from_slice(&0u32.to_le_bytes());
+    bytes.extend_from_slice(&repo.0);
+    bytes.extend_from_slice(&source.0.to_le_bytes());
+    bytes.extend_from_slice(&pack.chain.0.to_le_bytes());
+    bytes.extend_from_slice(&pack.ordinal.0.to_le_bytes());
+    bytes.extend_from_slice(&pack.session.base.0.to_le_bytes());
+    bytes.extend_from_slice(&pack.session.random.0);
+    bytes
+}
+
+/// Refuses `bytes` unless they begin with exactly this pack's header.
+///
+/// # Errors
+/// [`FormatError`] that tells a newer version, another place and damage apart.
+pub fn check_header(bytes: &[u8], repo: RepoId, source: SourceId, pack: PackId) -> Result<(), FormatError> {
+    let found = bytes.get(..HEADER_BYTES).ok_or_else(|| malformed(WHAT, "shorter than its header"))?;
+    if !found.starts_with(&MAGIC) {
+        return Err(malformed(WHAT, "not a pack"));
+    }
+    match found.get(8) {
+        Some(version) if *version > FORMAT_VERSION => {
+            return Err(FormatError::Newer {
+                what: WHAT,
+                found: u32::from(*version),
+                newest: u32::from(FORMAT_VERSION),
+            });
+        }
+        Some(_) | None => {}
+    }
+    let expected = header(repo, source, pack);
+    if found == expected {
+        return Ok(());
+    }
+    Err(FormatError::Misplaced { what: WHAT, expected: hex::encode(&expected), actual: hex::encode(found) })
+}
+
+/// A chunk as a footer lists it: a range of its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedChunk {
+    /// Identity of the content.
+    pub hash: ChunkHash,
+    /// First byte within the decoded frame.
+    pub start: u32,
+    /// Bytes.
+    pub bytes: u32,
+}
+
+/// A frame as a footer lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedFrame {
+    /// What it holds.
+    pub kind: FrameKind,
+    /// Where its header starts in the pack.
+    pub offset: u64,
+    /// Bytes of its body as stored.
+    pub stored_bytes: u32,
+    /// Bytes decoded.
+    pub raw_bytes: u32,
+    /// Over header and body as stored.
+    pub hash: [u8; 32],
+    /// The chunks in it.
+    pub chunks: Vec<PackedChunk>,
+}
+
+impl PackedFrame {
+    /// The reference that leads to this frame.
+    pub fn pointer(&self, pack: PackId, ordinal: FrameOrdinal) -> FrameRef {
+        FrameRef {
+            pack,
+            ordinal,
+            offset: self.offset,
+            stored_bytes: self.stored_bytes,
+            raw_bytes: self.raw_bytes,
+            hash: frame::short_hash(&self.hash),
+        }
+    }
+}
+
+/// What a pack holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Footer {
+    /// Its frames in order, without the footer itself.
+    pub frames: Vec<PackedFrame>,
+}
+
+#[derive(Encode, Decode)]
+struct Columns {
+    kind: Vec<u8>,
+    stored_bytes: Vec<u32>,
+    raw_bytes: Vec<u32>,
+    hash: Vec<u8>,
+    chunks: Vec<u32>,
+    chunk_start: Vec<u32>,
+    chunk_bytes: Vec<u32>,
+    chunk_hash: Vec<u8>,
+}
+
+impl Footer {
+    /// The footer's frame and the trailer, to be appended at `offset` of a pack with this `header`.
+    pub fn encode(&self, header: &[u8], offset: u64) -> Vec<u8> {
+        let mut c = Columns {
+            kind: Vec::new(),
+            stored_bytes: Vec::new(),
+            raw_bytes: Vec::new(),
+            hash: Vec::new(),
+            chunks: Vec::new(),
+            chunk_start: Vec::new(),
+            chunk_bytes: Vec::new(),
+            chunk_hash: Vec::new(),
+        };
+        for packed in &self.frames {
+            c.kind.push(packed.kind as u8);
+            c.stored_bytes.push(packed.stored_bytes);
+            c.raw_bytes.push(packed.raw_bytes);
+            c.hash.extend_from_slice(&packed.hash);
+            c.chunks.push(u32::try_from(packed.chunks.len()).unwrap_or(u32::MAX));
+            for chunk in &packed.chunks {
+                c.chunk_start.push(chunk.start);
+                c.chunk_bytes.push(chunk.bytes);
+                c.chunk_hash.extend_from_slice(&chunk.hash.0);
+            }
+        }
+        let EncodedFrame { mut bytes, .. } = frame::encode(FrameKind::Footer, &codec::encode(&c), 0);
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let mut tail = Vec::with_capacity(TRAILER_BYTES);
+        tail.extend_from_slice(&offset.to_le_bytes());
+        tail.extend_from_slice(&length.to_le_bytes());
+        tail.extend_from_slice(&[0; 4]);
+        let hash = tail_hash(header, &bytes, &tail);
+        tail.extend_from_slice(&hash);
+        tail.extend_from_slice(&TAIL_MAGIC);
+        bytes.extend_from_slice(&tail);
+        bytes
+    }
+
+    /// Where the footer's frame lies in a pack of `pack_bytes` bytes, by its last bytes: offset and length.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`] when there is no trailer.
+    pub fn locate(tail: &[u8], pack_bytes: u64) -> Result<(u64, u32), FormatError> {
+        let start = tail.len().checked_sub(TRAILER_BYTES).ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
+        let trailer: &[u8; TRAILER_BYTES] =
+            tail.get(start..).unwrap_or_default().try_into().map_err(|_| malformed(WHAT, "no trailer"))?;
+        let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, z @ ..] = *trailer;
+        if !z.starts_with(&[0; 4]) || !z.ends_with(&TAIL_MAGIC) {
+            return Err(malformed(WHAT, "ends without a trailer: it was cut off, or never completed"));
+        }
+        let offset = u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        if offset.checked_add(u64::from(length)).and_then(|end| end.checked_add(TRAILER_BYTES as u64))
+            != Some(pack_bytes)
+            || offset < HEADER_BYTES as u64
+        {
+            return Err(malformed(WHAT, "its trailer points elsewhere"));
+        }
+        Ok((offset, length))
+    }
+
+    /// The footer of a pack with this `header`, from its frame and the trailer behind it.
+    ///
+    /// # Errors
+    /// [`FormatError`] when they are damaged or list what cannot be.
+    pub fn decode(header: &[u8], bytes: &[u8]) -> Result<Footer, FormatError> {
+        let (footer, trailer) = bytes
+            .split_at_checked(bytes.len().saturating_sub(TRAILER_BYTES))
+            .ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
+        let (place, rest) = trailer.split_at_checked(16).ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
+        let hash = tail_hash(header, footer, place);
+        if !rest.starts_with(&hash) {
+            return Err(FormatError::Altered {
+                what: "pack footer",
+                expected: hex::encode(rest.get(..8).unwrap_or_default()),
+                actual: hex::encode(&hash),
+            });
+        }
+        let (head, _) = frame::check(footer)?;
+        if head.kind != FrameKind::Footer {
+            return Err(malformed(WHAT, "its footer is another kind of frame"));
+        }
+        let raw = frame::open(&head, footer.get(frame::HEADER_BYTES..).unwrap_or_default())?;
+        let c: Columns = codec::decode("pack footer", &raw, limits::FOOTER_BYTES_MAX)?;
+        let (hashes, left) = c.hash.as_chunks::<32>();
+        let (chunk_hashes, chunks_left) = c.chunk_hash.as_chunks::<32>();
+        let count = c.kind.len();
+        let chunk_count: usize = c.chunks.iter().map(|n| *n as usize).fold(0, usize::saturating_add);
+        if [c.stored_bytes.len(), c.raw_bytes.len(), hashes.len(), c.chunks.len()].iter().any(|n| *n != count)
+            || [c.chunk_start.len(), c.chunk_bytes.len(), chunk_hashes.len()].iter().any(|n| *n != chunk_count)
+            || !left.is_empty()
+            || !chunks_left.is_empty()
+        {
+            return Err(malformed("pack footer", "columns differ in length"));
+        }
+        let mut chunks = c.chunk_start.iter().zip(&c.chunk_bytes).zip(chunk_hashes);
+        let mut offset = HEADER_BYTES as u64;
+        let mut frames = Vec::with_capacity(count);
+        for ((((kind, stored), raw), hash), inside) in
+            c.kind.iter().zip(&c.stored_bytes).zip(&c.raw_bytes).zip(hashes).zip(&c.chunks)
+        {
+            let kind =
+                FrameKind::from_number(*kind).ok_or_else(|| malformed("pack footer", "an unknown kind of frame"))?;
+            let chunks = chunks
+                .by_ref()
+                .take(*inside as usize)
+                .map(|((start, bytes), hash)| PackedChunk { hash: ChunkHash(*hash), start: *start, bytes: *bytes })
+                .collect();
+            frames.push(PackedFrame { kind, offset, stored_bytes: *stored, raw_bytes: *raw, hash: *hash, chunks });
+            offset = offset.saturating_add(frame::HEADER_BYTES as u64).saturating_add(u64::from(*stored));
+        }
+        Ok(Footer { frames })
+    }
+}
+
+fn tail_hash(header: &[u8], footer: &[u8], place: &[u8]) -> [u8; 8] {
+    let mut hash = [0u8; 8];
+    blake3::Hasher::new().update(header).update(footer).update(place).finalize_xof().fill(&mut hash);
+    hash
+}
+
+/// A frame that a walk without the footer found.
+pub type Scanned = Result<(u64, frame::Header), (u64, FormatError)>;
+
+/// Walks the frames of a whole pack from its header on, checking each; a damaged stretch is
+/// reported once, and the walk goes on at the next place where a frame begins that checks out.
+pub fn scan(pack: &[u8]) -> Vec<Scanned> {
+    let mut found = Vec::new();
+    let mut at = HEADER_BYTES;
+    let mut lost: Option<(usize, FormatError)> = None;
+    while let Some(rest) = pack.get(at..).filter(|rest| !rest.is_empty()) {
+        if rest.len() == TRAILER_BYTES && rest.ends_with(&TAIL_MAGIC) {
+            break;
+        }
+        let checked = frame::header(rest).and_then(|head| {
+            let length = frame::HEADER_BYTES + head.stored_bytes as usize;
+            let bytes = rest.get(..length).ok_or_else(|| malformed("frame", "cut off"))?;
+            frame::check(bytes).map(|_| (head, length))
+        });
+        match checked {
+            Ok((head, length)) => {
+                if let Some((from, error)) = lost.take() {
+                    found.push(Err((from as u64, error)));
+                }
+                found.push(Ok((at as u64, head)));
+                at += length;
+            }
+            Err(error) => {
+                lost.get_or_insert((at, error));
+                let behind = rest.get(1..).unwrap_or_default();
+                match behind.windows(frame::MAGIC.len()).position(|window| window == frame::MAGIC) {
+                    Some(step) => at += 1 + step,
+                    None => break,
+                }
+            }
+        }
+    }
+    if let Some((from, error)) = lost {
+        found.push(Err((from as u64, error)));
+    }
+    found
+}
