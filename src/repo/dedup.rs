@@ -1,0 +1,116 @@
+//! The writer's knowledge of chunks that its chain has already.
+//!
+//! Filled from the footers of packs of committed points, newest first, at the first question:
+//! a capture that finds nothing changed never asks, and pays nothing. Bounded; what does not fit,
+//! or cannot be read, is stored again: losing the index loses dedup and nothing else.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use super::{Reader, RepoError};
+use crate::base::limits;
+use crate::format::object::Object;
+use crate::format::pack::{self, Footer};
+use crate::format::{ChunkHash, ChunkRef, FrameOrdinal, PackId};
+
+/// Footers read for one index; beyond it older packs are left out.
+const PACKS_MAX: usize = 4096;
+/// The end of a pack that is read at first: holds most footers whole.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// Chunks that may be referred to instead of stored again.
+#[derive(Debug)]
+pub struct Dedup {
+    reader: Reader,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Packs whose footers are yet to be read, oldest first.
+    unread: Option<Vec<PackId>>,
+    chunks: HashMap<ChunkHash, ChunkRef>,
+    unreadable: u64,
+}
+
+impl Dedup {
+    /// An index over `packs`: those of committed points of the chain, oldest first.
+    pub fn over(reader: Reader, packs: Vec<PackId>) -> Dedup {
+        Dedup { reader, state: Mutex::new(State { unread: Some(packs), ..State::default() }) }
+    }
+
+    /// Where the chain has this chunk.
+    pub fn lookup(&self, hash: &ChunkHash) -> Option<ChunkRef> {
+        let mut state = self.state.lock();
+        if let Some(packs) = state.unread.take() {
+            self.fill(&mut state, &packs);
+        }
+        state.chunks.get(hash).copied()
+    }
+
+    /// Remembers a chunk that this session has stored.
+    pub fn insert(&self, hash: ChunkHash, chunk: ChunkRef) {
+        let mut state = self.state.lock();
+        if state.chunks.len() < limits::DEDUP_CHUNKS_MAX {
+            state.chunks.entry(hash).or_insert(chunk);
+        }
+    }
+
+    /// Packs whose footers could not be read: their chunks were not found.
+    pub fn unreadable(&self) -> u64 {
+        self.state.lock().unreadable
+    }
+
+    fn fill(&self, state: &mut State, packs: &[PackId]) {
+        for pack in packs.iter().rev().take(PACKS_MAX) {
+            if state.chunks.len() >= limits::DEDUP_CHUNKS_MAX {
+                return;
+            }
+            match read_footer(&self.reader, *pack) {
+                Ok(footer) => {
+                    for (index, frame) in footer.frames.iter().enumerate() {
+                        let ordinal = FrameOrdinal(u32::try_from(index).unwrap_or(u32::MAX));
+                        let pointer = frame.pointer(*pack, ordinal);
+                        for chunk in &frame.chunks {
+                            let place = ChunkRef { frame: pointer, start: chunk.start, bytes: chunk.bytes };
+                            state.chunks.entry(chunk.hash).or_insert(place);
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "leave a pack out of deduplication");
+                    state.unreadable += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The footer of `pack`: one request, two when it is large.
+///
+/// # Errors
+/// [`RepoError`] when the pack is missing, cut off or damaged.
+pub fn read_footer(reader: &Reader, pack: PackId) -> Result<Footer, RepoError> {
+    let object = Object::Pack(reader.source(), pack).name();
+    let store = reader.repo().store();
+    let (tail, pack_bytes) = store.tail(&object, TAIL_BYTES).map_err(|source| RepoError::reading(&object, source))?;
+    let damaged = RepoError::object(&object);
+    let (offset, _) = Footer::locate(&tail, pack_bytes).map_err(&damaged)?;
+    let tail_from = pack_bytes - tail.len() as u64;
+    let header = pack::header(reader.repo().id(), reader.source(), pack);
+    if let Some(begin) = offset.checked_sub(tail_from) {
+        let bytes = usize::try_from(begin).ok().and_then(|begin| tail.get(begin..)).unwrap_or_default();
+        return Footer::decode(&header, bytes).map_err(damaged);
+    }
+    if pack_bytes - offset > limits::FOOTER_BYTES_MAX as u64 {
+        let source = crate::format::FormatError::TooLarge {
+            what: "pack footer",
+            size: pack_bytes - offset,
+            limit: limits::FOOTER_BYTES_MAX as u64,
+        };
+        return Err(RepoError::Damaged { object, source });
+    }
+    let bytes = store.get_range(&object, offset..pack_bytes).map_err(|source| RepoError::reading(&object, source))?;
+    Footer::decode(&header, &bytes).map_err(damaged)
+}

@@ -1,0 +1,107 @@
+//! What can go wrong between objects and their meaning.
+
+use crate::base::{Class, Classed};
+use crate::format::FormatError;
+use crate::format::object::ObjectName;
+use crate::store::StoreError;
+
+/// A failure to read or write a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// The store failed.
+    #[error("cannot {context}: {source}")]
+    Store {
+        /// What was being done, as a verb phrase.
+        context: &'static str,
+        /// The store's error.
+        source: StoreError,
+    },
+    /// An object that must exist does not.
+    #[error("object {object} is missing: run `amberfs verify` to see which points need it")]
+    Missing {
+        /// The object.
+        object: ObjectName,
+    },
+    /// An object's bytes are not what they must be.
+    #[error("object {object} is damaged: {source}")]
+    Damaged {
+        /// The object.
+        object: ObjectName,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// There is no repository.
+    #[error("no amberfs repository at {store}: create one with `amberfs init`")]
+    Absent {
+        /// Where it was looked for.
+        store: String,
+    },
+    /// There is a repository already.
+    #[error("there is an amberfs repository at {store} already")]
+    Exists {
+        /// Where.
+        store: String,
+    },
+    /// Commits would not be safe on this store.
+    #[error("{store} does not honour conditional creation ({how}): two writers could overwrite one another's commits")]
+    Unsafe {
+        /// The store.
+        store: String,
+        /// What it did.
+        how: String,
+    },
+    /// A pack's name is taken: by chance impossible, so something replays a session.
+    #[error("pack {object} exists already: another process uses this session's identity")]
+    PackTaken {
+        /// The pack.
+        object: ObjectName,
+    },
+    /// What is stored contradicts itself.
+    #[error("the repository contradicts itself: {what}; run `amberfs verify`")]
+    Inconsistent {
+        /// How.
+        what: String,
+    },
+    /// An earlier failure left the session unusable.
+    #[error("the capture's writer has failed before: {why}")]
+    Poisoned {
+        /// The earlier failure.
+        why: String,
+    },
+}
+
+impl RepoError {
+    /// For `map_err`: a store's failure while doing `context`; a missing object keeps its name.
+    pub(crate) fn store(context: &'static str) -> impl Fn(StoreError) -> RepoError {
+        move |source| RepoError::Store { context, source }
+    }
+
+    /// For `map_err`: `object` does not decode.
+    pub(crate) fn object(object: &ObjectName) -> impl Fn(FormatError) -> RepoError + use<> {
+        let object = object.clone();
+        move |source| RepoError::Damaged { object: object.clone(), source }
+    }
+
+    /// A store's failure to read `object`, which must exist: absence is damage here, never "not found".
+    pub(crate) fn reading(object: &ObjectName, source: StoreError) -> RepoError {
+        if source.class() == Class::NotFound {
+            RepoError::Missing { object: object.clone() }
+        } else {
+            RepoError::Store { context: "read stored data", source }
+        }
+    }
+}
+
+impl Classed for RepoError {
+    fn class(&self) -> Class {
+        match self {
+            RepoError::Store { source, .. } => source.class(),
+            RepoError::Missing { .. } | RepoError::Inconsistent { .. } => Class::Corrupt,
+            RepoError::Damaged { source, .. } => source.class(),
+            RepoError::Absent { .. } => Class::NotFound,
+            RepoError::Exists { .. } | RepoError::PackTaken { .. } => Class::Conflict,
+            RepoError::Unsafe { .. } => Class::Unsupported,
+            RepoError::Poisoned { .. } => Class::Transient,
+        }
+    }
+}

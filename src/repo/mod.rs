@@ -1,0 +1,114 @@
+//! Stores each chunk once and never lets a published object refer to a missing one.
+//!
+//! A [`Repo`] is an open repository: its store, its identity and the caches of everything read from
+//! it. Writing goes through a [`Session`], which puts frames into packs; reading through a
+//! [`Reader`], which follows references from frame to frame. What makes packs *mean* anything is
+//! the log above (`chain`): a pack that no commit names is an orphan and invisible.
+
+mod cache;
+mod dedup;
+mod error;
+mod reader;
+mod session;
+pub mod tree;
+
+use std::sync::Arc;
+
+pub use dedup::{Dedup, read_footer};
+pub use error::RepoError;
+pub use reader::{CacheSizes, Reader};
+pub use session::{Session, SessionTotals};
+
+use crate::base::{Env, limits};
+use crate::format::marker::Marker;
+use crate::format::object::Object;
+use crate::format::{RepoId, SourceId};
+use crate::store::{Created, CreateSupport, Store};
+
+/// An open repository; cheap to share.
+#[derive(Debug)]
+pub struct Repo {
+    store: Store,
+    env: Env,
+    marker: Marker,
+    caches: reader::Caches,
+}
+
+impl Repo {
+    /// Makes the empty prefix behind `store` a repository.
+    ///
+    /// # Errors
+    /// [`RepoError::Exists`] when there is one already, [`RepoError::Unsafe`] when the store does not
+    /// honour conditional creation, which every commit relies on.
+    pub fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
+        match store.probe(&env).map_err(RepoError::store("probe the store"))? {
+            CreateSupport::Honoured => {}
+            CreateSupport::Ignored { how } => return Err(RepoError::Unsafe { store: store.describe(), how }),
+        }
+        let marker = Marker {
+            repo: RepoId(env.random()),
+            created: env.now(),
+            writer: concat!("amberfs ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let created =
+            store.create(&Object::Marker.name(), marker.encode()).map_err(RepoError::store("create the repository"))?;
+        match created {
+            Created::New => Ok(Repo::assemble(store, env, marker, CacheSizes::default())),
+            Created::Exists => Err(RepoError::Exists { store: store.describe() }),
+        }
+    }
+
+    /// Opens the repository behind `store`: one request.
+    ///
+    /// # Errors
+    /// [`RepoError::Absent`] when there is none.
+    pub fn open(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
+        Repo::open_with(store, env, CacheSizes::default())
+    }
+
+    /// As [`Repo::open`], with caches of these sizes.
+    ///
+    /// # Errors
+    /// As [`Repo::open`].
+    pub fn open_with(store: Store, env: Env, sizes: CacheSizes) -> Result<Arc<Repo>, RepoError> {
+        let name = Object::Marker.name();
+        let bytes = match store.get(&name, limits::LOG_ENTRY_BYTES_MAX as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if crate::base::Classed::class(&error) == crate::base::Class::NotFound => {
+                return Err(RepoError::Absent { store: store.describe() });
+            }
+            Err(source) => return Err(RepoError::Store { context: "open the repository", source }),
+        };
+        let marker = Marker::decode(&bytes).map_err(RepoError::object(&name))?;
+        Ok(Repo::assemble(store, env, marker, sizes))
+    }
+
+    fn assemble(store: Store, env: Env, marker: Marker, sizes: CacheSizes) -> Arc<Repo> {
+        Arc::new(Repo { store, env, marker, caches: reader::Caches::new(sizes) })
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Its clock and dice.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> RepoId {
+        self.marker.repo
+    }
+
+    /// How it was made.
+    pub fn marker(&self) -> &Marker {
+        &self.marker
+    }
+
+    /// Reads the frames of `source`.
+    pub fn reader(self: &Arc<Repo>, source: SourceId) -> Reader {
+        Reader::new(Arc::clone(self), source)
+    }
+}

@@ -1,0 +1,141 @@
+//! Follows references to frames: from cache, or by one ranged read, checked before it is believed.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::cache::Cache;
+use super::session::Unfinished;
+use super::{Repo, RepoError};
+use crate::base::limits;
+use crate::format::frame::{self, FrameKind};
+use crate::format::log::NodeRef;
+use crate::format::node::{Node, TreeKind};
+use crate::format::object::Object;
+use crate::format::{FrameRef, SourceId};
+
+/// How much a repository's readers may keep in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSizes {
+    /// Bytes of decoded data frames.
+    pub frames: usize,
+    /// Bytes of decoded tree nodes, kept apart so that bulk reads do not evict metadata.
+    pub nodes: usize,
+}
+
+impl Default for CacheSizes {
+    fn default() -> CacheSizes {
+        CacheSizes { frames: limits::FRAME_CACHE_BYTES, nodes: limits::NODE_CACHE_BYTES }
+    }
+}
+
+type NodeValue = Arc<dyn Any + Send + Sync>;
+
+/// The caches that all readers of a repository share.
+#[derive(Debug)]
+pub(super) struct Caches {
+    frames: Cache<(SourceId, FrameRef), Arc<Vec<u8>>>,
+    nodes: Cache<(SourceId, FrameRef), NodeValue>,
+}
+
+impl Caches {
+    pub(super) fn new(sizes: CacheSizes) -> Caches {
+        Caches { frames: Cache::new(sizes.frames), nodes: Cache::new(sizes.nodes) }
+    }
+}
+
+/// Reads the frames of one source; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    repo: Arc<Repo>,
+    source: SourceId,
+    /// A writer also sees what its own session has not put into the store yet.
+    unfinished: Option<Arc<Unfinished>>,
+}
+
+/// What an item of a decoded node takes in memory, about: keys and values are separate allocations.
+const NODE_ITEM_BYTES: usize = 320;
+
+impl Reader {
+    pub(super) fn new(repo: Arc<Repo>, source: SourceId) -> Reader {
+        Reader { repo, source, unfinished: None }
+    }
+
+    pub(super) fn with_unfinished(self, unfinished: Arc<Unfinished>) -> Reader {
+        Reader { unfinished: Some(unfinished), ..self }
+    }
+
+    /// The repository.
+    pub fn repo(&self) -> &Arc<Repo> {
+        &self.repo
+    }
+
+    /// The source.
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// The decoded data frame behind `pointer`.
+    ///
+    /// # Errors
+    /// [`RepoError`] naming the pack; a missing pack is damage, not absence.
+    pub fn data(&self, pointer: &FrameRef) -> Result<Arc<Vec<u8>>, RepoError> {
+        self.repo.caches.frames.get_or(&(self.source, *pointer), || {
+            let raw = self.fetch(pointer, FrameKind::Data)?;
+            let weight = raw.len();
+            Ok((Arc::new(raw), weight))
+        })
+    }
+
+    /// The decoded node behind `pointer`.
+    ///
+    /// # Errors
+    /// As [`Reader::data`].
+    pub fn node<K: TreeKind>(&self, pointer: &NodeRef) -> Result<Arc<Node<K>>, RepoError> {
+        let value = self.repo.caches.nodes.get_or(&(self.source, pointer.frame), || {
+            let node: Arc<Node<K>> = Arc::new(self.fresh_node(pointer)?);
+            let weight = match &*node {
+                Node::Leaf(items) => items.len() * NODE_ITEM_BYTES,
+                Node::Inner(children) => children.len() * NODE_ITEM_BYTES / 2,
+            };
+            Ok((node as NodeValue, weight + pointer.frame.raw_bytes as usize))
+        })?;
+        match value.downcast::<Node<K>>() {
+            Ok(node) => Ok(node),
+            // One frame cannot be a node of two kinds: its header says which, so decoding tells.
+            Err(_) => self.fresh_node(pointer).map(Arc::new),
+        }
+    }
+
+    fn fresh_node<K: TreeKind>(&self, pointer: &NodeRef) -> Result<Node<K>, RepoError> {
+        let payload = self.fetch(&pointer.frame, K::FRAME)?;
+        let object = Object::Pack(self.source, pointer.frame.pack).name();
+        Node::decode(&payload, pointer).map_err(RepoError::object(&object))
+    }
+
+    /// The decoded frame behind `pointer`, past all caches: for verification.
+    ///
+    /// # Errors
+    /// As [`Reader::data`].
+    pub fn fetch(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
+        let object = Object::Pack(self.source, pointer.pack).name();
+        let stored_bytes = pointer.stored_bytes as usize;
+        if pointer.raw_bytes as usize > kind.raw_bytes_max() || stored_bytes > limits::FRAME_STORED_BYTES_MAX {
+            let error = crate::format::FormatError::TooLarge {
+                what: "frame",
+                size: u64::from(pointer.raw_bytes),
+                limit: kind.raw_bytes_max() as u64,
+            };
+            return Err(RepoError::Damaged { object, source: error });
+        }
+        if let Some(bytes) = self.unfinished.as_ref().and_then(|unfinished| unfinished.get(pointer)) {
+            return frame::decode(&bytes, pointer, kind).map_err(RepoError::object(&object));
+        }
+        let end = pointer.offset.saturating_add((frame::HEADER_BYTES + stored_bytes) as u64);
+        let bytes = self
+            .repo
+            .store
+            .get_range(&object, pointer.offset..end)
+            .map_err(|source| RepoError::reading(&object, source))?;
+        frame::decode(&bytes, pointer, kind).map_err(RepoError::object(&object))
+    }
+}

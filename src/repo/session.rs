@@ -1,0 +1,291 @@
+//! Puts frames into packs.
+//!
+//! Data frames and metadata frames go to packs of their own, so that listing a directory never
+//! drags file contents along. Data packs stream up in parts while they grow; metadata packs are
+//! small and stay in memory until they are full, because the tree writer may need a node again that
+//! it has just written ([`Unfinished`]). A session that wrote little puts both into one pack, so
+//! that a small incremental costs one pack and one log entry.
+//!
+//! Crash behaviour: packs that a session wrote mean nothing until a commit names the session. A
+//! session that is dropped, killed or fails leaves orphans, which no reader sees. [`Session::finish`]
+//! returns only when every pack is durable.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use super::reader::Reader;
+use super::{Repo, RepoError};
+use crate::base::limits;
+use crate::format::frame::{EncodedFrame, FrameKind};
+use crate::format::object::Object;
+use crate::format::pack::{self, Footer, PackedChunk, PackedFrame};
+use crate::format::{ChainId, FrameOrdinal, FrameRef, PackId, PackOrdinal, SessionId, SourceId};
+use crate::store::{Created, Upload};
+
+/// What a finished session has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionTotals {
+    /// Packs, with ordinals from 0 up to this.
+    pub packs: u32,
+    /// Bytes of all packs.
+    pub stored_bytes: u64,
+}
+
+/// Writes the packs of one capture. Shared by its threads; appending is cheap next to encoding.
+#[derive(Debug)]
+pub struct Session {
+    repo: Arc<Repo>,
+    source: SourceId,
+    chain: ChainId,
+    id: SessionId,
+    unfinished: Arc<Unfinished>,
+}
+
+/// The packs that are being written.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    data: Option<OpenPack>,
+    meta: Option<OpenPack>,
+    /// Metadata goes into the open data pack from now on.
+    mixed: bool,
+    totals: SessionTotals,
+    failed: Option<String>,
+    /// A data pack on its way; at most one, so that memory stays bounded.
+    closing: Option<JoinHandle<Result<(), RepoError>>>,
+}
+
+struct OpenPack {
+    id: PackId,
+    header: Vec<u8>,
+    footer: Footer,
+    /// Bytes of the pack so far.
+    bytes: u64,
+    /// The end of the pack that has not been handed to `upload`; all of it while there is none.
+    tail: Vec<u8>,
+    upload: Option<Upload>,
+}
+
+impl std::fmt::Debug for OpenPack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenPack({:?}, {} bytes)", self.id, self.bytes)
+    }
+}
+
+impl OpenPack {
+    fn push(&mut self, frame: EncodedFrame, chunks: &[PackedChunk]) -> FrameRef {
+        let packed = PackedFrame {
+            kind: frame.kind,
+            offset: self.bytes,
+            stored_bytes: frame.stored_bytes(),
+            raw_bytes: frame.raw_bytes,
+            hash: frame.hash,
+            chunks: chunks.to_vec(),
+        };
+        let ordinal = FrameOrdinal(u32::try_from(self.footer.frames.len()).unwrap_or(u32::MAX));
+        let pointer = packed.pointer(self.id, ordinal);
+        self.footer.frames.push(packed);
+        self.bytes += frame.bytes.len() as u64;
+        self.tail.extend_from_slice(&frame.bytes);
+        pointer
+    }
+
+    /// The bytes of the frame behind `pointer`, if they are still here.
+    fn get(&self, pointer: &FrameRef) -> Option<Vec<u8>> {
+        if pointer.pack != self.id {
+            return None;
+        }
+        let begin = self.bytes - self.tail.len() as u64;
+        let start = usize::try_from(pointer.offset.checked_sub(begin)?).ok()?;
+        let length = crate::format::frame::HEADER_BYTES + pointer.stored_bytes as usize;
+        Some(self.tail.get(start..start.checked_add(length)?)?.to_vec())
+    }
+
+    /// Makes the pack durable: footer, then one create or the last part of the upload.
+    fn close(mut self, repo: &Repo, source: SourceId) -> Result<(), RepoError> {
+        let footer = self.footer.encode(&self.header, self.bytes);
+        self.tail.extend_from_slice(&footer);
+        let name = Object::Pack(source, self.id).name();
+        match self.upload.take() {
+            Some(mut upload) => {
+                upload.write(self.tail).map_err(RepoError::store("write a pack"))?;
+                upload.finish().map_err(RepoError::store("complete a pack"))
+            }
+            None => match repo.store().create(&name, self.tail).map_err(RepoError::store("write a pack"))? {
+                Created::New => Ok(()),
+                Created::Exists => Err(RepoError::PackTaken { object: name }),
+            },
+        }
+    }
+}
+
+impl Unfinished {
+    /// The stored bytes of a frame that is not in the store yet.
+    pub(super) fn get(&self, pointer: &FrameRef) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        [&state.data, &state.meta].into_iter().flatten().find_map(|pack| pack.get(pointer))
+    }
+}
+
+impl Session {
+    /// Begins a session that `chain::SourceLog::begin` has announced.
+    pub fn begin(repo: &Arc<Repo>, source: SourceId, chain: ChainId, id: SessionId) -> Session {
+        Session { repo: Arc::clone(repo), source, chain, id, unfinished: Arc::default() }
+    }
+
+    /// The session's identity.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The chain that it writes to.
+    pub fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// A reader that also sees what this session has written.
+    pub fn reader(&self) -> Reader {
+        self.repo.reader(self.source).with_unfinished(Arc::clone(&self.unfinished))
+    }
+
+    /// Appends a frame; `chunks` say what a data frame holds.
+    ///
+    /// # Errors
+    /// [`RepoError`] when a pack cannot be written; the session is unusable then.
+    pub fn append(&self, frame: EncodedFrame, chunks: &[PackedChunk]) -> Result<FrameRef, RepoError> {
+        let mut state = self.unfinished.state.lock();
+        if let Some(why) = &state.failed {
+            return Err(RepoError::Poisoned { why: why.clone() });
+        }
+        let result = self.append_locked(&mut state, frame, chunks);
+        if let Err(error) = &result {
+            state.failed = Some(error.to_string());
+        }
+        result
+    }
+
+    fn append_locked(&self, state: &mut State, frame: EncodedFrame, chunks: &[PackedChunk]) -> Result<FrameRef, RepoError> {
+        let is_data = frame.kind == FrameKind::Data;
+        if is_data || (state.mixed && state.data.is_some()) {
+            let mut pack = match state.data.take() {
+                Some(pack) => pack,
+                None => self.open(state),
+            };
+            let pointer = pack.push(frame, chunks);
+            // While all of it may still become a mixed pack, nothing is handed away.
+            if pack.upload.is_some() || pack.bytes > limits::MIXED_PACK_BYTES {
+                self.send_parts(&mut pack)?;
+            }
+            if pack.bytes >= limits::DATA_PACK_BYTES {
+                self.close_behind(state, pack)?;
+            } else {
+                state.data = Some(pack);
+            }
+            return Ok(pointer);
+        }
+        let mut pack = match state.meta.take() {
+            Some(pack) => pack,
+            None => self.open(state),
+        };
+        let pointer = pack.push(frame, chunks);
+        if pack.bytes >= limits::META_PACK_BYTES {
+            self.account(state, &pack);
+            pack.close(&self.repo, self.source)?;
+        } else {
+            state.meta = Some(pack);
+        }
+        Ok(pointer)
+    }
+
+    fn open(&self, state: &mut State) -> OpenPack {
+        let id = PackId { chain: self.chain, session: self.id, ordinal: PackOrdinal(state.totals.packs) };
+        state.totals.packs += 1;
+        let header = pack::header(self.repo.id(), self.source, id);
+        OpenPack { id, bytes: header.len() as u64, tail: header.clone(), header, footer: Footer::default(), upload: None }
+    }
+
+    fn send_parts(&self, pack: &mut OpenPack) -> Result<(), RepoError> {
+        while pack.tail.len() >= limits::UPLOAD_PART_BYTES {
+            if pack.upload.is_none() {
+                let name = Object::Pack(self.source, pack.id).name();
+                let upload = self.repo.store().upload(&name).map_err(RepoError::store("begin a pack"))?;
+                pack.upload = Some(upload);
+            }
+            let rest = pack.tail.split_off(limits::UPLOAD_PART_BYTES);
+            let part = std::mem::replace(&mut pack.tail, rest);
+            if let Some(upload) = &mut pack.upload {
+                upload.write(part).map_err(RepoError::store("write a pack"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn account(&self, state: &mut State, pack: &OpenPack) {
+        // The footer is small next to the frames and known only at the end.
+        state.totals.stored_bytes += pack.bytes;
+    }
+
+    /// Completes a full data pack behind the scenes: its fsync must not stop the compressors.
+    fn close_behind(&self, state: &mut State, pack: OpenPack) -> Result<(), RepoError> {
+        self.account(state, &pack);
+        Self::settle(state)?;
+        let (repo, source) = (Arc::clone(&self.repo), self.source);
+        let closing = std::thread::Builder::new()
+            .name("amberfs-pack".to_owned())
+            .spawn(move || pack.close(&repo, source))
+            .map_err(|error| RepoError::Poisoned { why: format!("no thread to complete a pack: {error}") })?;
+        state.closing = Some(closing);
+        Ok(())
+    }
+
+    fn settle(state: &mut State) -> Result<(), RepoError> {
+        match state.closing.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(RepoError::Poisoned { why: "completing a pack panicked".to_owned() }),
+        }
+    }
+
+    /// Says that all data has been appended: metadata may share the last pack if that is small.
+    pub fn data_complete(&self) {
+        let mut state = self.unfinished.state.lock();
+        let small = state.data.as_ref().is_some_and(|pack| pack.upload.is_none() && pack.bytes <= limits::MIXED_PACK_BYTES);
+        state.mixed = small && state.meta.is_none() && state.totals.packs == 1;
+    }
+
+    /// Completes all packs; they are durable when this returns.
+    ///
+    /// # Errors
+    /// [`RepoError`] when one could not be written: the session must not be committed then.
+    pub fn finish(self) -> Result<SessionTotals, RepoError> {
+        let mut state = self.unfinished.state.lock();
+        if let Some(why) = &state.failed {
+            return Err(RepoError::Poisoned { why: why.clone() });
+        }
+        for pack in [state.data.take(), state.meta.take()].into_iter().flatten() {
+            self.account(&mut state, &pack);
+            pack.close(&self.repo, self.source)?;
+        }
+        Self::settle(&mut state)?;
+        Ok(state.totals)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut state = self.unfinished.state.lock();
+        for pack in [state.data.take(), state.meta.take()].into_iter().flatten() {
+            if let Some(upload) = pack.upload {
+                upload.abort();
+            }
+        }
+        // What an unfinished session has completed so far is an orphan; its outcome interests nobody.
+        drop(Self::settle(&mut state));
+    }
+}
