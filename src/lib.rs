@@ -17,5 +17,6 @@ pub mod capture;
 pub mod cli;
 pub mod format;
 pub mod job;
+pub mod repo;
 pub mod store;
 pub mod view;

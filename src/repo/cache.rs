@@ -51,10 +51,7 @@ impl<K: Hash + Eq + Clone, V> Drop for Landing<'_, K, V> {
 
 impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     pub(super) fn new(budget: usize) -> Cache<K, V> {
-        Cache {
-            budget,
-            state: Mutex::new(State { kept: LruCache::unbounded(), weight: 0, flights: HashMap::new() }),
-        }
+        Cache { budget, state: Mutex::new(State { kept: LruCache::unbounded(), weight: 0, flights: HashMap::new() }) }
     }
 
     /// The value of `key`, produced if it is not kept; `produce` also says how heavy it is.

@@ -43,12 +43,10 @@ pub enum RepoError {
         store: String,
     },
     /// Commits would not be safe on this store.
-    #[error("{store} does not honour conditional creation ({how}): two writers could overwrite one another's commits")]
+    #[error("{store} does not honour conditional creation: two writers could overwrite one another's commits")]
     Unsafe {
         /// The store.
         store: String,
-        /// What it did.
-        how: String,
     },
     /// A pack's name is taken: by chance impossible, so something replays a session.
     #[error("pack {object} exists already: another process uses this session's identity")]

@@ -23,7 +23,7 @@ use crate::base::{Env, limits};
 use crate::format::marker::Marker;
 use crate::format::object::Object;
 use crate::format::{RepoId, SourceId};
-use crate::store::{Created, CreateSupport, Store};
+use crate::store::{CreateSupport, Created, Store};
 
 /// An open repository; cheap to share.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Repo {
     pub fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
         match store.probe(&env).map_err(RepoError::store("probe the store"))? {
             CreateSupport::Honoured => {}
-            CreateSupport::Ignored { how } => return Err(RepoError::Unsafe { store: store.describe(), how }),
+            CreateSupport::Ignored => return Err(RepoError::Unsafe { store: store.describe() }),
         }
         let marker = Marker {
             repo: RepoId(env.random()),
@@ -105,6 +105,11 @@ impl Repo {
     /// How it was made.
     pub fn marker(&self) -> &Marker {
         &self.marker
+    }
+
+    /// Bytes that the caches of data frames and of tree nodes hold now.
+    pub fn cached_bytes(&self) -> (usize, usize) {
+        self.caches.weights()
     }
 
     /// Reads the frames of `source`.

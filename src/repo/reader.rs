@@ -41,6 +41,10 @@ impl Caches {
     pub(super) fn new(sizes: CacheSizes) -> Caches {
         Caches { frames: Cache::new(sizes.frames), nodes: Cache::new(sizes.nodes) }
     }
+
+    pub(super) fn weights(&self) -> (usize, usize) {
+        (self.frames.weight(), self.nodes.weight())
+    }
 }
 
 /// Reads the frames of one source; cheap to clone.

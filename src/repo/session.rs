@@ -170,7 +170,12 @@ impl Session {
         result
     }
 
-    fn append_locked(&self, state: &mut State, frame: EncodedFrame, chunks: &[PackedChunk]) -> Result<FrameRef, RepoError> {
+    fn append_locked(
+        &self,
+        state: &mut State,
+        frame: EncodedFrame,
+        chunks: &[PackedChunk],
+    ) -> Result<FrameRef, RepoError> {
         let is_data = frame.kind == FrameKind::Data;
         if is_data || (state.mixed && state.data.is_some()) {
             let mut pack = match state.data.take() {
@@ -207,7 +212,14 @@ impl Session {
         let id = PackId { chain: self.chain, session: self.id, ordinal: PackOrdinal(state.totals.packs) };
         state.totals.packs += 1;
         let header = pack::header(self.repo.id(), self.source, id);
-        OpenPack { id, bytes: header.len() as u64, tail: header.clone(), header, footer: Footer::default(), upload: None }
+        OpenPack {
+            id,
+            bytes: header.len() as u64,
+            tail: header.clone(),
+            header,
+            footer: Footer::default(),
+            upload: None,
+        }
     }
 
     fn send_parts(&self, pack: &mut OpenPack) -> Result<(), RepoError> {
@@ -255,7 +267,8 @@ impl Session {
     /// Says that all data has been appended: metadata may share the last pack if that is small.
     pub fn data_complete(&self) {
         let mut state = self.unfinished.state.lock();
-        let small = state.data.as_ref().is_some_and(|pack| pack.upload.is_none() && pack.bytes <= limits::MIXED_PACK_BYTES);
+        let small =
+            state.data.as_ref().is_some_and(|pack| pack.upload.is_none() && pack.bytes <= limits::MIXED_PACK_BYTES);
         state.mixed = small && state.meta.is_none() && state.totals.packs == 1;
     }
 

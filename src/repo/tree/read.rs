@@ -53,6 +53,9 @@ impl<K: TreeKind> Item<K> {
     }
 }
 
+/// A leaf, an index into it, and the rank of what is there.
+type Place<K> = (Arc<Node<K>>, usize, u64);
+
 /// The child under which `key` would be, and the count of items before it.
 fn child_for<'a>(children: &'a [Child], key: &Key) -> Option<(&'a Child, u64)> {
     let index = children.partition_point(|child| child.first <= *key).saturating_sub(1);
@@ -72,7 +75,7 @@ impl<K: TreeKind> Tree<K> {
     }
 
     /// The leaf in which `key` would be, the index of the first item not below it, and the rank of that.
-    fn seek(&self, key: &Key) -> Result<Option<(Arc<Node<K>>, usize, u64)>, RepoError> {
+    fn seek(&self, key: &Key) -> Result<Option<Place<K>>, RepoError> {
         let Some(mut pointer) = self.root else { return Ok(None) };
         let mut before = 0;
         loop {

@@ -28,7 +28,13 @@ fn key(n: u32) -> Key {
 
 type Model = BTreeMap<Key, u64>;
 
-fn write(repo: &Arc<Repo>, root: Option<NodeRef>, base: u64, budget: usize, batches: &[Vec<(Key, Option<u64>)>]) -> Option<NodeRef> {
+fn write(
+    repo: &Arc<Repo>,
+    root: Option<NodeRef>,
+    base: u64,
+    budget: usize,
+    batches: &[Vec<(Key, Option<u64>)>],
+) -> Option<NodeRef> {
     let session = session(repo, base);
     let mut writer = TreeWriter::<Usage>::with_budget(&session, root, budget);
     for batch in batches {
@@ -64,7 +70,6 @@ fn a_tree_of_several_levels_is_built_in_order_and_changed_in_place() {
     assert!(first.unwrap().level >= 2);
     check(&repo, first, &model);
 
-    let before = repo.store().meter().snapshot();
     let edits = vec![vec![(key(4), None), (key(700_001), Some(5)), (key(800_000), Some(9))]];
     let second = write(&repo, first, 1, 64 << 10, &edits);
     let mut changed = model.clone();
@@ -73,7 +78,6 @@ fn a_tree_of_several_levels_is_built_in_order_and_changed_in_place() {
     changed.insert(key(800_000), 9);
     check(&repo, second, &changed);
     check(&repo, first, &model);
-    drop(before);
 }
 
 #[test]

@@ -107,8 +107,7 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             return Ok(());
         }
         self.batches += 1;
-        let root =
-            self.root.take().unwrap_or(Slot::Leaf(Leaf { items: Vec::new(), weight: 0, touched: self.batches }));
+        let root = self.root.take().unwrap_or(Slot::Leaf(Leaf { items: Vec::new(), weight: 0, touched: self.batches }));
         let mut level = root.level();
         let mut pieces = self.edit(Key::default(), root, batch)?;
         while pieces.len() > 1 {
@@ -149,10 +148,10 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
                     }
                     Ok(self.split_leaf(edited, at_end))
                 }
-                Node::Inner(children) => {
-                    let children =
-                        children.iter().map(|child| (child.first.clone(), Slot::Stored(child.node))).collect();
-                    self.edit_inner(Inner { level: pointer.level, children }, batch)
+                Node::Inner(stored) => {
+                    let children = stored.iter().map(|child| (child.first.clone(), Slot::Stored(child.node))).collect();
+                    let pieces = self.edit_inner(Inner { level: pointer.level, children }, batch)?;
+                    Ok(if unchanged(&pieces, stored) { vec![(first, Slot::Stored(pointer))] } else { pieces })
                 }
             },
             Slot::Leaf(leaf) => {
@@ -193,7 +192,8 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
     fn split_leaf(&mut self, items: Vec<(Key, K::Value)>, at_end: bool) -> Vec<(Key, Slot<K>)> {
         let weights: Vec<usize> = items.iter().map(|(key, value)| K::weight(key, value)).collect();
         let total: usize = weights.iter().sum();
-        let target = if at_end { limits::LEAF_BYTES } else { total.div_ceil(total.div_ceil(limits::LEAF_BYTES).max(1)) };
+        let target =
+            if at_end { limits::LEAF_BYTES } else { total.div_ceil(total.div_ceil(limits::LEAF_BYTES).max(1)) };
         let mut pieces: Vec<(Key, Slot<K>)> = Vec::new();
         let mut leaf = Leaf { items: Vec::new(), weight: 0, touched: self.batches };
         for (item, weight) in items.into_iter().zip(weights) {
@@ -355,6 +355,17 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             Slot::Inner(_) => Err(RepoError::Inconsistent { what: "an inner node among leaves".to_owned() }),
         }
     }
+}
+
+/// Whether editing the children of a stored node has left every one of them as it was.
+fn unchanged<K: TreeKind>(pieces: &[(Key, Slot<K>)], stored: &[Child]) -> bool {
+    let [(_, Slot::Inner(inner))] = pieces else { return false };
+    inner.children.len() == stored.len()
+        && inner
+            .children
+            .iter()
+            .zip(stored)
+            .all(|((_, slot), child)| matches!(slot, Slot::Stored(pointer) if *pointer == child.node))
 }
 
 fn leaf_slot<K: TreeKind>(leaf: Leaf<K>) -> Option<(Key, Slot<K>)> {
