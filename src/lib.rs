@@ -16,6 +16,7 @@ pub mod base;
 pub mod capture;
 pub mod cli;
 pub mod format;
+pub mod fuse;
 pub mod job;
 pub mod repo;
 pub mod store;

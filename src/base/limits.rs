@@ -81,6 +81,21 @@ pub const DURABLE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Largest configuration file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Requests of a mount that workers serve at the same time.
+pub const MOUNT_WORKERS_MAX: usize = 32;
+/// Requests of a mount that may wait for a worker; one more is refused.
+pub const MOUNT_QUEUE_MAX: usize = 4096;
+/// Bytes of the largest read or write that the kernel may send at once.
+pub const MOUNT_REQUEST_BYTES: u32 = 1 << 20;
+/// Reads ahead that the kernel may have under way at once.
+pub const MOUNT_BACKGROUND_MAX: u16 = 64;
+/// KiB that the kernel reads ahead, where we may set it.
+pub const MOUNT_READ_AHEAD_KIB: u32 = 1024;
+/// Bytes of the largest generated file that a mount keeps for whoever has it open.
+pub const GENERATED_BYTES_MAX: u64 = 64 << 20;
+/// Generated contents of `.amberfs/` that are kept from their lookup to their opening.
+pub const DESK_RECENT_CONTENTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).expect("not zero");
+
 /// Longest line in the control file, in bytes.
 pub const CONTROL_LINE_BYTES_MAX: usize = 4095;
 /// A label's length, in bytes.

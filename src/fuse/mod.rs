@@ -1,0 +1,34 @@
+//! Translates kernel requests to a view, and writes to the control file to jobs.
+//!
+//! ```text
+//!  requests   kernel > adapter > dispatch (threads, deadlines) > ops (answers) > Namespace | desk (`.amberfs/`) > Control
+//!  processes  launch > supervise > server > serve > attach (mount), detach (unmount), place (where), mountinfo (what is there)
+//! ```
+
+mod adapter;
+mod attach;
+mod desk;
+mod desk_node;
+mod detach;
+mod dispatch;
+mod errno;
+mod error;
+mod handles;
+mod launch;
+mod lifeline;
+mod mountinfo;
+mod ops;
+mod options;
+mod place;
+mod serve;
+mod server;
+mod supervise;
+mod sys;
+
+pub use detach::unmount;
+pub use error::MountError;
+pub use launch::{Failed, Launch, Role, mount};
+pub use mountinfo::DeviceId;
+pub use options::{MountOptions, OptionError};
+pub use place::prepare;
+pub use serve::{Contents, serve};

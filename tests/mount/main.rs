@@ -1,0 +1,10 @@
+//! Kernel mounts: what programs see that use one, and what becomes of it when its processes die.
+//!
+//! The mounts show a toy tree (`toy.rs`), which holds what real repositories have seldom: reads that
+//! hang, panic, or meet damage. This binary starts itself once more as the processes of a mount
+//! (`processes.rs`).
+
+mod processes;
+mod reading;
+mod sys;
+mod toy;
