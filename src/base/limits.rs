@@ -24,20 +24,26 @@ pub const FIXED_FILE_BYTES_MIN: u64 = 256 << 20;
 /// Fixed chunks, in bytes.
 pub const FIXED_CHUNK_BYTES: usize = 64 << 10;
 /// Chunks of at most this many bytes share frames with their neighbours.
-pub const GROUPED_CHUNK_BYTES_MAX: usize = 128 << 10;
-/// A frame of grouped chunks is closed when it holds this many raw bytes.
-pub const GROUP_FRAME_BYTES: usize = 256 << 10;
+pub const GROUPED_CHUNK_BYTES_MAX: usize = 64 << 10;
+/// A frame of grouped chunks is closed when it holds this many raw bytes (`docs/decisions/001-sizes.md`).
+pub const GROUP_FRAME_BYTES: usize = 128 << 10;
+/// A frame of grouped chunks is closed when the walk has passed this many entries since its last
+/// chunk: an incremental's frames then hold neighbours only, and stay cheap to read for ever.
+pub const GROUP_GAP_ENTRIES: u64 = 64;
+/// A grouped chunk that the chain has already is referred to only if the chunks of one window (what
+/// would share a frame) use at least one part in this many of the old frame's raw bytes.
+pub const DEDUP_FRAME_PARTS: u64 = 8;
 /// Raw bytes of the largest frame that is ever written or accepted.
 pub const FRAME_RAW_BYTES_MAX: usize = 4 << 20;
 /// Stored bytes of the largest frame body that is ever accepted.
 pub const FRAME_STORED_BYTES_MAX: usize = FRAME_RAW_BYTES_MAX + (64 << 10);
 
 /// Raw bytes at which a leaf of a tree is split.
-pub const LEAF_BYTES: usize = 32 << 10;
+pub const LEAF_BYTES: usize = 16 << 10;
 /// Children at which an inner node is split.
-pub const INNER_CHILDREN_MAX: usize = 256;
+pub const INNER_CHILDREN_MAX: usize = 128;
 /// Extents in one page of a chunk map.
-pub const MAP_PAGE_EXTENTS: usize = 512;
+pub const MAP_PAGE_EXTENTS: usize = 256;
 /// Extents that an entry holds itself; a file with more has a chunk map.
 pub const ENTRY_EXTENTS_MAX: usize = 8;
 /// Deepest tree that is accepted.
@@ -129,7 +135,7 @@ pub const FAULTS_MAX: usize = 1000;
 
 const _: () = {
     assert!(INLINE_BYTES_MAX < GROUPED_CHUNK_BYTES_MAX);
-    assert!(GROUPED_CHUNK_BYTES_MAX < GROUP_FRAME_BYTES);
+    assert!(2 * GROUPED_CHUNK_BYTES_MAX <= GROUP_FRAME_BYTES);
     assert!(GROUP_FRAME_BYTES + GROUPED_CHUNK_BYTES_MAX <= FRAME_RAW_BYTES_MAX);
     assert!(CDC_BYTES.0 <= CDC_BYTES.1 && CDC_BYTES.1 <= CDC_BYTES.2);
     assert!(CDC_BYTES.2 <= FRAME_RAW_BYTES_MAX);
