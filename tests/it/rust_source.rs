@@ -143,7 +143,7 @@ pub(crate) fn paths(source: &str, module: &[&str]) -> Vec<Named> {
             here.push(text(i + 1).to_owned());
             inside.push((depth, test_item));
             (depth, i, test_item) = (depth + 1, i + 3, false);
-        } else if text(i) == "use" {
+        } else if text(i) == "use" && text(i + 1) != "<" {
             let mut imported = Vec::new();
             let line = tokens[i].line;
             i = use_tree(&tokens, i + 1, &[], &mut imported);
@@ -195,7 +195,7 @@ fn use_tree(tokens: &[Token], mut i: usize, prefix: &[String], found: &mut Vec<V
         match text(i) {
             "{" => {
                 i += 1;
-                while !matches!(text(i), "}" | "") {
+                while !matches!(text(i), "}" | ";" | "") {
                     i = use_tree(tokens, i, &path, found);
                     if text(i) == "," {
                         i += 1;
