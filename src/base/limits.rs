@@ -116,6 +116,12 @@ pub const JOB_ID_BYTES_MAX: usize = 64;
 pub const JOB_TIMEOUT: Duration = Duration::from_secs(7 * 86400);
 /// The longest time that a command may give a job.
 pub const JOB_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 86400);
+/// Jobs that run at once for one mount.
+pub const JOBS_AT_ONCE: usize = 2;
+/// How much the priority of a job is lowered (`nice(1)`).
+pub const JOB_NICENESS: i32 = 10;
+/// How long a job's process may take to end when asked to.
+pub const JOB_GRACE: Duration = Duration::from_secs(10);
 /// Jobs that may wait for their turn.
 pub const JOBS_QUEUED_MAX: usize = 256;
 /// Ended jobs that are remembered, newest first.

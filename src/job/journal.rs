@@ -93,6 +93,28 @@ impl Journal {
         self.damaged
     }
 
+    /// Makes the folders of locks, clears those of desks that are gone, and takes one for `desk`, to
+    /// be held for as long as it lives.
+    pub(super) fn attend(&mut self, desk: &str) -> Result<File, JobError> {
+        let locked = self.locked()?;
+        let dir = locked.journal.path.with_file_name("desks");
+        for dir in [&dir, &dir.with_file_name("running")] {
+            let making = JobError::io("create the state directory", dir);
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(making)?;
+        }
+        let attending = || JobError::io("attend in", &dir);
+        for entry in std::fs::read_dir(&dir).map_err(attending())? {
+            let path = entry.map_err(attending())?.path();
+            if !is_held(&path) {
+                std::fs::remove_file(&path).map_err(attending())?;
+            }
+        }
+        let presence = open_private(&dir.join(desk)).map_err(attending())?;
+        // Others ask for a moment only whether it is held, so this never waits for long.
+        presence.lock().map_err(attending())?;
+        Ok(presence)
+    }
+
     /// Reads what others have appended, without the lock: whole lines only. True when there was any.
     pub(super) fn refresh(&mut self) -> Result<bool, JobError> {
         let reopened = self.reopen_if_replaced()?;

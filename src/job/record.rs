@@ -46,12 +46,17 @@ pub(super) enum Entry {
         /// The desk.
         desk: String,
     },
-    /// Its process runs.
+    /// It begins. Written before its process exists, so that no crash can make it run twice.
     Started {
         /// The job.
         job: JobId,
         /// When.
         at: i64,
+    },
+    /// Its process runs.
+    Runs {
+        /// The job.
+        job: JobId,
         /// The process.
         process: Process,
     },
@@ -100,9 +105,9 @@ pub struct Ending {
     pub at: i64,
     /// An end.
     pub state: State,
-    /// The point that came of it.
+    /// The name of the point that came of it; of a verification, what it found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub point: Option<String>,
+    pub result: Option<String>,
     /// Why it failed, or why the point is partial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -184,7 +189,7 @@ impl Table {
                 accepted.iter().map(|new| new.job.clone()).chain(cancelled.iter().cloned()).collect()
             }
             Entry::Taken { job, desk } => self.change(job, |record| record.desk.clone_from(desk)),
-            Entry::Started { job, at, process } => {
+            Entry::Started { job, at } => {
                 let first = |record: &mut Record| {
                     let state = match record.request {
                         Request::Capture { .. } => State::Quiescing,
@@ -193,11 +198,11 @@ impl Table {
                     if record.state.may_become(state) {
                         record.state = state;
                         record.started = Some(*at);
-                        record.process = Some(*process);
                     }
                 };
                 self.change(job, first)
             }
+            Entry::Runs { job, process } => self.change(job, |record| record.process = Some(*process)),
             Entry::Stepped { job, state } => self.change(job, |record| {
                 if !state.is_end() && record.state.may_become(*state) {
                     record.state = *state;
@@ -238,7 +243,7 @@ impl Table {
                 record.ending = Some(Ending {
                     at,
                     state: State::Cancelled,
-                    point: None,
+                    result: None,
                     error: Some("cancelled before it began".to_owned()),
                     log: String::new(),
                     progress: None,
@@ -302,11 +307,11 @@ mod tests {
     }
 
     fn started(job: &str) -> Entry {
-        Entry::Started { job: id(job), at: 3, process: Process { pid: 7, ticks: 8 } }
+        Entry::Started { job: id(job), at: 3 }
     }
 
     fn ended(job: &str, state: State) -> Entry {
-        let ending = Ending { at: 4, state, point: None, error: None, log: String::new(), progress: None };
+        let ending = Ending { at: 4, state, result: None, error: None, log: String::new(), progress: None };
         Entry::Ended { job: id(job), ending }
     }
 
@@ -321,7 +326,7 @@ mod tests {
         assert!(b.cancelled && b.state == State::Quiescing);
         // Too late to start what was cancelled.
         table.apply(&started("a"));
-        assert_eq!(table.get(&id("a")).unwrap().process, None);
+        assert_eq!(table.get(&id("a")).unwrap().started, None);
     }
 
     #[test]

@@ -95,8 +95,8 @@ impl Request {
         self.verb() == other.verb() && self.source() == other.source()
     }
 
-    /// The arguments of the command that does this work, after the global options.
-    pub fn arguments(&self) -> Vec<String> {
+    /// The arguments of the command that does this work as a job, after the global options.
+    pub fn arguments(&self, job: &JobId) -> Vec<String> {
         let mut arguments = vec![self.verb().to_owned(), "--json".to_owned()];
         match self {
             Request::Capture { source, labels, full, timeout_seconds: _ } => {
@@ -104,8 +104,7 @@ impl Request {
                     arguments.push("--full".to_owned());
                 }
                 arguments.extend(labels.iter().map(|label| format!("--label={label}")));
-                arguments.push("--".to_owned());
-                arguments.push(source.clone());
+                arguments.extend(["--job".to_owned(), job.0.clone(), "--".to_owned(), source.clone()]);
             }
             Request::Verify { source, read_data, timeout_seconds: _ } => {
                 if *read_data {
@@ -254,10 +253,14 @@ mod tests {
             full: true,
             timeout_seconds: None,
         };
-        assert_eq!(request.arguments(), ["capture", "--json", "--full", "--label=a b", "--label=c", "--", "home"]);
+        let job = JobId("n-1".into());
+        assert_eq!(
+            request.arguments(&job),
+            ["capture", "--json", "--full", "--label=a b", "--label=c", "--job", "n-1", "--", "home"]
+        );
         assert_eq!(request.to_line(), "capture home label='a b' label=c full=yes");
         let verify = Request::Verify { source: None, read_data: true, timeout_seconds: Some(60) };
-        assert_eq!(verify.arguments(), ["verify", "--json", "--read-data"]);
+        assert_eq!(verify.arguments(&job), ["verify", "--json", "--read-data"]);
         assert_eq!(verify.to_line(), "verify read-data=yes timeout=60s");
     }
 

@@ -8,5 +8,6 @@
 
 mod architecture;
 mod cli;
+mod desk;
 mod no_forgotten_files;
 mod rust_source;

@@ -138,7 +138,8 @@ fn a_journal_that_grew_is_rewritten_and_the_other_mount_follows() {
     one.locked().unwrap().append(batch(&["open"])).unwrap();
     for n in 0..300 {
         let job = format!("j{n}");
-        let ending = Ending { at: 2, state: State::Failed, point: None, error: None, log: log.clone(), progress: None };
+        let ending =
+            Ending { at: 2, state: State::Failed, result: None, error: None, log: log.clone(), progress: None };
         let mut locked = one.locked().unwrap();
         locked.note(batch(&[&job])).unwrap();
         locked.note(Entry::Ended { job: JobId(job), ending }).unwrap();
