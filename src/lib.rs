@@ -14,6 +14,7 @@
 
 pub mod base;
 pub mod capture;
+pub mod chain;
 pub mod cli;
 pub mod format;
 pub mod fuse;

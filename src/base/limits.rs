@@ -66,6 +66,8 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 << 20;
 pub const FOOTER_BYTES_MAX: usize = 64 << 20;
 /// Log entries between two checkpoints.
 pub const CHECKPOINT_ENTRIES: u64 = 64;
+/// Entries that may be missing in a row before what stands behind them is taken for no part of the log.
+pub const LOG_GAP_ENTRIES_MAX: u64 = 1024;
 /// Problems (unreadable, vanished, changed files) that a point lists by name; more are counted only.
 pub const PROBLEMS_MAX: usize = 10_000;
 

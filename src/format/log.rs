@@ -18,7 +18,7 @@ use crate::base::{Instant, limits};
 pub struct EntryHash(pub [u8; 16]);
 
 /// One entry of a log.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct LogEntry<B> {
     /// Its place in the log.
     pub number: LogNumber,
@@ -53,7 +53,7 @@ pub struct Origin {
 }
 
 /// What an entry of the repository log says.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum RepoBody {
     /// A source now exists; its id is the entry's number.
     AddSource {
@@ -79,7 +79,7 @@ pub enum RepoBody {
 }
 
 /// What an entry of a source's log says.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum SourceBody {
     /// A chain may now be written. Its id is the count of such entries below.
     OpenChain {
@@ -114,7 +114,7 @@ pub struct NodeRef {
 }
 
 /// The trees of a point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Roots {
     /// Names and inodes.
     pub entries: NodeRef,
@@ -125,7 +125,7 @@ pub struct Roots {
 }
 
 /// A point.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Commit {
     /// The session that wrote it.
     pub session: SessionId,
@@ -162,7 +162,7 @@ pub struct Commit {
 }
 
 /// Counts of a capture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
 pub struct Stats {
     /// Regular files, each name of a hard link counted.
     pub files: u64,
@@ -220,14 +220,14 @@ pub struct Checkpoint<S> {
 }
 
 /// What a repository log amounts to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Encode, Decode)]
 pub struct RepoSnapshot {
     /// All sources that were ever added, in that order.
     pub sources: Vec<SourceRecord>,
 }
 
 /// A source, as the repository log tells of it.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct SourceRecord {
     /// Its identity.
     pub id: SourceId,
@@ -242,7 +242,7 @@ pub struct SourceRecord {
 }
 
 /// What a source's log amounts to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Encode, Decode)]
 pub struct SourceSnapshot {
     /// Chains opened so far.
     pub chains: u32,
@@ -257,13 +257,13 @@ pub struct SourceSnapshot {
 }
 
 /// Lets entries and checkpoints of both logs share their envelope code.
-pub trait LogBody: Encode + Decode<()> + Clone {
+pub trait LogBody: Encode + Decode<()> + Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static {
     /// The entries' kind.
     const ENTRY: envelope::Kind;
     /// The checkpoints' kind.
     const CHECKPOINT: envelope::Kind;
     /// The state that a checkpoint holds.
-    type Snapshot: Encode + Decode<()> + Clone;
+    type Snapshot: Encode + Decode<()> + Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static;
 }
 
 impl LogBody for RepoBody {

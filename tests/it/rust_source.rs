@@ -143,6 +143,7 @@ pub(crate) fn paths(source: &str, module: &[&str]) -> Vec<Named> {
             here.push(text(i + 1).to_owned());
             inside.push((depth, test_item));
             (depth, i, test_item) = (depth + 1, i + 3, false);
+        // `impl Trait + use<'a>` names lifetimes, not a path.
         } else if text(i) == "use" && text(i + 1) != "<" {
             let mut imported = Vec::new();
             let line = tokens[i].line;
@@ -271,7 +272,7 @@ mod tests {
             // fuser::a
             /* fuser::b /* nested fuser::c */ fuser::d */
             let s = "fuser::e \" fuser::f"; let r = r#"fuser::g " fuser::h"#; let b = b"fuser::i";
-            let c = ('"', '\'', b'"', '\\'); fn f<'a>(x: &'a str) {}
+            let c = ('"', '\'', b'"', '\\'); fn f<'a>(x: &'a str) -> impl Sized + use<'a> {}
             real::path();
         "##;
         assert_eq!(named(source), ["real::path"]);

@@ -1,0 +1,100 @@
+//! Why the points of a source, or the sources of a repository, could not be read or added to.
+
+use crate::base::{Class, Classed};
+use crate::format::object::{LogId, ObjectName};
+use crate::format::{FormatError, LogNumber};
+use crate::store::StoreError;
+
+use super::state::Refusal;
+
+/// A log that could not be read or appended to.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The store failed; nothing was appended.
+    #[error("cannot read {}: {source}", describe(*log))]
+    Store {
+        /// The log.
+        log: LogId,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// The store failed while an entry was under way.
+    #[error(
+        "cannot tell whether entry {number} of {} was written: {source}; look at the log again before trying again",
+        describe(*log)
+    )]
+    InFlight {
+        /// The log.
+        log: LogId,
+        /// Where our entry may stand, or may yet appear.
+        number: LogNumber,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// An object of the log is missing or is not what it must be, so nothing may be appended.
+    #[error("{object} of {} is damaged: {fault}; nothing is written behind it: run `amberfs verify`", describe(*log))]
+    Damaged {
+        /// The log.
+        log: LogId,
+        /// The object.
+        object: ObjectName,
+        /// What is wrong with it, in words.
+        fault: String,
+    },
+    /// What the log says rules it out.
+    #[error("{refusal}")]
+    Refused {
+        /// The log.
+        log: LogId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The store does not keep what it accepted.
+    #[error(
+        "the store accepted {object} and has something else in its place: it does not honour conditional writes, \
+         or several programs write to it by other means"
+    )]
+    NotKept {
+        /// The object.
+        object: ObjectName,
+    },
+    /// Others won every race for the next number.
+    #[error("too many writers append to {}: try again later", describe(*log))]
+    Crowded {
+        /// The log.
+        log: LogId,
+    },
+    /// The entry exceeds what the format can hold.
+    #[error("cannot write to {}: {source}", describe(*log))]
+    Unwritable {
+        /// The log.
+        log: LogId,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+}
+
+impl Classed for ChainError {
+    fn class(&self) -> Class {
+        match self {
+            // An object that is gone while its log is being read is damage, not an answer to what was asked.
+            ChainError::Store { source, .. } | ChainError::InFlight { source, .. } => match source.class() {
+                Class::NotFound => Class::Corrupt,
+                class => class,
+            },
+            ChainError::Damaged { .. } => Class::Corrupt,
+            ChainError::Refused { refusal, .. } => refusal.class(),
+            ChainError::NotKept { .. } => Class::Unsupported,
+            ChainError::Crowded { .. } => Class::Conflict,
+            ChainError::Unwritable { .. } => Class::Invalid,
+        }
+    }
+}
+
+/// The log, for messages.
+pub(super) fn describe(log: LogId) -> String {
+    match log {
+        LogId::Repo => "the repository's log".to_owned(),
+        LogId::Source(source) => format!("the log of source {source}"),
+    }
+}

@@ -1,0 +1,439 @@
+//! A log in a store: reading it, appending to it, sparing readers its past.
+//!
+//! What is known is an immutable state behind an `Arc`; readers never wait for writers, and a reader
+//! that holds a state keeps it as it is.
+//!
+//! Requests: the first reading lists checkpoints, gets the newest that can be read, lists the entries
+//! behind it, gets them side by side, and proves the head by a GET of the number above it, which must
+//! be missing. A refresh with nothing new is that one GET. LISTs are hints: an entry that is listed
+//! late is found by its number, and an entry that is not there below one that is shows a hole.
+//!
+//! Consistency: entries are applied in the order of their numbers, each checked against the hash that
+//! the next one names. What is missing or unreadable is passed over and remembered (`chain::state`);
+//! writers refuse then. What the store does not answer is an error, never absence.
+//!
+//! Crash behaviour: entries are created one at a time by [`Append`]; a checkpoint is written after the
+//! entry it covers and replaces none, so losing it, or crashing before it, loses time only.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::error::ChainError;
+use super::protocol::{Answer, Append, Outcome, Step};
+use super::state::{Damage, Fault, LogState};
+use crate::base::{Class, Classed, Env, limits};
+use crate::format::log::{
+    Checkpoint, EntryHash, LogBody, LogEntry, decode_checkpoint, decode_entry, encode_checkpoint, encode_entry,
+};
+use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
+use crate::format::{LogNumber, Nonce, RepoId};
+use crate::store::{Created, Store, StoreError};
+
+/// Entries that are read side by side.
+const BATCH_ENTRIES: u64 = 256;
+/// Requests that are under way at once.
+const PARALLEL_GETS: usize = 8;
+/// Checkpoints that are listed at once; the first that can be read ends the search.
+const LISTED_CHECKPOINTS: usize = 8;
+/// A writer that is further behind than this catches up as readers do, side by side.
+const BEHIND_ENTRIES: u64 = 16;
+/// Bytes that an envelope may add, and compression at worst.
+const OVERHEAD_BYTES: u64 = 64 << 10;
+
+/// One log, as this process knows it.
+#[derive(Debug)]
+pub(super) struct Log<S: LogState> {
+    store: Store,
+    env: Env,
+    repo: RepoId,
+    id: LogId,
+    known: RwLock<Option<Arc<S>>>,
+    /// Held while reading, so that readers that come together ask once.
+    reading: Mutex<()>,
+    /// The newest entry that a checkpoint is known to cover.
+    covered: Mutex<LogNumber>,
+}
+
+/// What is at a number.
+pub(super) enum Reading<B> {
+    Found(Arc<LogEntry<B>>, EntryHash),
+    Missing,
+    Unreadable(String),
+}
+
+/// How an append ended well.
+pub(super) enum Ended<B> {
+    /// Our entry stands.
+    Appended(Arc<LogEntry<B>>),
+    /// What was wanted stood already.
+    Held,
+}
+
+impl<S: LogState> Log<S> {
+    pub(super) fn new(store: Store, env: Env, repo: RepoId, id: LogId) -> Log<S> {
+        Log {
+            store,
+            env,
+            repo,
+            id,
+            known: RwLock::new(None),
+            reading: Mutex::new(()),
+            covered: Mutex::new(LogNumber(0)),
+        }
+    }
+
+    pub(super) fn id(&self) -> LogId {
+        self.id
+    }
+
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn repo(&self) -> RepoId {
+        self.repo
+    }
+
+    /// What is known, read if nothing is.
+    pub(super) fn load(&self) -> Result<Arc<S>, ChainError> {
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        let _reading = self.reading.lock();
+        match self.known() {
+            Some(known) => Ok(known),
+            None => Ok(self.publish(Arc::new(self.read_all()?))),
+        }
+    }
+
+    /// What is known, with every entry that has appeared since.
+    pub(super) fn refresh(&self) -> Result<Arc<S>, ChainError> {
+        let _reading = self.reading.lock();
+        let Some(mut state) = self.known() else {
+            return Ok(self.publish(Arc::new(self.read_all()?)));
+        };
+        self.read_on(&mut state, LogNumber(0))?;
+        Ok(self.publish(state))
+    }
+
+    /// Appends what `goal` takes, if anything; without a goal, catches up as a writer must.
+    pub(super) fn append(&self, goal: Option<S::Goal>) -> Result<(Arc<S>, Ended<S::Body>), ChainError> {
+        let nonce = Nonce(self.env.random());
+        let start = |state: &S| Append::new(state.clone(), goal.clone(), nonce, self.env.now());
+        let mut append = start(&*self.load()?);
+        let mut last_error = None;
+        let outcome = loop {
+            let answer = match append.step() {
+                Step::Done(outcome) => break outcome,
+                Step::List(after) => match self.list_entries(after) {
+                    Ok(listed) => {
+                        let highest = listed.last().copied();
+                        if highest.is_some_and(|highest| highest.0 > after.0.saturating_add(BEHIND_ENTRIES)) {
+                            let state = self.refresh()?;
+                            if state.tip().number > after {
+                                append = start(&state);
+                                continue;
+                            }
+                        }
+                        Answer::Listed(highest)
+                    }
+                    Err(error) => unanswered(&mut last_error, error),
+                },
+                Step::Get(number) => match self.get(number) {
+                    Ok(Reading::Found(entry, hash)) => Answer::Found(entry, hash),
+                    Ok(Reading::Missing) => Answer::Missing,
+                    Ok(Reading::Unreadable(why)) => Answer::Unreadable(why),
+                    Err(error) => unanswered(&mut last_error, error),
+                },
+                Step::Create(entry) => {
+                    let (name, bytes, _) = encode_entry(self.repo, self.id, &entry);
+                    // What no reader could read back must not be written: the log could never go on.
+                    decode_entry::<S::Body>(self.repo, self.id, entry.number, &bytes)
+                        .map_err(|source| ChainError::Unwritable { log: self.id, source })?;
+                    match self.store.create(&name, bytes) {
+                        Ok(Created::New) => Answer::Created,
+                        Ok(Created::Exists) => Answer::Exists,
+                        Err(error) => unanswered(&mut last_error, error),
+                    }
+                }
+            };
+            append.answer(answer);
+        };
+        let state = self.publish(Arc::new(append.into_state()));
+        match outcome {
+            Outcome::Appended(entry) => {
+                self.write_checkpoint(&state);
+                Ok((state, Ended::Appended(entry)))
+            }
+            Outcome::Holds | Outcome::CaughtUp => Ok((state, Ended::Held)),
+            Outcome::Refused(refusal) => Err(ChainError::Refused { log: self.id, refusal }),
+            Outcome::Damaged(damage) => Err(self.damaged(&damage)),
+            Outcome::NotKept(number) => Err(ChainError::NotKept { object: self.entry_name(number) }),
+            Outcome::Crowded => Err(ChainError::Crowded { log: self.id }),
+            Outcome::Unanswered { in_flight } => {
+                let source = match last_error {
+                    Some(error) => error,
+                    None => return Err(ChainError::Crowded { log: self.id }),
+                };
+                match (in_flight, source.class()) {
+                    // Refused outright: the request had no effect and will have none.
+                    (_, Class::Denied | Class::Unsupported | Class::Invalid) | (None, _) => {
+                        Err(ChainError::Store { log: self.id, source })
+                    }
+                    (Some(number), _) => Err(ChainError::InFlight { log: self.id, number, source }),
+                }
+            }
+        }
+    }
+
+    fn known(&self) -> Option<Arc<S>> {
+        self.known.read().clone()
+    }
+
+    /// Keeps the newer of `state` and what is known, and returns it.
+    fn publish(&self, state: Arc<S>) -> Arc<S> {
+        let mut known = self.known.write();
+        match &*known {
+            Some(old) if old.tip().number > state.tip().number || old.tip() == state.tip() => Arc::clone(old),
+            _ => {
+                *known = Some(Arc::clone(&state));
+                state
+            }
+        }
+    }
+
+    pub(super) fn damaged(&self, damage: &Damage) -> ChainError {
+        let object = match damage.fault {
+            Fault::Checkpoint(_) => Object::Checkpoint(self.id, damage.number).name(),
+            Fault::Missing | Fault::Unreadable(_) | Fault::Discontinuous => self.entry_name(damage.number),
+        };
+        ChainError::Damaged { log: self.id, object, fault: damage.fault.to_string() }
+    }
+
+    fn entry_name(&self, number: LogNumber) -> ObjectName {
+        Object::Entry(self.id, number).name()
+    }
+
+    pub(super) fn failed(&self, source: StoreError) -> ChainError {
+        ChainError::Store { log: self.id, source }
+    }
+
+    fn read_all(&self) -> Result<S, ChainError> {
+        let mut damage = Vec::new();
+        let mut state = Arc::new(self.read_checkpoint(&mut damage)?.unwrap_or_default());
+        *self.covered.lock() = state.tip().number;
+        let listed = self.list_entries(state.tip().number).map_err(|source| self.failed(source))?;
+        for damage in damage {
+            Arc::make_mut(&mut state).tip_mut().note(damage);
+        }
+        let listed = reachable(state.tip().number, &listed);
+        self.read_on(&mut state, listed)?;
+        Ok(Arc::unwrap_or_clone(state))
+    }
+
+    /// The state of the newest checkpoint that can be read, if there is one.
+    fn read_checkpoint(&self, damage: &mut Vec<Damage>) -> Result<Option<S>, ChainError> {
+        let mut after = None;
+        loop {
+            let numbers = self.list_checkpoints(after, Some(LISTED_CHECKPOINTS))?;
+            for number in &numbers {
+                match self.get_checkpoint(*number)? {
+                    Ok(checkpoint) => match S::restore(&checkpoint) {
+                        Ok(state) => return Ok(Some(state)),
+                        Err(why) => damage.push(Damage { number: *number, fault: Fault::Checkpoint(why) }),
+                    },
+                    Err(why) => damage.push(Damage { number: *number, fault: Fault::Checkpoint(why) }),
+                }
+            }
+            match numbers.last() {
+                Some(oldest) if numbers.len() >= LISTED_CHECKPOINTS => after = Some(*oldest),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// Checkpoints older than the one that covers `after`, newest first.
+    pub(super) fn list_checkpoints(
+        &self,
+        after: Option<LogNumber>,
+        most: Option<usize>,
+    ) -> Result<Vec<LogNumber>, ChainError> {
+        let after = after.map(|number| Object::Checkpoint(self.id, number).name());
+        let listed = self.store.list(&checkpoints_prefix(self.id), after.as_ref(), most);
+        let listed = listed.map_err(|source| self.failed(source))?;
+        Ok(listed
+            .iter()
+            .filter_map(|object| match Object::parse(&object.name) {
+                Some(Object::Checkpoint(log, number)) if log == self.id => Some(number),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// A checkpoint that was listed, or in words why it is none.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn get_checkpoint(
+        &self,
+        number: LogNumber,
+    ) -> Result<Result<Checkpoint<<S::Body as LogBody>::Snapshot>, String>, ChainError> {
+        let name = Object::Checkpoint(self.id, number).name();
+        match self.store.get(&name, limits::CHECKPOINT_BYTES_MAX as u64 + OVERHEAD_BYTES) {
+            Ok(bytes) => {
+                Ok(decode_checkpoint::<S::Body>(self.repo, self.id, number, &bytes).map_err(|error| error.to_string()))
+            }
+            Err(error) if matches!(error.class(), Class::NotFound | Class::Corrupt) => Ok(Err(error.to_string())),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// The numbers of all entries above `after` that a LIST shows.
+    pub(super) fn list_entries(&self, after: LogNumber) -> Result<BTreeSet<LogNumber>, StoreError> {
+        let name = (after.0 > 0).then(|| self.entry_name(after));
+        let listed = self.store.list(&entries_prefix(self.id), name.as_ref(), None)?;
+        Ok(listed
+            .iter()
+            .filter_map(|object| match Object::parse(&object.name) {
+                Some(Object::Entry(log, number)) if log == self.id => Some(number),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Reads on from the tip until the next entry is missing, and at least up to `listed`.
+    fn read_on(&self, state: &mut Arc<S>, listed: LogNumber) -> Result<(), ChainError> {
+        let mut width = 1;
+        loop {
+            let next = state.tip().next();
+            let last = if next <= listed {
+                listed.0.min(next.0.saturating_add(BATCH_ENTRIES - 1))
+            } else {
+                next.0.saturating_add(width - 1)
+            };
+            let mut batch = self.fetch(next.0..=last)?;
+            let exists = |reading: &Reading<S::Body>| !matches!(reading, Reading::Missing);
+            let known = batch.iter().rposition(exists).map_or(0, |at| at + 1);
+            batch.truncate(known);
+            for reading in batch {
+                let number = state.tip().next();
+                // Reads side by side may meet a later entry before an earlier one. Whoever wrote the
+                // later one had read the earlier, so a second look tells a hole.
+                let reading = if exists(&reading) { reading } else { self.get(number).map_err(|e| self.failed(e))? };
+                let state = Arc::make_mut(state);
+                match reading {
+                    Reading::Found(entry, hash) => {
+                        if let Err(void) = state.apply(&entry, hash) {
+                            tracing::debug!(object = %self.entry_name(number), %void, "entry is void");
+                        }
+                    }
+                    Reading::Missing => state.pass(number, Fault::Missing),
+                    Reading::Unreadable(why) => state.pass(number, Fault::Unreadable(why)),
+                }
+            }
+            if state.tip().number.0 < last {
+                return Ok(());
+            }
+            if last > listed.0 {
+                width = (width * 2).min(BATCH_ENTRIES);
+            }
+        }
+    }
+
+    /// What is at each of `numbers`, in order.
+    pub(super) fn fetch(&self, numbers: RangeInclusive<u64>) -> Result<Vec<Reading<S::Body>>, ChainError> {
+        let numbers: Vec<u64> = numbers.collect();
+        let share = numbers.len().div_ceil(PARALLEL_GETS).max(1);
+        if numbers.len() == 1 {
+            let only = numbers.into_iter().map(|number| self.get(LogNumber(number)));
+            return only.collect::<Result<_, _>>().map_err(|error| self.failed(error));
+        }
+        let shares = std::thread::scope(|scope| {
+            let workers: Vec<_> = numbers
+                .chunks(share)
+                .map(|share| {
+                    let get = |number: &u64| self.get(LogNumber(*number));
+                    scope.spawn(move || share.iter().map(get).collect::<Result<Vec<_>, _>>())
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
+        });
+        let mut readings = Vec::with_capacity(numbers.len());
+        for share in shares {
+            match share {
+                Ok(share) => readings.extend(share.map_err(|error| self.failed(error))?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(readings)
+    }
+
+    fn get(&self, number: LogNumber) -> Result<Reading<S::Body>, StoreError> {
+        match self.store.get(&self.entry_name(number), limits::LOG_ENTRY_BYTES_MAX as u64 + OVERHEAD_BYTES) {
+            Ok(bytes) => Ok(match decode_entry(self.repo, self.id, number, &bytes) {
+                Ok((entry, hash)) => Reading::Found(Arc::new(entry), hash),
+                Err(error) => Reading::Unreadable(error.to_string()),
+            }),
+            Err(error) => match error.class() {
+                Class::NotFound => Ok(Reading::Missing),
+                Class::Corrupt => Ok(Reading::Unreadable(error.to_string())),
+                Class::Transient
+                | Class::Timeout
+                | Class::Conflict
+                | Class::Denied
+                | Class::Unsupported
+                | Class::Invalid
+                | Class::Exhausted
+                | Class::Cancelled => Err(error),
+            },
+        }
+    }
+
+    /// Writes a checkpoint of `state` if it is due. Failing to is not worth failing for.
+    fn write_checkpoint(&self, state: &S) {
+        let tip = state.tip();
+        let (number, Some(hash), None) = (tip.number, tip.hash, tip.obstacle()) else { return };
+        {
+            let mut covered = self.covered.lock();
+            if number.0 < covered.0.saturating_add(limits::CHECKPOINT_ENTRIES) {
+                return;
+            }
+            *covered = number;
+        }
+        let checkpoint = Checkpoint { number, hash, state: state.snapshot() };
+        let (name, bytes) = encode_checkpoint::<S::Body>(self.repo, self.id, &checkpoint);
+        if let Err(error) = decode_checkpoint::<S::Body>(self.repo, self.id, number, &bytes) {
+            tracing::warn!(object = %name, %error, "checkpoint not written; reading this log takes longer");
+            return;
+        }
+        if let Err(error) = self.store.create(&name, bytes) {
+            tracing::warn!(object = %name, %error, "checkpoint not written; reading this log takes longer");
+        }
+    }
+}
+
+fn unanswered<B>(last_error: &mut Option<StoreError>, error: StoreError) -> Answer<B> {
+    *last_error = Some(error);
+    Answer::Unanswered
+}
+
+/// The highest of the `listed` numbers that is not separated from the tip by a gap that no accident
+/// makes. A hostile listing must not send us to ask for 2^64 entries.
+fn reachable(tip: LogNumber, listed: &BTreeSet<LogNumber>) -> LogNumber {
+    let mut highest = tip;
+    for number in listed {
+        if number.0 - highest.0 > limits::LOG_GAP_ENTRIES_MAX {
+            break;
+        }
+        highest = *number;
+    }
+    highest
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! Which points exist: the logs, and what they amount to.
+//!
+//! ```text
+//! state      what entries mean: a pure fold, the same for every reader
+//! protocol   how an entry comes to stand: a pure machine, the one that the model checker runs
+//! log        the driver: reads a log, appends to it, writes checkpoints
+//! audit      reads everything that a reader could do without, and says what is wrong
+//! ```
+
+mod audit;
+mod error;
+mod log;
+pub mod name;
+pub mod origin;
+mod point;
+pub mod protocol;
+mod repo_log;
+mod source_log;
+pub mod state;
+#[cfg(test)]
+mod testing;
+
+pub use audit::Audit;
+pub use error::ChainError;
+pub use point::Point;
+pub use repo_log::RepoLog;
+pub use source_log::SourceLog;
+pub use state::{RepoState, SourceState};

@@ -1,0 +1,108 @@
+//! The repository's log: which sources there are, and where each is captured from.
+
+use std::sync::Arc;
+
+use super::audit::{self, Audit};
+use super::error::ChainError;
+use super::log::Log;
+use super::source_log::SourceLog;
+use super::state::{Refusal, RepoGoal, RepoState, SourceGoal, Void};
+use crate::base::Env;
+use crate::format::log::{Origin, SourceKind, SourceRecord};
+use crate::format::object::LogId;
+use crate::format::{RepoId, SourceId};
+use crate::store::Store;
+
+/// The log of a repository, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RepoLog {
+    log: Arc<Log<RepoState>>,
+}
+
+impl RepoLog {
+    /// The log of `repo`; makes no request.
+    pub fn open(store: Store, env: Env, repo: RepoId) -> RepoLog {
+        RepoLog { log: Arc::new(Log::new(store, env, repo, LogId::Repo)) }
+    }
+
+    /// What is known of the log; the first call reads it.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`]. Damage is no error to a reader: see [`RepoState::read`].
+    pub fn load(&self) -> Result<Arc<RepoState>, ChainError> {
+        self.log.load()
+    }
+
+    /// What is known, with all that has been appended since; one request when that is nothing.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`].
+    pub fn refresh(&self) -> Result<Arc<RepoState>, ChainError> {
+        self.log.refresh()
+    }
+
+    /// The sources as known, in the order in which they were added.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`].
+    pub fn sources(&self) -> Result<Vec<SourceRecord>, ChainError> {
+        Ok(self.load()?.sources().cloned().collect())
+    }
+
+    /// The source `name` that is captured from `origin`; added if there is none of that name.
+    ///
+    /// # Errors
+    /// As [`RepoLog::claim_source`].
+    pub fn add_source(&self, name: &str, kind: SourceKind, origin: Origin) -> Result<SourceRecord, ChainError> {
+        self.claim_source(name, kind, origin, false)
+    }
+
+    /// The source `name`, captured from `origin` henceforth: the existing one, a new one, or with
+    /// `adopt` the one that was captured from elsewhere.
+    ///
+    /// Of two hosts that race for one name, one gets it.
+    ///
+    /// # Errors
+    /// [`ChainError::Refused`] when the name belongs to another origin, naming both, to another kind,
+    /// or breaks its rule; the store; a damaged log.
+    pub fn claim_source(
+        &self,
+        name: &str,
+        kind: SourceKind,
+        origin: Origin,
+        adopt: bool,
+    ) -> Result<SourceRecord, ChainError> {
+        let goal = RepoGoal::Claim { name: name.to_owned(), kind, origin, adopt };
+        let (state, _) = self.log.append(Some(goal))?;
+        // The state may be newer than our entry: somebody may have removed the source since.
+        state.by_name(name).cloned().ok_or_else(|| {
+            let gone = state.records().iter().rev().find(|record| record.name == name).map_or(SourceId(0), |r| r.id);
+            ChainError::Refused { log: LogId::Repo, refusal: Refusal::Void(Void::NoSource(gone)) }
+        })
+    }
+
+    /// Ends the source: seals its log, then frees its name. Its objects stay until they are collected.
+    ///
+    /// Seal first: a crash in between leaves a source that takes no captures and can be removed again.
+    ///
+    /// # Errors
+    /// [`ChainError`]: no such source, the store, a damaged log.
+    pub fn remove_source(&self, source: SourceId) -> Result<(), ChainError> {
+        let known = self.refresh()?;
+        if known.by_id(source).is_none() {
+            return Err(ChainError::Refused { log: LogId::Repo, refusal: Refusal::Void(Void::NoSource(source)) });
+        }
+        let log = SourceLog::open(self.log.store().clone(), self.log.env().clone(), self.log.repo(), source);
+        log.append(SourceGoal::Seal)?;
+        self.log.append(Some(RepoGoal::Remove(source)))?;
+        Ok(())
+    }
+
+    /// Reads every entry and every checkpoint, also those that no reader needs, and says what is wrong.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`] when the store does not answer.
+    pub fn audit(&self) -> Result<Audit<RepoState>, ChainError> {
+        audit::audit(&self.log)
+    }
+}

@@ -1,0 +1,106 @@
+//! The log of one source: begin a session, open a chain, commit a point; fence and seal.
+
+use std::sync::Arc;
+
+use super::error::ChainError;
+use super::log::{Ended, Log};
+use super::point::Point;
+use super::state::{LogState, Refusal, SourceGoal, SourceState, Void};
+use super::{audit, audit::Audit};
+use crate::base::Env;
+use crate::format::log::{Commit, SourceBody};
+use crate::format::object::LogId;
+use crate::format::{ChainId, LogNumber, Nonce, RepoId, SessionId, SourceId};
+use crate::store::Store;
+
+/// The log of a source, cheap to clone; see `chain::protocol` for what it promises.
+#[derive(Debug, Clone)]
+pub struct SourceLog {
+    log: Arc<Log<SourceState>>,
+}
+
+impl SourceLog {
+    /// The log of `source`; makes no request.
+    pub fn open(store: Store, env: Env, repo: RepoId, source: SourceId) -> SourceLog {
+        SourceLog { log: Arc::new(Log::new(store, env, repo, LogId::Source(source))) }
+    }
+
+    /// What is known of the log; the first call reads it.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`]. Damage is no error to a reader: see [`SourceState::read`].
+    pub fn load(&self) -> Result<Arc<SourceState>, ChainError> {
+        self.log.load()
+    }
+
+    /// What is known, with all that has been appended since; one request when that is nothing.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`].
+    pub fn refresh(&self) -> Result<Arc<SourceState>, ChainError> {
+        self.log.refresh()
+    }
+
+    /// A new session, based on the newest entry that exists now.
+    ///
+    /// # Errors
+    /// [`ChainError`]: the store, a damaged log, a sealed one.
+    pub fn begin(&self) -> Result<SessionId, ChainError> {
+        let (state, _) = self.log.append(None)?;
+        if state.is_sealed() {
+            return Err(ChainError::Refused { log: self.log.id(), refusal: Refusal::Void(Void::Sealed) });
+        }
+        Ok(SessionId { base: state.tip().number, random: Nonce(self.log.env().random()) })
+    }
+
+    /// A new chain for the session to write its full point to.
+    ///
+    /// # Errors
+    /// [`ChainError`]: the store, a damaged log, a fenced session.
+    pub fn open_chain(&self, session: &SessionId) -> Result<ChainId, ChainError> {
+        match self.log.append(Some(SourceGoal::OpenChain(*session)))? {
+            (_, Ended::Appended(entry)) => match entry.body {
+                SourceBody::OpenChain { chain } => Ok(chain),
+                ref body => unreachable!("an open-chain goal appended {body:?}"),
+            },
+            (_, Ended::Held) => unreachable!("a new chain never stands already"),
+        }
+    }
+
+    /// Makes the point exist. When this returns, it exists for every reader and for ever.
+    ///
+    /// `commit.name` is a wish: when another point has it, the point gets `+2`, `+3`, … A commit that is
+    /// given again, because its first answer was lost, yields the point of the first.
+    ///
+    /// # Errors
+    /// [`ChainError`]: the store, a damaged log, a fenced session, a parent that is no point of the
+    /// chain, a name or label that breaks its rule. After [`ChainError::InFlight`] the point may exist.
+    pub fn commit(&self, commit: Commit) -> Result<Arc<Point>, ChainError> {
+        let session = commit.session;
+        let (state, _) = self.log.append(Some(SourceGoal::Commit(Box::new(commit))))?;
+        match state.by_session(&session) {
+            Some(point) => Ok(Arc::clone(point)),
+            None => unreachable!("the commit of {session:?} was applied and read back"),
+        }
+    }
+
+    /// Makes `goal` true: aborts a session, raises the floor, seals. Returns the number of an entry at
+    /// or below which it is true; when it was true already, nothing is appended.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn append(&self, goal: SourceGoal) -> Result<LogNumber, ChainError> {
+        Ok(match self.log.append(Some(goal))? {
+            (_, Ended::Appended(entry)) => entry.number,
+            (state, Ended::Held) => state.tip().number,
+        })
+    }
+
+    /// Reads every entry and every checkpoint, also those that no reader needs, and says what is wrong.
+    ///
+    /// # Errors
+    /// [`ChainError::Store`] when the store does not answer.
+    pub fn audit(&self) -> Result<Audit<SourceState>, ChainError> {
+        audit::audit(&self.log)
+    }
+}

@@ -1,0 +1,147 @@
+//! Why an entry counts for nothing, and why a writer is not even to write it.
+
+use crate::base::{Class, Classed};
+use crate::chain::name::NameError;
+use crate::chain::origin::describe;
+use crate::format::log::{Origin, SourceKind};
+use crate::format::{ChainId, LogNumber, PointId, SessionId, SourceId};
+
+/// Why an entry has no effect, to every reader alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Void {
+    /// The log had ended.
+    #[error("the source has been removed: its log is sealed")]
+    Sealed,
+    /// Somebody aborted the session.
+    #[error("session {0:?} was aborted because it seemed to have stopped; capture again")]
+    Aborted(SessionId),
+    /// The session began before the floor.
+    #[error("session {session:?} began before entry {floor}, the oldest that may still commit; capture again")]
+    BelowFloor {
+        /// The session.
+        session: SessionId,
+        /// The floor.
+        floor: LogNumber,
+    },
+    /// The session claims to have begun where it cannot have been yet.
+    #[error("session {0:?} claims a base that is not below its commit")]
+    BaseAhead(SessionId),
+    /// The session has committed before.
+    #[error("session {session:?} has committed already, as point {point}")]
+    Spent {
+        /// The session.
+        session: SessionId,
+        /// Its point.
+        point: PointId,
+    },
+    /// No such chain is open.
+    #[error("chain {0} has not been opened")]
+    UnknownChain(ChainId),
+    /// A chain has one full point.
+    #[error("chain {0} has a full point already")]
+    SecondFull(ChainId),
+    /// The parent is no point.
+    #[error("the parent, point {0}, does not exist")]
+    UnknownParent(PointId),
+    /// The parent belongs elsewhere.
+    #[error("the parent, point {parent}, belongs to chain {chain}")]
+    ForeignParent {
+        /// The parent.
+        parent: PointId,
+        /// Its chain.
+        chain: ChainId,
+    },
+    /// A point of that name exists.
+    #[error("a point named {0} exists")]
+    NameTaken(String),
+    /// A name breaks its rule.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The chain's id is not the next.
+    #[error("chain {opened} was opened where {next} is next")]
+    ChainOutOfTurn {
+        /// As the entry says.
+        opened: ChainId,
+        /// As it should be.
+        next: ChainId,
+    },
+    /// A floor above its own entry would void sessions that have not begun.
+    #[error("the floor {0} is above its own entry")]
+    FloorAhead(LogNumber),
+    /// A source of that name exists.
+    #[error("a source named {0} exists")]
+    SourceTaken(String),
+    /// The source does not exist, or no longer.
+    #[error("there is no source {0}")]
+    NoSource(SourceId),
+}
+
+impl Classed for Void {
+    fn class(&self) -> Class {
+        match self {
+            Void::Sealed
+            | Void::Aborted(_)
+            | Void::BelowFloor { .. }
+            | Void::Spent { .. }
+            | Void::NameTaken(_)
+            | Void::SecondFull(_)
+            | Void::SourceTaken(_) => Class::Conflict,
+            Void::UnknownParent(_) | Void::NoSource(_) => Class::NotFound,
+            Void::BaseAhead(_)
+            | Void::UnknownChain(_)
+            | Void::ForeignParent { .. }
+            | Void::ChainOutOfTurn { .. }
+            | Void::FloorAhead(_) => Class::Invalid,
+            Void::Name(error) => error.class(),
+        }
+    }
+}
+
+/// Why a writer must give up its goal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The entry would be void.
+    #[error(transparent)]
+    Void(#[from] Void),
+    /// The name belongs to a source that is captured from elsewhere.
+    #[error(
+        "source {name} is captured from {}, not from {}: choose another name, or move it here with --adopt",
+        describe(recorded),
+        describe(wanted)
+    )]
+    OtherOrigin {
+        /// The source.
+        name: String,
+        /// Where it is captured from.
+        recorded: Box<Origin>,
+        /// Where the caller is.
+        wanted: Box<Origin>,
+    },
+    /// The name belongs to a source of another kind.
+    #[error("source {name} is a {}, not a {}: choose another name", kind_name(*recorded), kind_name(*wanted))]
+    OtherKind {
+        /// The source.
+        name: String,
+        /// Its kind.
+        recorded: SourceKind,
+        /// What the caller has.
+        wanted: SourceKind,
+    },
+}
+
+impl Classed for Refusal {
+    fn class(&self) -> Class {
+        match self {
+            Refusal::Void(void) => void.class(),
+            Refusal::OtherOrigin { .. } | Refusal::OtherKind { .. } => Class::Conflict,
+        }
+    }
+}
+
+/// A kind of source, for messages.
+pub(crate) fn kind_name(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Tree => "directory tree",
+        SourceKind::Stream => "stream",
+    }
+}
