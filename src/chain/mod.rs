@@ -18,7 +18,7 @@ mod repo_log;
 mod source_log;
 pub mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use audit::Audit;
 pub use error::ChainError;

@@ -7,16 +7,16 @@ use crate::format::{
     ChainId, FileId, FrameHash, FrameOrdinal, FrameRef, LogNumber, Nonce, PackId, PackOrdinal, PointId, SessionId,
 };
 
-pub(super) fn session(base: u64, random: u8) -> SessionId {
+pub(crate) fn session(base: u64, random: u8) -> SessionId {
     SessionId { base: LogNumber(base), random: Nonce([random; 16]) }
 }
 
-pub(super) fn origin(host: &str, path: &str) -> Origin {
+pub(crate) fn origin(host: &str, path: &str) -> Origin {
     Origin { machine: format!("machine-of-{host}"), host: host.into(), path: path.as_bytes().to_vec() }
 }
 
 /// A commit at the given second after the epoch.
-pub(super) fn commit(session: SessionId, chain: u32, parent: Option<u64>, second: i64) -> Commit {
+pub(crate) fn commit(session: SessionId, chain: u32, parent: Option<u64>, second: i64) -> Commit {
     let started = Instant::from_nanos(second * 1_000_000_000);
     let pack = PackId { chain: ChainId(chain), session, ordinal: PackOrdinal(0) };
     let frame = FrameRef {
@@ -47,7 +47,7 @@ pub(super) fn commit(session: SessionId, chain: u32, parent: Option<u64>, second
     }
 }
 
-pub(super) fn entry<B>(number: u64, previous: EntryHash, body: B) -> LogEntry<B> {
+pub(crate) fn entry<B>(number: u64, previous: EntryHash, body: B) -> LogEntry<B> {
     LogEntry {
         number: LogNumber(number),
         nonce: Nonce([number as u8; 16]),
@@ -58,14 +58,14 @@ pub(super) fn entry<B>(number: u64, previous: EntryHash, body: B) -> LogEntry<B>
 }
 
 /// A hash that is as good as one over stored bytes, for tests without bytes.
-pub(super) fn hash(number: u64) -> EntryHash {
+pub(crate) fn hash(number: u64) -> EntryHash {
     let mut bytes = [0xee; 16];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
     EntryHash(bytes)
 }
 
 /// Appends `body` to the fold, and says whether it counts.
-pub(super) fn tell<S: LogState>(state: &mut S, body: S::Body) -> Result<u64, super::state::Void> {
+pub(crate) fn tell<S: LogState>(state: &mut S, body: S::Body) -> Result<u64, super::state::Void> {
     let number = state.tip().next().0;
     let previous = state.tip().hash.unwrap_or_default();
     state.apply(&entry(number, previous, body), hash(number)).map(|()| number)

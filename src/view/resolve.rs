@@ -185,7 +185,8 @@ mod tests {
             assert!(error.to_string().contains(why), "{selector}: {error}");
             assert_eq!(error.class(), Class::NotFound);
         }
-        let none = Pick::Newest.resolve(&SourceState::default(), Instant::from_nanos(0), &TimeZone::UTC);
+        let empty = SourceState::default();
+        let none = Pick::Newest.resolve(&empty, Instant::from_nanos(0), &TimeZone::UTC);
         assert_eq!(none.map(|_| ()), Err(ResolveError::Empty));
     }
 }
