@@ -4,6 +4,8 @@
 //! hang, panic, or meet damage. This binary starts itself once more as the processes of a mount
 //! (`processes.rs`).
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../support/skip.rs"]
 mod skip;
 
