@@ -3,12 +3,21 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
 
 use super::Global;
 use super::exit::Exit;
 use super::failure::Failure;
+use crate::base::suggest::did_you_mean;
 use crate::base::{Class, Env};
+use crate::chain::{Point, RepoLog, SourceLog, SourceState};
+use crate::format::log::SourceRecord;
 use crate::job::{ConfigFile, Places};
+use crate::repo::{Repo, RepoError};
+use crate::store::Store;
+use crate::view::Selector;
 
 /// What every command knows.
 pub struct Context {
@@ -54,6 +63,81 @@ impl Context {
                 config.path()
             ))),
         }
+    }
+}
+
+/// A repository with the log of its sources.
+pub struct Opened {
+    /// The repository.
+    pub repo: Arc<Repo>,
+    /// Which sources it has.
+    pub sources: RepoLog,
+}
+
+impl Context {
+    /// Opens the repository.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn open(&self) -> Result<Opened, Failure> {
+        let root = self.repository()?;
+        let absent = || {
+            Failure::new(Class::NotFound, format!("there is no repository at {}", root.display()))
+                .ending(Exit::NoRepository)
+                .hint("amberfs init --unencrypted creates one")
+        };
+        if !root.exists() {
+            return Err(absent());
+        }
+        let repo = Repo::open(Store::local(&root)?, self.env.clone()).map_err(|error| match error {
+            RepoError::Absent { .. } => absent(),
+            error => error.into(),
+        })?;
+        let sources = RepoLog::open(repo.store().clone(), self.env.clone(), repo.id());
+        Ok(Opened { repo, sources })
+    }
+}
+
+impl Opened {
+    /// The log of a source.
+    pub fn log(&self, source: &SourceRecord) -> SourceLog {
+        SourceLog::open(self.repo.store().clone(), self.repo.env().clone(), self.repo.id(), source.id)
+    }
+
+    /// The source of that name.
+    ///
+    /// # Errors
+    /// When there is none, or the log cannot be read.
+    pub fn source(&self, name: &str) -> Result<SourceRecord, Failure> {
+        let state = self.sources.load()?;
+        state.by_name(name).cloned().ok_or_else(|| {
+            let suggestion = did_you_mean(name, state.sources().map(|record| record.name.as_str()));
+            Failure::new(Class::NotFound, format!("no source {name:?} in this repository{suggestion}"))
+        })
+    }
+
+    /// The source of that name, or all of them, each with its points.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn selected(&self, name: Option<&str>) -> Result<Vec<(SourceRecord, Arc<SourceState>)>, Failure> {
+        let records = match name {
+            Some(name) => vec![self.source(name)?],
+            None => self.sources.load()?.sources().cloned().collect(),
+        };
+        records.into_iter().map(|record| Ok((record.clone(), self.log(&record).load()?))).collect()
+    }
+
+    /// The source and the point that a selector means.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn resolve(&self, selector: &Selector) -> Result<(SourceRecord, Arc<Point>), Failure> {
+        let record = self.source(&selector.source)?;
+        let state = self.log(&record).load()?;
+        let point = selector.pick.resolve(&state, self.repo.env().now(), &TimeZone::system());
+        let point = Arc::clone(point.map_err(|error| Failure::from(error).during(format!("source {}", record.name)))?);
+        Ok((record, point))
     }
 }
 

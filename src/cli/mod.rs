@@ -15,13 +15,20 @@ use crate::base::Env;
 use crate::job::Places;
 use crate::job::protocol::{Failure as Failed, Message, class_word};
 
+pub mod chains;
 pub mod completion;
 pub mod context;
 pub mod exit;
 pub mod failure;
+pub mod init;
 pub mod output;
+pub mod points;
+pub mod progress;
 pub mod reference;
 pub mod source;
+pub mod status;
+pub mod sys;
+pub mod umount;
 pub mod version;
 
 use context::Context;
@@ -74,9 +81,21 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Create a repository
+    Init(init::InitArgs),
     /// Configure the sources that can be captured by name
     #[command(subcommand)]
     Source(source::SourceCommand),
+    /// List the points, oldest first
+    #[command(visible_alias = "snapshots")]
+    Points(points::PointsArgs),
+    /// List the chains: each is a full point and the incremental points that build on it
+    Chains(chains::ChainsArgs),
+    /// Take a mount away, and wait until its server has ended
+    #[command(visible_alias = "unmount")]
+    Umount(umount::UmountArgs),
+    /// Show the repository and its sources
+    Status(status::StatusArgs),
     /// Print completions for a shell, or write the manual pages
     Completion(completion::CompletionArgs),
     /// Print the version
@@ -109,6 +128,11 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
+        Command::Init(args) => init::run(&args, context),
+        Command::Points(args) => points::run(&args, context),
+        Command::Chains(args) => chains::run(&args, context),
+        Command::Umount(args) => umount::run(&args, context),
+        Command::Status(args) => status::run(&args, context),
         Command::Source(command) => source::run(command, context),
         Command::Completion(args) => completion::run(&args),
         Command::Version(args) => version::run(&args, context),

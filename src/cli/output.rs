@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::base::Instant;
 
 /// Standard output, buffered; [`Output::close`] must be called, because a failed last write is a failure.
 pub struct Output {
@@ -124,6 +125,11 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+/// An instant in UTC, to the nanosecond, as RFC 3339 writes it.
+pub fn timestamp(instant: Instant) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(instant.nanos())).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// A count with its thousands apart: `78,579`.

@@ -18,7 +18,6 @@ use super::error::MountError;
 use super::launch::{Failed, Launch, Role, leave_caller, start};
 use super::lifeline::{self, Word};
 use super::mountinfo::DeviceId;
-use super::place::clear_dead;
 use super::sys;
 
 /// How long a server may take to end after it was told to.
@@ -120,11 +119,8 @@ fn follow(
             }
         }
     }
-    match known.device {
-        _ if known.bye => {}
-        Some(device) => detach(place, device)?,
-        // It may have died after it mounted and before it could say so.
-        None => clear_dead(place)?,
+    if let Some(device) = known.device.filter(|_| !known.bye) {
+        detach(place, device)?;
     }
     Ok(known)
 }

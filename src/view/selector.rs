@@ -19,6 +19,7 @@ use std::str::FromStr;
 
 use super::moment::Moment;
 use crate::base::{Class, Classed, limits};
+use crate::chain::name::check_label;
 use crate::format::PointId;
 
 /// A source, one of its points, and a path in it.
@@ -196,12 +197,7 @@ fn label(rest: &[u8]) -> Result<(Pick, &[u8]), String> {
     if label.is_empty() {
         return Err("a label is expected after %".to_owned());
     }
-    if label.len() > limits::LABEL_BYTES_MAX || label.contains('/') || label.contains(char::is_control) {
-        return Err(format!("a label has at most {} bytes, no / and no control characters", limits::LABEL_BYTES_MAX));
-    }
-    if label.starts_with(['.', '-']) {
-        return Err("a label does not begin with . or -".to_owned());
-    }
+    check_label(&label).map_err(|error| error.to_string())?;
     Ok((Pick::Label(label), rest.get(end..).unwrap_or_default()))
 }
 
@@ -283,8 +279,8 @@ mod tests {
             ("home@3hours:x", "\"3hours\" is no time"),
             ("home%", "a label is expected"),
             (r"home%a\b", r"\ is followed by"),
-            ("home%-a", "does not begin"),
-            ("home%a/b", "no /"),
+            ("home%-a", "cannot be a label"),
+            ("home%a/b", "cannot be a label"),
             ("home#x", "a point's number"),
             ("home#17x", "only :PATH can follow"),
             ("home~", "a number of points"),

@@ -7,6 +7,3 @@ mod usage;
 pub use entries::Entries;
 pub use maps::Maps;
 pub use usage::Usage;
-
-#[cfg(test)]
-mod tests;

@@ -2,5 +2,6 @@
 
 mod bench;
 mod generated;
+mod repository;
 mod source;
 mod usage;

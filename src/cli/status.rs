@@ -1,0 +1,136 @@
+//! `amberfs status`: the repository and its sources at a glance.
+
+use serde::Serialize;
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output::{Output, printable, size, timestamp};
+use crate::format::log::SourceKind;
+
+/// Show the repository and its sources
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {}
+
+#[derive(Serialize)]
+struct Status {
+    message_type: &'static str,
+    repository: String,
+    id: String,
+    created: String,
+    encrypted: bool,
+    sources: Vec<SourceStatus>,
+}
+
+#[derive(Serialize)]
+struct SourceStatus {
+    name: String,
+    kind: &'static str,
+    host: String,
+    path: String,
+    points: usize,
+    chains: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newest: Option<Newest>,
+    stored_bytes: u64,
+    damaged_log: bool,
+}
+
+#[derive(Serialize)]
+struct Newest {
+    name: String,
+    id: u64,
+    captured: String,
+    files: u64,
+    bytes: u64,
+    problems: u64,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
+    let opened = context.open()?;
+    let mut sources = Vec::new();
+    for (record, state) in opened.selected(None)? {
+        sources.push(SourceStatus {
+            kind: kind(record.kind),
+            host: record.origin.host.clone(),
+            path: String::from_utf8_lossy(&record.origin.path).into_owned(),
+            points: state.points().len(),
+            chains: state.chains().filter(|chain| !chain.is_empty()).count(),
+            newest: state.newest().map(|point| Newest {
+                name: point.name().to_owned(),
+                id: point.id.0,
+                captured: timestamp(point.commit.captured),
+                files: point.commit.stats.files,
+                bytes: point.commit.stats.bytes,
+                problems: point.commit.stats.problems,
+            }),
+            stored_bytes: state.points().iter().map(|point| point.commit.stats.stored_bytes).sum(),
+            damaged_log: !state.read().damage.is_empty(),
+            name: record.name,
+        });
+    }
+    let damaged = sources.iter().any(|source| source.damaged_log);
+    let status = Status {
+        message_type: "status",
+        repository: opened.repo.store().describe(),
+        id: opened.repo.id().to_string(),
+        created: timestamp(opened.repo.marker().created),
+        encrypted: false,
+        sources,
+    };
+    let mut out = Output::open();
+    if context.global.json {
+        out.json(&status)?
+    } else {
+        print(&status, &mut out)?
+    }
+    out.close()?;
+    Ok(if damaged { Exit::Damage } else { Exit::Done })
+}
+
+/// The word for a kind of source.
+pub fn kind(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Tree => "tree",
+        SourceKind::Stream => "stream",
+    }
+}
+
+fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
+    out.line(format!("repository  {}", status.repository))?;
+    out.line(format!("id          {}", status.id))?;
+    out.line(format!("created     {}", status.created))?;
+    out.line("encrypted   no")?;
+    if status.sources.is_empty() {
+        return out.line("sources     none yet: amberfs capture NAME=PATH makes one");
+    }
+    out.line("")?;
+    let rows: Vec<Vec<String>> = (status.sources.iter())
+        .map(|source| {
+            let newest = source.newest.as_ref();
+            let mut notes = Vec::new();
+            if newest.is_some_and(|point| point.problems > 0) {
+                notes.push("newest is partial");
+            }
+            if source.damaged_log {
+                notes.push("log damaged: run amberfs verify");
+            }
+            vec![
+                source.name.clone(),
+                source.kind.to_owned(),
+                printable(format!("{}:{}", source.host, source.path).as_bytes()),
+                source.points.to_string(),
+                source.chains.to_string(),
+                newest.map_or_else(|| "-".to_owned(), |point| point.name.clone()),
+                newest.map_or_else(|| "-".to_owned(), |point| size(point.bytes)),
+                size(source.stored_bytes),
+                notes.join(", "),
+            ]
+        })
+        .collect();
+    out.table(&["SOURCE", "KIND", "ORIGIN", "POINTS>", "CHAINS>", "NEWEST", "SIZE>", "STORED>", ""], &rows)
+}
