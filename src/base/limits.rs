@@ -136,9 +136,9 @@ pub const JOB_LOG_KEPT_BYTES: usize = 4 << 10;
 pub const JOB_LINE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a journal at which it is rewritten without what is past.
 pub const JOURNAL_BYTES_MIN: u64 = 1 << 20;
-/// Bytes of `events` at which its older half goes.
+/// Bytes of `events` and of `errors` at which the older half goes.
 pub const EVENTS_BYTES_MAX: usize = 1 << 20;
-/// Faults that `errors` lists, newest last.
+/// Faults that are counted so as not to tell of each of their repeats.
 pub const FAULTS_MAX: usize = 1000;
 
 const _: () = {

@@ -292,3 +292,107 @@ pub fn scan(pack: &[u8]) -> Vec<Scanned> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{ChainId, LogNumber, Nonce, PackOrdinal, SessionId};
+
+    const REPO: RepoId = RepoId([3; 16]);
+    const SOURCE: SourceId = SourceId(7);
+
+    fn id() -> PackId {
+        let session = SessionId { base: LogNumber(4), random: Nonce([9; 16]) };
+        PackId { chain: ChainId(1), session, ordinal: PackOrdinal(2) }
+    }
+
+    /// A pack of frames of many sizes, with its footer as written.
+    fn pack() -> (Vec<u8>, Footer) {
+        let mut bytes = header(REPO, SOURCE, id());
+        let head = bytes.clone();
+        let mut footer = Footer::default();
+        for n in 0..40usize {
+            let raw: Vec<u8> = (0..n * 997 + 1).map(|i| (i * i % 251) as u8).collect();
+            let frame = frame::encode(if n % 3 == 0 { FrameKind::Entries } else { FrameKind::Data }, &raw, 1);
+            let chunks = vec![PackedChunk { hash: ChunkHash([n as u8; 32]), start: 0, bytes: raw.len() as u32 }];
+            footer.frames.push(PackedFrame {
+                kind: frame.kind,
+                offset: bytes.len() as u64,
+                stored_bytes: frame.stored_bytes(),
+                raw_bytes: frame.raw_bytes,
+                hash: frame.hash,
+                chunks,
+            });
+            bytes.extend_from_slice(&frame.bytes);
+        }
+        let offset = bytes.len() as u64;
+        bytes.extend(footer.encode(&head, offset));
+        (bytes, footer)
+    }
+
+    #[test]
+    fn the_footer_comes_back_from_the_end_of_the_pack() {
+        let (bytes, footer) = pack();
+        check_header(&bytes, REPO, SOURCE, id()).unwrap();
+        let (offset, _) = Footer::locate(&bytes[bytes.len() - 100..], bytes.len() as u64).unwrap();
+        let found = Footer::decode(&header(REPO, SOURCE, id()), &bytes[offset as usize..]).unwrap();
+        assert_eq!(found, footer);
+    }
+
+    #[test]
+    fn a_pack_without_its_footer_still_gives_its_frames() {
+        let (bytes, footer) = pack();
+        let offset = Footer::locate(&bytes, bytes.len() as u64).unwrap().0 as usize;
+        let found: Vec<u64> = scan(&bytes[..offset]).into_iter().map(|frame| frame.unwrap().0).collect();
+        assert_eq!(found, footer.frames.iter().map(|frame| frame.offset).collect::<Vec<_>>());
+        // With one frame damaged, all others are found.
+        let mut damaged = bytes[..offset].to_vec();
+        damaged[footer.frames[5].offset as usize + frame::HEADER_BYTES] ^= 1;
+        let found = scan(&damaged);
+        assert_eq!(found.iter().filter(|frame| frame.is_ok()).count(), footer.frames.len() - 1);
+        assert!(found.iter().any(|frame| matches!(frame, Err((at, _)) if *at == footer.frames[5].offset)));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_header_and_footer_is_noticed() {
+        let (bytes, _) = pack();
+        let offset = Footer::locate(&bytes, bytes.len() as u64).unwrap().0 as usize;
+        let head = header(REPO, SOURCE, id());
+        for at in (0..HEADER_BYTES).chain(offset..bytes.len()) {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                let noticed = check_header(&changed, REPO, SOURCE, id()).is_err()
+                    || Footer::locate(&changed, changed.len() as u64)
+                        .and_then(|(found, _)| Footer::decode(&head, &changed[found as usize..]))
+                        .is_err();
+                assert!(noticed, "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_frame_is_noticed() {
+        let raw: Vec<u8> = (0..500u32).flat_map(u32::to_le_bytes).collect();
+        let frame = frame::encode(FrameKind::Data, &raw, 1);
+        let pointer = FrameRef {
+            pack: id(),
+            ordinal: FrameOrdinal(0),
+            offset: 72,
+            stored_bytes: frame.stored_bytes(),
+            raw_bytes: frame.raw_bytes,
+            hash: frame::short_hash(&frame.hash),
+        };
+        assert_eq!(frame::decode(&frame.bytes, &pointer, FrameKind::Data).unwrap(), raw);
+        for at in 0..frame.bytes.len() {
+            for bit in 0..8 {
+                let mut changed = frame.bytes.clone();
+                changed[at] ^= 1 << bit;
+                assert!(frame::decode(&changed, &pointer, FrameKind::Data).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        for length in 0..frame.bytes.len() {
+            assert!(frame::decode(&frame.bytes[..length], &pointer, FrameKind::Data).is_err());
+        }
+    }
+}

@@ -27,6 +27,7 @@ pub fn prepare(mountpoint: &Path, repository: Option<&Path>, nonempty: bool) -> 
     let wrong = |cause| MountError::Place { path: mountpoint.to_owned(), cause };
     let place = resolve(mountpoint).map_err(wrong)?;
     clear_dead(&place)?;
+    check_free(&place)?;
     let metadata = std::fs::metadata(&place).map_err(wrong)?;
     if !metadata.is_dir() {
         return Err(MountError::NotDirectory { path: place });
@@ -70,26 +71,32 @@ pub(crate) fn is_dead(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
 }
 
-fn clear_dead(place: &Path) -> Result<(), MountError> {
+/// Takes away dead mounts of ours that lie at `place`, on top of each other.
+pub(crate) fn clear_dead(place: &Path) -> Result<(), MountError> {
     let wrong = |cause| MountError::Place { path: place.to_owned(), cause };
     for _ in 0..LAYERS_MAX {
         let Some(entry) = mountinfo::topmost(place).map_err(wrong)? else { return Ok(()) };
-        let dead = std::fs::metadata(place).is_err_and(|error| is_dead(&error));
-        match (entry.is_ours(), dead) {
-            (true, true) => {
-                tracing::info!(place = %place.display(), "clearing a mount whose server is gone");
-                detach(place, entry.device)?;
-            }
-            (true, false) => {
-                return Err(MountError::Mounted { path: place.to_owned(), source_name: entry.source });
-            }
-            (false, true) => {
-                return Err(MountError::DeadMount { path: place.to_owned(), filesystem: entry.filesystem });
-            }
-            (false, false) => return Ok(()),
+        if !entry.is_ours() || !std::fs::metadata(place).is_err_and(|error| is_dead(&error)) {
+            return Ok(());
         }
+        tracing::info!(place = %place.display(), "clearing a mount whose server is gone");
+        detach(place, entry.device)?;
     }
     Err(wrong(io::Error::from_raw_os_error(libc::ELOOP)))
+}
+
+/// Refuses a place where a mount of ours is alive, or another's is dead.
+fn check_free(place: &Path) -> Result<(), MountError> {
+    let wrong = |cause| MountError::Place { path: place.to_owned(), cause };
+    match mountinfo::topmost(place).map_err(wrong)? {
+        Some(entry) if entry.is_ours() => {
+            Err(MountError::Mounted { path: place.to_owned(), source_name: entry.source })
+        }
+        Some(entry) if std::fs::metadata(place).is_err_and(|error| is_dead(&error)) => {
+            Err(MountError::DeadMount { path: place.to_owned(), filesystem: entry.filesystem })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether `inner` is `outer` or lies in it, by name or, through bind mounts, by identity.

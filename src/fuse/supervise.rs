@@ -18,6 +18,7 @@ use super::error::MountError;
 use super::launch::{Failed, Launch, Role, leave_caller, start};
 use super::lifeline::{self, Word};
 use super::mountinfo::DeviceId;
+use super::place::clear_dead;
 use super::sys;
 
 /// How long a server may take to end after it was told to.
@@ -119,8 +120,11 @@ fn follow(
             }
         }
     }
-    if let Some(device) = known.device.filter(|_| !known.bye) {
-        detach(place, device)?;
+    match known.device {
+        _ if known.bye => {}
+        Some(device) => detach(place, device)?,
+        // It may have died after it mounted and before it could say so.
+        None => clear_dead(place)?,
     }
     Ok(known)
 }

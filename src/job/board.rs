@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::control::{Content, JobFile, JobId};
-use super::page::{Events, Faults, Log, Page};
+use super::page::{Faults, Lines, Log, Page};
 use super::protocol::{Message, Progress};
 use super::record::{Record, Table};
 use super::state::State;
@@ -17,7 +17,7 @@ use crate::base::Instant;
 
 #[derive(Debug)]
 pub(super) struct Board {
-    pub(super) events: Events,
+    pub(super) events: Lines,
     pub(super) faults: Faults,
     pub(super) accepted: u64,
     pub(super) refused: u64,
@@ -45,7 +45,7 @@ struct Sheet {
 impl Board {
     pub(super) fn new(now: Instant) -> Board {
         Board {
-            events: Events::new(now),
+            events: Lines::new(now),
             faults: Faults::new(now),
             accepted: 0,
             refused: 0,
@@ -78,7 +78,7 @@ impl Board {
             if !known || sheet.state != record.state {
                 sheet.show(record, now, history);
                 if !history {
-                    self.events.add(now, "job", told(record));
+                    self.events.add(now, told(record));
                 }
             }
         }
@@ -194,7 +194,8 @@ impl Sheet {
 
 /// The event of a job's step.
 fn told(record: &Record) -> serde_json::Value {
-    let mut members = json!({ "job": record.job, "state": record.state, "command": record.request.to_line() });
+    let mut members =
+        json!({ "event": "job", "job": record.job, "state": record.state, "command": record.request.to_line() });
     if let (Some(ending), Some(members)) = (&record.ending, members.as_object_mut()) {
         for (name, text) in [("result", &ending.result), ("error", &ending.error)] {
             if let Some(text) = text {

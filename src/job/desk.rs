@@ -138,7 +138,7 @@ impl Desk {
         let now = env.now();
         let mut board = Board::new(now);
         board.follow(journal.table(), now, true);
-        board.events.add(now, "mounted", json!({ "repository": options.repo.to_string() }));
+        board.events.add(now, json!({ "event": "mounted", "repository": options.repo.to_string() }));
         let core = Core::new(journal, dir.clone(), presence);
         let shared = Arc::new(Shared {
             options,
@@ -413,10 +413,7 @@ impl Control for Desk {
 
     fn fault(&self, node: u64, message: &str) {
         let now = self.shared.env.now();
-        let mut board = self.shared.board.lock();
-        if board.faults.add(now, node, message) {
-            tracing::debug!(node, message, "a reader met a fault");
-        }
+        self.shared.board.lock().faults.add(now, node, message);
     }
 }
 

@@ -48,7 +48,8 @@ pub(super) fn text() -> String {
          \x20 status.json          the mount and its jobs\n\
          \x20 events               one JSON line for each step of each job; tail -f it. Beyond 1 MiB its older\n\
          \x20                      half is dropped\n\
-         \x20 errors               one JSON line for each fault that a reader met: the newest 1,000\n\
+         \x20 errors               one JSON line for each fault that a reader met; one that repeats is told of\n\
+         \x20                      again at its 10th, 100th, … time. Beyond 1 MiB its older half is dropped\n\
          \x20 metrics              one `name value` a line\n\
          \x20 jobs/ID/state        one word\n\
          \x20 jobs/ID/progress.json  how far it is\n\
@@ -97,7 +98,6 @@ mod tests {
         assert_eq!(limits::CONTROL_LINE_BYTES_MAX, 4095);
         assert_eq!(limits::CONTROL_BATCH_BYTES_MAX, 65536);
         assert_eq!(limits::EVENTS_BYTES_MAX, 1 << 20);
-        assert_eq!(limits::FAULTS_MAX, 1000);
         assert_eq!(limits::JOB_LOG_BYTES_MAX, 64 << 10);
         assert_eq!(limits::JOBS_ENDED_MAX, 1000);
         assert_eq!(limits::JOB_TIMEOUT.as_secs(), 7 * 86400);

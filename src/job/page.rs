@@ -1,9 +1,8 @@
 //! Generated files: bytes with a number that grows whenever they change, as the kernel's cache needs.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::control::Content;
@@ -29,25 +28,25 @@ impl Page {
     }
 }
 
-/// `events`: lines are added at the end; at its bound the older half goes, and the file's first line
-/// then says how many lines went since the mount began.
+/// A file of JSON lines that grows; at its bound the older half goes, and the file's first line then
+/// says how many lines went since the mount began.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct Lines {
     lines: Vec<u8>,
     gone: u64,
     changed: Instant,
     page: Page,
 }
 
-impl Events {
-    pub(super) fn new(now: Instant) -> Events {
-        Events { lines: Vec::new(), gone: 0, changed: now, page: Page::new(now) }
+impl Lines {
+    pub(super) fn new(now: Instant) -> Lines {
+        Lines { lines: Vec::new(), gone: 0, changed: now, page: Page::new(now) }
     }
 
-    pub(super) fn add(&mut self, now: Instant, event: &str, members: Value) {
+    /// Adds a line of `members`, with the time as its first.
+    pub(super) fn add(&mut self, now: Instant, members: Value) {
         let mut line = serde_json::Map::new();
         line.insert("time".into(), timestamp(now).into());
-        line.insert("event".into(), event.into());
         if let Value::Object(members) = members {
             line.extend(members);
         }
@@ -56,12 +55,8 @@ impl Events {
         self.changed = now;
         if self.lines.len() > limits::EVENTS_BYTES_MAX {
             let half = self.lines.len() / 2;
-            let end = self
-                .lines
-                .iter()
-                .skip(half)
-                .position(|byte| *byte == b'\n')
-                .map_or(self.lines.len(), |at| half + at + 1);
+            let end = self.lines.iter().skip(half).position(|byte| *byte == b'\n');
+            let end = end.map_or(self.lines.len(), |at| half + at + 1);
             let dropped: Vec<u8> = self.lines.drain(..end).collect();
             self.gone += dropped.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
@@ -79,21 +74,14 @@ impl Events {
     }
 }
 
-/// What readers of the mount met instead of data: the newest faults, the same one counted.
+/// `errors`: what readers of the mount met instead of data. A fault that repeats (a program that reads
+/// one bad file in a loop) is told of again when it has occurred 10, 100, 1,000… times.
 #[derive(Debug)]
 pub(super) struct Faults {
-    faults: VecDeque<Fault>,
+    lines: Lines,
+    /// How often each was met lately; forgotten when there are too many.
+    times: HashMap<(u64, String), u64>,
     total: u64,
-    changed: Instant,
-    page: Page,
-}
-
-#[derive(Debug, Serialize)]
-struct Fault {
-    time: String,
-    node: u64,
-    message: String,
-    times: u64,
 }
 
 /// Longest message of a fault that is kept, in bytes.
@@ -101,7 +89,7 @@ const FAULT_BYTES_MAX: usize = 8 << 10;
 
 impl Faults {
     pub(super) fn new(now: Instant) -> Faults {
-        Faults { faults: VecDeque::new(), total: 0, changed: now, page: Page::new(now) }
+        Faults { lines: Lines::new(now), times: HashMap::new(), total: 0 }
     }
 
     /// How often readers met a fault.
@@ -109,27 +97,23 @@ impl Faults {
         self.total
     }
 
-    /// Adds one; true when it is not merely another occurrence of one that is listed.
-    pub(super) fn add(&mut self, now: Instant, node: u64, message: &str) -> bool {
+    /// Adds one.
+    pub(super) fn add(&mut self, now: Instant, node: u64, message: &str) {
         self.total += 1;
-        self.changed = now;
         let message = cut(message, FAULT_BYTES_MAX);
-        let known = self.faults.iter().position(|fault| fault.node == node && fault.message == message);
-        let times = known.and_then(|at| self.faults.remove(at)).map_or(0, |fault| fault.times);
-        if self.faults.len() >= limits::FAULTS_MAX {
-            self.faults.pop_front();
+        let key = (node, message.to_owned());
+        if self.times.len() >= limits::FAULTS_MAX && !self.times.contains_key(&key) {
+            self.times.clear();
         }
-        self.faults.push_back(Fault { time: timestamp(now), node, message: message.to_owned(), times: times + 1 });
-        known.is_none()
+        let times = self.times.entry(key).or_default();
+        *times += 1;
+        if *times == 10u64.pow(times.ilog10()) {
+            self.lines.add(now, serde_json::json!({ "node": node, "message": message, "times": *times }));
+        }
     }
 
     pub(super) fn content(&mut self) -> Content {
-        let mut bytes = Vec::new();
-        for fault in &self.faults {
-            bytes.extend(serde_json::to_vec(fault).expect("a fault has text and numbers only"));
-            bytes.push(b'\n');
-        }
-        self.page.become_bytes(bytes, self.changed)
+        self.lines.content()
     }
 }
 
@@ -206,48 +190,54 @@ mod tests {
         assert!(three.version > two.version && three.changed == now(3));
     }
 
+    fn read(content: &Content) -> Vec<Value> {
+        std::str::from_utf8(&content.bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     #[test]
-    fn events_grow_and_lose_their_older_half_at_the_bound() {
-        let mut events = Events::new(now(0));
-        events.add(now(0), "job", serde_json::json!({"job": "a"}));
+    fn lines_grow_and_lose_their_older_half_at_the_bound() {
+        let mut lines = Lines::new(now(0));
+        lines.add(now(0), serde_json::json!({"event": "job", "job": "a"}));
+        let mut before = lines.content();
         assert_eq!(
-            String::from_utf8_lossy(&events.content().bytes),
-            "{\"event\":\"job\",\"job\":\"a\",\"time\":\"1970-01-01T00:00:00.000Z\"}\n"
+            read(&before),
+            [serde_json::json!({"event": "job", "job": "a", "time": "1970-01-01T00:00:00.000Z"})]
         );
-        let mut before = events.content();
         let mut turned = 0;
         for n in 0..2000 {
-            events.add(now(n), "job", serde_json::json!({"text": "x".repeat(1000)}));
+            lines.add(now(n), serde_json::json!({"text": "x".repeat(1000)}));
             if n % 100 == 0 {
-                let content = events.content();
+                let content = lines.content();
                 assert!(content.version > before.version);
                 assert!(content.bytes.len() <= limits::EVENTS_BYTES_MAX + 100);
-                turned += u32::from(content.bytes.len() < before.bytes.len());
+                turned += u32::from(!content.bytes.starts_with(&before.bytes));
                 before = content;
             }
         }
-        assert!(turned >= 1);
-        let content = events.content();
-        let text = std::str::from_utf8(&content.bytes).unwrap();
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!((1..5).contains(&turned), "{turned}");
+        let lines = read(&lines.content());
         assert_eq!(lines[0]["event"], "older-lines-dropped");
         assert_eq!(lines[0]["lines"].as_u64().unwrap() + lines.len() as u64 - 1, 2001);
     }
 
     #[test]
-    fn a_fault_that_repeats_is_counted_and_the_list_is_bounded() {
+    fn a_fault_that_repeats_is_told_of_ever_more_rarely() {
         let mut faults = Faults::new(now(0));
-        assert!(faults.add(now(1), 7, "pack x is gone"));
-        assert!(!faults.add(now(2), 7, "pack x is gone"));
-        assert!(faults.add(now(2), 8, "pack x is gone"));
-        let text = String::from_utf8(faults.content().bytes.to_vec()).unwrap();
-        assert_eq!(text.lines().count(), 2);
-        assert!(text.contains("\"times\":2"), "{text}");
-        for node in 0..limits::FAULTS_MAX as u64 + 5 {
-            faults.add(now(3), node + 100, "gone");
+        for _ in 0..250 {
+            faults.add(now(1), 7, "pack x is gone");
         }
-        assert_eq!(faults.faults.len(), limits::FAULTS_MAX);
-        assert_eq!(faults.total(), limits::FAULTS_MAX as u64 + 8);
+        faults.add(now(2), 8, "pack x is gone");
+        let told: Vec<(u64, u64)> = read(&faults.content())
+            .iter()
+            .map(|fault| (fault["node"].as_u64().unwrap(), fault["times"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(told, [(7, 1), (7, 10), (7, 100), (8, 1)]);
+        for node in 0..limits::FAULTS_MAX as u64 + 5 {
+            faults.add(now(3), node + 100, &"gone".repeat(10_000));
+        }
+        assert!(faults.times.len() <= limits::FAULTS_MAX);
+        assert!(faults.content().bytes.len() <= limits::EVENTS_BYTES_MAX + 100);
+        assert_eq!(faults.total(), limits::FAULTS_MAX as u64 + 256);
     }
 
     #[test]

@@ -4,7 +4,16 @@
 //! hang, panic, or meet damage. This binary starts itself once more as the processes of a mount
 //! (`processes.rs`).
 
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/skip.rs"]
+mod skip;
+
+mod control;
+mod lifecycle;
 mod processes;
 mod reading;
 mod sys;
 mod toy;
+mod trouble;
+mod users;

@@ -111,7 +111,7 @@ impl Toy {
     /// A mount whose supervisor is a child of the test.
     pub(crate) fn foreground(&self, options: &str) -> Child {
         let child = self.command("command", options, "fg").stdout(Stdio::null()).spawn().unwrap();
-        eventually("the mount answers", || self.server().is_some());
+        eventually("the mount answers", || self.join("tree").exists());
         child
     }
 
@@ -213,8 +213,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Runs a script; its output and exit code.
 pub(crate) fn shell(program: &str, script: &str, mount: &Toy) -> (String, i32) {
-    let flag = if program.starts_with("python") { "-c" } else { "-c" };
-    let output = Command::new(program).args([flag, script]).current_dir(mount.path()).output().unwrap();
+    let output = Command::new(program).args(["-c", script]).current_dir(mount.path()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (text, output.status.code().unwrap_or(-1))
 }

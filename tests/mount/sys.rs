@@ -35,3 +35,54 @@ pub(crate) fn unmount_lazily(path: &Path) {
     // SAFETY: a string that ends in zero.
     unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
 }
+
+/// Size or error number of getxattr(2) into a buffer of `room` bytes.
+pub(crate) fn getxattr(path: &Path, name: &str, room: usize) -> Result<usize, i32> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    let name = std::ffi::CString::new(name).unwrap();
+    let mut buffer = vec![0u8; room];
+    // SAFETY: strings that end in zero, a buffer as long as said.
+    let size = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), room) };
+    usize::try_from(size).map_err(|_| std::io::Error::last_os_error().raw_os_error().unwrap())
+}
+
+/// lseek(2).
+pub(crate) fn seek(file: &std::fs::File, offset: i64, whence: i32) -> Result<i64, i32> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: an open descriptor.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), offset, whence) };
+    if at < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap()) } else { Ok(at) }
+}
+
+/// Reads a directory, noting its position before each name; then seeks to each position, last first,
+/// and reads one name there. Both lists in the order of the first reading.
+pub(crate) fn names_by_position(path: &Path) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a string that ends in zero; the stream is used by this function alone and closed once; names are
+    // copied before the next call.
+    unsafe {
+        let stream = libc::opendir(path.as_ptr());
+        assert!(!stream.is_null());
+        let next = || {
+            let entry = libc::readdir(stream);
+            (!entry.is_null()).then(|| std::ffi::CStr::from_ptr((*entry).d_name.as_ptr()).to_bytes().to_vec())
+        };
+        let (mut names, mut positions) = (Vec::new(), Vec::new());
+        loop {
+            let position = libc::telldir(stream);
+            let Some(name) = next() else { break };
+            names.push(name);
+            positions.push(position);
+        }
+        let mut again = Vec::new();
+        for position in positions.iter().rev() {
+            libc::seekdir(stream, *position);
+            again.push(next().expect("a name where there was one"));
+        }
+        again.reverse();
+        libc::closedir(stream);
+        (names, again)
+    }
+}

@@ -7,3 +7,6 @@ mod usage;
 pub use entries::Entries;
 pub use maps::Maps;
 pub use usage::Usage;
+
+#[cfg(test)]
+mod tests;

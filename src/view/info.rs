@@ -1,0 +1,68 @@
+//! `info.json`: what a source's log says, for people and scripts.
+
+use serde_json::{Value, json};
+
+use crate::base::Instant;
+use crate::chain::{Point, SourceState, origin};
+use crate::format::log::{SourceKind, SourceRecord};
+
+/// An instant as RFC 3339 in UTC.
+pub fn time(instant: Instant) -> String {
+    match jiff::Timestamp::from_nanosecond(i128::from(instant.nanos())) {
+        Ok(timestamp) => timestamp.to_string(),
+        Err(_) => instant.nanos().to_string(),
+    }
+}
+
+/// A point as JSON: the same object in `info.json` and in the output of `amberfs points --json`.
+pub fn point(point: &Point) -> Value {
+    let commit = &point.commit;
+    let stats = &commit.stats;
+    json!({
+        "id": point.id.0,
+        "name": commit.name,
+        "kind": if point.is_full() { "full" } else { "incremental" },
+        "chain": commit.chain.0,
+        "position": point.position,
+        "parent": commit.parent.map(|parent| parent.0),
+        "labels": commit.labels,
+        "started": time(commit.started),
+        "captured": time(commit.captured),
+        "committed": time(point.committed),
+        "host": commit.origin.host,
+        "path": String::from_utf8_lossy(&commit.origin.path),
+        "writer": commit.writer,
+        "reason": commit.reason,
+        "files": stats.files,
+        "directories": stats.directories,
+        "others": stats.others,
+        "bytes": stats.bytes,
+        "changed_files": stats.changed_files,
+        "read_bytes": stats.read_bytes,
+        "new_bytes": stats.new_bytes,
+        "stored_bytes": stats.stored_bytes,
+        "problems": stats.problems,
+    })
+}
+
+/// A source's `info.json`.
+pub(super) fn render(record: &SourceRecord, state: &SourceState) -> String {
+    let points: Vec<Value> = state.points().iter().map(|p| point(p)).collect();
+    let ranges: Vec<Value> = state
+        .points()
+        .iter()
+        .map(|point| json!({ "from": time(point.commit.captured), "to": time(point.commit.captured) }))
+        .collect();
+    let info = json!({
+        "source": record.name,
+        "id": record.id.0,
+        "kind": match record.kind { SourceKind::Tree => "tree", SourceKind::Stream => "stream" },
+        "origin": origin::describe(&record.origin),
+        "chains": state.chains().map(|chain| chain.id.0).collect::<Vec<_>>(),
+        "points": points,
+        "recoverable": ranges,
+    });
+    let mut text = serde_json::to_string_pretty(&info).unwrap_or_default();
+    text.push('\n');
+    text
+}

@@ -1,0 +1,646 @@
+//! The directories of a mount: every source with its points, labels, chains and times.
+//!
+//! Everything here is computed from the logs' states when it is asked for. A state is refreshed when
+//! it is older than the refresh interval and somebody looks, never in the background; when the store
+//! does not answer, what is known goes on being shown. Node ids of generated things name their
+//! content (a link's target, a file's version), so that the kernel may cache them by id.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::base::{Env, FileTime, Instant};
+use crate::chain::{ChainError, Point, RepoLog, RepoState, SourceLog, SourceState};
+use crate::format::log::SourceRecord;
+use crate::format::{ChainId, EntryOrdinal, PointId, SourceId};
+use crate::repo::Repo;
+use crate::view::info;
+use crate::view::inode::Inode;
+use crate::view::moment::Moment;
+use crate::view::namespace::{Attr, DirEntry, FileKind, Found, Namespace, NodeId, SeekTo, ViewError, WrongKind};
+use crate::view::nodes::Nodes;
+use crate::view::point::PointView;
+use crate::view::selector::Pick;
+
+/// How a mount shows a repository.
+#[derive(Debug, Clone)]
+pub struct MountSettings {
+    /// Owner of everything generated; of contents too with `own_all`.
+    pub owner: (u32, u32),
+    /// Show every file as owned by `owner`.
+    pub own_all: bool,
+    /// How old a log's state may be when it is shown.
+    pub refresh: Duration,
+    /// The zone of dates without one.
+    pub zone: jiff::tz::TimeZone,
+}
+
+/// A node that no point holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Generated {
+    Source(SourceId),
+    Points(SourceId),
+    Labels(SourceId),
+    Chains(SourceId),
+    Chain(SourceId, ChainId),
+    Times(SourceId),
+    /// A link to a point, from so many directories below the source's.
+    Link(SourceId, PointId, u8),
+    /// `info.json` as of an instant of the log: its entries counted.
+    Info(SourceId, u64),
+}
+
+/// What a mount shows of a repository.
+#[derive(Debug)]
+pub struct MountView {
+    repo: Arc<Repo>,
+    sources: RepoLog,
+    settings: MountSettings,
+    nodes: Nodes<Generated>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// When the repository log was last asked.
+    asked: Option<Instant>,
+    logs: HashMap<SourceId, (Arc<SourceLog>, Option<Instant>)>,
+    /// The newest `info.json` of each source, by the count of log entries it tells of.
+    info: HashMap<SourceId, (u64, Arc<String>)>,
+}
+
+const DIRECTORIES: [&str; 4] = ["points", "labels", "chains", "at"];
+
+fn chain_fault(error: ChainError) -> ViewError {
+    ViewError::fault("read a log", error)
+}
+
+impl MountView {
+    /// Shows `repo`; reads its log once.
+    ///
+    /// # Errors
+    /// [`ChainError`] when the repository log cannot be read.
+    pub fn open(repo: Arc<Repo>, settings: MountSettings) -> Result<MountView, ChainError> {
+        let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
+        sources.load()?;
+        let open = Mutex::new(Open { asked: Some(repo.env().now()), ..Open::default() });
+        Ok(MountView { repo, sources, settings, nodes: Nodes::new(), open })
+    }
+
+    /// The repository.
+    pub fn repo(&self) -> &Arc<Repo> {
+        &self.repo
+    }
+
+    /// Lets the next look at any log ask the store, whatever its age: something was committed here.
+    pub fn nudge(&self) {
+        let long_ago = Instant::from_nanos(i64::MIN);
+        let mut open = self.open.lock();
+        open.asked = Some(long_ago);
+        for asked in open.logs.values_mut().filter_map(|(_, asked)| asked.as_mut()) {
+            *asked = long_ago;
+        }
+    }
+
+    fn stale(&self, asked: Option<Instant>, env: &Env) -> bool {
+        let oldest = env.now().minus(self.settings.refresh);
+        // A clock that went backwards makes `asked` lie in the future: ask again then, too.
+        asked.is_none_or(|asked| asked < oldest || asked > env.now())
+    }
+
+    fn repo_state(&self) -> Result<Arc<RepoState>, ViewError> {
+        let env = self.repo.env();
+        let ask = {
+            let mut open = self.open.lock();
+            let stale = self.stale(open.asked, env);
+            if stale {
+                open.asked = Some(env.now());
+            }
+            stale
+        };
+        let known = self.sources.load().map_err(chain_fault)?;
+        if !ask {
+            return Ok(known);
+        }
+        match self.sources.refresh() {
+            Ok(state) => Ok(state),
+            Err(error) => {
+                tracing::warn!(%error, "show the sources known before: the repository log could not be refreshed");
+                Ok(known)
+            }
+        }
+    }
+
+    /// The log of a source, for callers that read or write beside the mount.
+    pub fn source_log(&self, source: SourceId) -> Arc<SourceLog> {
+        let mut open = self.open.lock();
+        let (log, _) = open.logs.entry(source).or_insert_with(|| {
+            let (store, env) = (self.repo.store().clone(), self.repo.env().clone());
+            (Arc::new(SourceLog::open(store, env, self.repo.id(), source)), None)
+        });
+        Arc::clone(log)
+    }
+
+    fn source_state(&self, source: SourceId) -> Result<Arc<SourceState>, ViewError> {
+        let log = self.source_log(source);
+        let env = self.repo.env();
+        let (first, ask) = {
+            let mut open = self.open.lock();
+            match open.logs.get_mut(&source) {
+                Some((_, asked)) => {
+                    let (first, stale) = (asked.is_none(), self.stale(*asked, env));
+                    if stale {
+                        *asked = Some(env.now());
+                    }
+                    (first, stale)
+                }
+                None => (true, true),
+            }
+        };
+        let known = match log.load() {
+            Ok(known) => known,
+            Err(error) => {
+                if let Some((_, asked)) = self.open.lock().logs.get_mut(&source) {
+                    *asked = None;
+                }
+                return Err(chain_fault(error));
+            }
+        };
+        // The first load has just asked.
+        if !ask || first {
+            return Ok(known);
+        }
+        match log.refresh() {
+            Ok(state) => Ok(state),
+            Err(error) => {
+                tracing::warn!(%error, "show the points known before: the source's log could not be refreshed");
+                Ok(known)
+            }
+        }
+    }
+
+    fn record(&self, source: SourceId) -> Result<SourceRecord, ViewError> {
+        let state = self.repo_state()?;
+        state.by_id(source).filter(|record| !record.removed).cloned().ok_or(ViewError::NotFound)
+    }
+
+    fn point(&self, source: SourceId, point: PointId) -> Result<Arc<Point>, ViewError> {
+        self.source_state(source)?.point(point).cloned().ok_or(ViewError::NotFound)
+    }
+
+    fn point_view(&self, source: SourceId, point: &Point) -> PointView {
+        PointView::new(&self.repo, source, &point.commit.roots)
+    }
+
+    /// A file of a point as a node.
+    fn found(&self, source: SourceId, point: PointId, inode: &Inode) -> Result<Found, ViewError> {
+        let node = self
+            .nodes
+            .content((source, point, inode.ordinal()))
+            .ok_or_else(|| ViewError::Invalid("this point has more entries than a mount can number".to_owned()))?;
+        let mut attr = inode.attr(node);
+        if self.settings.own_all {
+            (attr.uid, attr.gid) = self.settings.owner;
+        }
+        Ok(Found { attr, immutable: true })
+    }
+
+    /// The file that a node of content stands for.
+    fn content(&self, node: NodeId) -> Result<(SourceId, PointId, PointView, Inode), ViewError> {
+        let (source, point, ordinal) = self.nodes.place(node).ok_or(ViewError::NotFound)?;
+        let view = self.point_view(source, &*self.known_point(source, point)?);
+        let inode = view.inode(ordinal).map_err(|error| self.located(error, source, point))?;
+        Ok((source, point, view, inode))
+    }
+
+    /// A point of a node that the kernel holds: no question to the store while it is known.
+    fn known_point(&self, source: SourceId, point: PointId) -> Result<Arc<Point>, ViewError> {
+        let known = self.source_log(source).load().map_err(chain_fault)?;
+        match known.point(point) {
+            Some(point) => Ok(Arc::clone(point)),
+            None => self.point(source, point),
+        }
+    }
+
+    /// A fault with the point it happened in, for `.amberfs/errors`.
+    fn located(&self, error: ViewError, source: SourceId, point: PointId) -> ViewError {
+        match error {
+            ViewError::Fault { context, cause } => {
+                let source_name = self.record(source).map_or_else(|_| source.to_string(), |record| record.name);
+                let point_name =
+                    self.known_point(source, point).map_or_else(|_| point.to_string(), |p| p.name().to_owned());
+                ViewError::Fault { context: format!("{source_name}@{point_name}: {context}"), cause }
+            }
+            other => other,
+        }
+    }
+
+    /// As [`MountView::located`], with the file's path in front.
+    fn located_file(
+        &self,
+        error: ViewError,
+        source: SourceId,
+        point: PointId,
+        view: &PointView,
+        inode: &Inode,
+    ) -> ViewError {
+        match error {
+            ViewError::Fault { context, cause } => {
+                let path = view.path_of(inode);
+                self.located(ViewError::Fault { context: format!("{path}: {context}"), cause }, source, point)
+            }
+            other => other,
+        }
+    }
+
+    fn directory(&self, node: NodeId, changed: Instant) -> Found {
+        let time = changed.file_time();
+        self.generated_attr(node, FileKind::Directory, 0o755, 0, 2, time)
+    }
+
+    fn generated_attr(
+        &self,
+        node: NodeId,
+        kind: FileKind,
+        permissions: u16,
+        size: u64,
+        links: u32,
+        time: FileTime,
+    ) -> Found {
+        let (uid, gid) = self.settings.owner;
+        let attr = Attr {
+            node,
+            kind,
+            permissions,
+            uid,
+            gid,
+            size,
+            blocks: size.div_ceil(512),
+            links,
+            device: (0, 0),
+            mtime: time,
+            atime: time,
+            ctime: time,
+        };
+        Found { attr, immutable: false }
+    }
+
+    /// When a source last changed: its newest commit, or the repository's birth.
+    fn changed(&self, state: &SourceState) -> Instant {
+        state.newest().map_or(self.repo.marker().created, |point| point.committed)
+    }
+
+    fn link(&self, source: SourceId, point: &Point, depth: u8) -> Found {
+        let node = self.nodes.generated(&Generated::Link(source, point.id, depth));
+        let size = link_target(point.name(), depth).len() as u64;
+        self.generated_attr(node, FileKind::Symlink, 0o777, size, 1, point.committed.file_time())
+    }
+
+    fn info_text(&self, record: &SourceRecord, state: &SourceState) -> Arc<String> {
+        let version = state.read().number.0;
+        if let Some((kept, text)) = self.open.lock().info.get(&record.id)
+            && *kept == version
+        {
+            return Arc::clone(text);
+        }
+        let text = Arc::new(info::render(record, state));
+        self.open.lock().info.insert(record.id, (version, Arc::clone(&text)));
+        text
+    }
+
+    fn info(&self, record: &SourceRecord, state: &SourceState) -> Found {
+        let node = self.nodes.generated(&Generated::Info(record.id, state.read().number.0));
+        let size = self.info_text(record, state).len() as u64;
+        self.generated_attr(node, FileKind::Regular, 0o444, size, 1, self.changed(state).file_time())
+    }
+
+    fn generated_found(&self, node: NodeId) -> Result<Found, ViewError> {
+        if node == NodeId::ROOT {
+            return Ok(self.directory(node, self.repo.marker().created));
+        }
+        let thing = self.nodes.thing(node).ok_or(ViewError::NotFound)?;
+        match thing {
+            Generated::Source(source)
+            | Generated::Points(source)
+            | Generated::Labels(source)
+            | Generated::Chains(source)
+            | Generated::Times(source) => {
+                self.record(source)?;
+                Ok(self.directory(node, self.changed(&*self.source_state(source)?)))
+            }
+            Generated::Chain(source, _) => Ok(self.directory(node, self.changed(&*self.source_state(source)?))),
+            Generated::Link(source, point, depth) => Ok(self.link(source, &*self.known_point(source, point)?, depth)),
+            Generated::Info(source, version) => {
+                let state = self.source_state(source)?;
+                let found = self.info(&self.record(source)?, &state);
+                // An older version is gone from the names; who still holds its node sees the present one's size.
+                let attr = Attr { node, ..found.attr };
+                Ok(if state.read().number.0 == version { found } else { Found { attr, ..found } })
+            }
+        }
+    }
+
+    fn source_dir(&self, source: SourceId, name: &str) -> Option<NodeId> {
+        let thing = match name {
+            "points" => Generated::Points(source),
+            "labels" => Generated::Labels(source),
+            "chains" => Generated::Chains(source),
+            "at" => Generated::Times(source),
+            _ => return None,
+        };
+        Some(self.nodes.generated(&thing))
+    }
+
+    fn lookup_generated(&self, thing: &Generated, name: &str) -> Result<Found, ViewError> {
+        match thing {
+            Generated::Source(source) => {
+                let state = self.source_state(*source)?;
+                if let Some(node) = self.source_dir(*source, name) {
+                    return Ok(self.directory(node, self.changed(&state)));
+                }
+                match name {
+                    "latest" => state.newest().map(|point| self.link(*source, point, 0)).ok_or(ViewError::NotFound),
+                    "info.json" => Ok(self.info(&self.record(*source)?, &state)),
+                    _ => Err(ViewError::NotFound),
+                }
+            }
+            Generated::Points(source) => {
+                let state = self.source_state(*source)?;
+                let point = state.by_name(name).ok_or(ViewError::NotFound)?;
+                self.point_root(*source, point)
+            }
+            Generated::Labels(source) => {
+                let state = self.source_state(*source)?;
+                let point = state.by_label(name).ok_or(ViewError::NotFound)?;
+                Ok(self.link(*source, point, 1))
+            }
+            Generated::Chains(source) => {
+                let state = self.source_state(*source)?;
+                let chain = name.parse().map(ChainId).map_err(|_| ViewError::NotFound)?;
+                if chain.0.to_string() != name || state.chain(chain).is_none_or(|chain| chain.is_empty()) {
+                    return Err(ViewError::NotFound);
+                }
+                let node = self.nodes.generated(&Generated::Chain(*source, chain));
+                Ok(self.directory(node, self.changed(&state)))
+            }
+            Generated::Chain(source, chain) => {
+                let state = self.source_state(*source)?;
+                let chain = state.chain(*chain).ok_or(ViewError::NotFound)?;
+                let point = chain.points().find(|point| chain_name(point) == name).ok_or(ViewError::NotFound)?;
+                Ok(self.link(*source, point, 2))
+            }
+            Generated::Times(source) => {
+                let moment: Moment = name.parse().map_err(|_| ViewError::NotFound)?;
+                let state = self.source_state(*source)?;
+                let now = self.repo.env().now();
+                let point =
+                    Pick::At(moment).resolve(&state, now, &self.settings.zone).map_err(|_| ViewError::NotFound)?;
+                Ok(self.link(*source, point, 1))
+            }
+            Generated::Link(..) | Generated::Info(..) => Err(ViewError::WrongKind(WrongKind::NotDirectory)),
+        }
+    }
+
+    fn point_root(&self, source: SourceId, point: &Point) -> Result<Found, ViewError> {
+        let view = self.point_view(source, point);
+        let root = view.root().map_err(|error| self.located(error, source, point.id))?;
+        self.found(source, point.id, &root)
+    }
+
+    /// The items of a generated directory behind `after`: name, number and node.
+    fn list_generated(
+        &self,
+        thing: &Generated,
+        after: u64,
+        take: &mut dyn FnMut(DirEntry) -> bool,
+    ) -> Result<(), ViewError> {
+        let mut give =
+            |name: &str, next: u64, found: Found| take(DirEntry { name: name.as_bytes().to_vec(), next, found });
+        match thing {
+            Generated::Source(source) => {
+                let state = self.source_state(*source)?;
+                let changed = self.changed(&state);
+                let mut items: Vec<(&str, Found)> = Vec::new();
+                for name in DIRECTORIES {
+                    items.extend(self.source_dir(*source, name).map(|node| (name, self.directory(node, changed))));
+                }
+                items.push(("info.json", self.info(&self.record(*source)?, &state)));
+                items.extend(state.newest().map(|point| ("latest", self.link(*source, point, 0))));
+                for (next, (name, found)) in (1..).zip(items) {
+                    if next > after && !give(name, next, found) {
+                        break;
+                    }
+                }
+            }
+            Generated::Points(source) => {
+                // Behind a point come those with larger numbers: stable while points come and go.
+                let state = self.source_state(*source)?;
+                for point in state.points().iter().filter(|point| point.id.0 > after) {
+                    // A point whose root cannot be read is listed all the same: its fault shows when it is entered.
+                    let found = self.point_root(*source, point).unwrap_or_else(|_| {
+                        let node = self.nodes.content((*source, point.id, EntryOrdinal(0))).unwrap_or(NodeId::ROOT);
+                        self.directory(node, point.committed)
+                    });
+                    if !give(point.name(), point.id.0, found) {
+                        break;
+                    }
+                }
+            }
+            Generated::Labels(source) => {
+                let state = self.source_state(*source)?;
+                for (next, (label, point)) in (1..).zip(state.labels()) {
+                    if next > after && !give(label, next, self.link(*source, point, 1)) {
+                        break;
+                    }
+                }
+            }
+            Generated::Chains(source) => {
+                let state = self.source_state(*source)?;
+                let changed = self.changed(&state);
+                // A chain that was opened and never committed to has nothing to show.
+                for id in state.chains().filter(|chain| !chain.is_empty()).map(|chain| chain.id) {
+                    let next = u64::from(id.0) + 1;
+                    let node = self.nodes.generated(&Generated::Chain(*source, id));
+                    if next > after && !give(&id.to_string(), next, self.directory(node, changed)) {
+                        break;
+                    }
+                }
+            }
+            Generated::Chain(source, chain) => {
+                let state = self.source_state(*source)?;
+                let chain = state.chain(*chain).ok_or(ViewError::NotFound)?;
+                for point in chain.points().filter(|point| u64::from(point.position) + 1 > after) {
+                    if !give(&chain_name(point), u64::from(point.position) + 1, self.link(*source, point, 2)) {
+                        break;
+                    }
+                }
+            }
+            // By lookup only, so that a recursive walk ends.
+            Generated::Times(_) => {}
+            Generated::Link(..) | Generated::Info(..) => return Err(ViewError::WrongKind(WrongKind::NotDirectory)),
+        }
+        Ok(())
+    }
+}
+
+/// A point's name in its chain's directory: place and kind, so that the order shows lineage.
+fn chain_name(point: &Point) -> String {
+    let kind = if point.is_full() { "full" } else { "incremental" };
+    format!("{:03}-{kind}", point.position)
+}
+
+fn link_target(name: &str, depth: u8) -> String {
+    format!("{}points/{name}", "../".repeat(usize::from(depth)))
+}
+
+impl Namespace for MountView {
+    fn attr(&self, node: NodeId) -> Result<Found, ViewError> {
+        if !node.is_content() {
+            return self.generated_found(node);
+        }
+        let (source, point, _, inode) = self.content(node)?;
+        self.found(source, point, &inode)
+    }
+
+    fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Found, ViewError> {
+        if dir == NodeId::ROOT {
+            let name = std::str::from_utf8(name).map_err(|_| ViewError::NotFound)?;
+            let record = self.repo_state()?.by_name(name).cloned().ok_or(ViewError::NotFound)?;
+            let node = self.nodes.generated(&Generated::Source(record.id));
+            return self.generated_found(node);
+        }
+        if !dir.is_content() {
+            let thing = self.nodes.thing(dir).ok_or(ViewError::NotFound)?;
+            let name = std::str::from_utf8(name).map_err(|_| ViewError::NotFound)?;
+            return self.lookup_generated(&thing, name);
+        }
+        let (source, point, view, inode) = self.content(dir)?;
+        let child =
+            view.lookup(&inode, name).map_err(|error| self.located_file(error, source, point, &view, &inode))?;
+        self.found(source, point, &child)
+    }
+
+    fn read_dir(&self, dir: NodeId, after: u64, take: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), ViewError> {
+        if dir == NodeId::ROOT {
+            for record in self.repo_state()?.sources().filter(|record| record.id.0 > after) {
+                let node = self.nodes.generated(&Generated::Source(record.id));
+                // The times of a source would cost its log: a listing of sources must not read all logs.
+                let found = self.directory(node, self.repo.marker().created);
+                if !take(DirEntry { name: record.name.as_bytes().to_vec(), next: record.id.0, found }) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        if !dir.is_content() {
+            let thing = self.nodes.thing(dir).ok_or(ViewError::NotFound)?;
+            return self.list_generated(&thing, after, take);
+        }
+        let (source, point, view, inode) = self.content(dir)?;
+        let located = |error| self.located_file(error, source, point, &view, &inode);
+        for item in view.list(&inode, after).map_err(located)? {
+            let item = item.map_err(located)?;
+            let found = self.found(source, point, &item.inode)?;
+            if !take(DirEntry { name: item.name, next: item.next, found }) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn parent(&self, dir: NodeId) -> Result<NodeId, ViewError> {
+        if dir == NodeId::ROOT {
+            return Ok(dir);
+        }
+        if !dir.is_content() {
+            return match self.nodes.thing(dir).ok_or(ViewError::NotFound)? {
+                Generated::Source(_) => Ok(NodeId::ROOT),
+                Generated::Points(source)
+                | Generated::Labels(source)
+                | Generated::Chains(source)
+                | Generated::Times(source) => Ok(self.nodes.generated(&Generated::Source(source))),
+                Generated::Chain(source, _) => Ok(self.nodes.generated(&Generated::Chains(source))),
+                Generated::Link(..) | Generated::Info(..) => Err(ViewError::WrongKind(WrongKind::NotDirectory)),
+            };
+        }
+        let (source, point, view, inode) = self.content(dir)?;
+        let parent = view.parent(&inode).map_err(|error| self.located(error, source, point))?;
+        if parent.ordinal() == inode.ordinal() {
+            return Ok(self.nodes.generated(&Generated::Points(source)));
+        }
+        Ok(self.found(source, point, &parent)?.attr.node)
+    }
+
+    fn read_link(&self, node: NodeId) -> Result<Vec<u8>, ViewError> {
+        if !node.is_content() {
+            return match self.nodes.thing(node) {
+                Some(Generated::Link(source, point, depth)) => {
+                    Ok(link_target(self.known_point(source, point)?.name(), depth).into_bytes())
+                }
+                Some(_) => Err(ViewError::WrongKind(WrongKind::NotSymlink)),
+                None => Err(ViewError::NotFound),
+            };
+        }
+        let (_, _, _, inode) = self.content(node)?;
+        match &inode.entry().body {
+            crate::format::entry::Body::Symlink(target) => Ok(target.clone()),
+            _ => Err(ViewError::WrongKind(WrongKind::NotSymlink)),
+        }
+    }
+
+    fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+        if !node.is_content() {
+            return match self.nodes.thing(node) {
+                Some(Generated::Info(source, _)) => {
+                    let text = self.info_text(&self.record(source)?, &*self.source_state(source)?);
+                    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+                    let end = start.saturating_add(bytes).min(text.len());
+                    Ok(text.as_bytes().get(start..end).unwrap_or_default().to_vec())
+                }
+                Some(Generated::Link(..)) => Err(ViewError::WrongKind(WrongKind::NotRegular)),
+                Some(_) => Err(ViewError::WrongKind(WrongKind::IsDirectory)),
+                None => Err(ViewError::NotFound),
+            };
+        }
+        let (source, point, view, inode) = self.content(node)?;
+        view.read(&inode, offset, bytes).map_err(|error| self.located_file(error, source, point, &view, &inode))
+    }
+
+    fn seek(&self, node: NodeId, offset: u64, to: SeekTo) -> Result<u64, ViewError> {
+        if !node.is_content() {
+            let size = self.generated_found(node)?.attr.size;
+            return match to {
+                _ if offset >= size => Err(ViewError::NoSuchOffset),
+                SeekTo::Data => Ok(offset),
+                SeekTo::Hole => Ok(size),
+            };
+        }
+        let (source, point, view, inode) = self.content(node)?;
+        view.seek(&inode, offset, to).map_err(|error| self.located_file(error, source, point, &view, &inode))
+    }
+
+    fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>, ViewError> {
+        if !node.is_content() {
+            return Ok(Vec::new());
+        }
+        let (_, _, _, inode) = self.content(node)?;
+        Ok(inode.entry().xattrs.iter().map(|xattr| xattr.name.clone()).collect())
+    }
+
+    fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        if !node.is_content() {
+            return Ok(None);
+        }
+        let (_, _, _, inode) = self.content(node)?;
+        if name == BIRTH_XATTR {
+            return Ok(inode.entry().meta.btime.map(|time| format!("{}.{:09}", time.seconds, time.nanos).into_bytes()));
+        }
+        Ok(inode.entry().xattrs.iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value.clone()))
+    }
+}
+
+/// The birth time, until the kernel interface reports it: seconds and nanoseconds since 1970. Answered
+/// when asked for by name and never listed, so that copies do not carry it along.
+pub const BIRTH_XATTR: &[u8] = b"user.amberfs.btime";

@@ -1,0 +1,359 @@
+//! One point of a tree or stream: names, inodes and contents, straight from its trees.
+//!
+//! Holds no state: every answer is a descent through cached nodes, so memory does not depend on what
+//! has been walked. A hard link's names all lead to one inode record, whose ordinal is the identity.
+
+use std::sync::Arc;
+
+use crate::format::entry::{Body, Content};
+use crate::format::leaf::{Entries, Maps};
+use crate::format::log::Roots;
+use crate::format::{ChunkRef, EntryOrdinal, FileId, Key, SourceId};
+use crate::repo::tree::{Item, Scan, Tree};
+use crate::repo::{Reader, Repo, RepoError};
+use crate::view::inode::Inode;
+use crate::view::namespace::{SeekTo, ViewError, WrongKind};
+
+/// A point, to be walked and read.
+#[derive(Debug, Clone)]
+pub struct PointView {
+    reader: Reader,
+    entries: Tree<Entries>,
+    maps: Tree<Maps>,
+}
+
+/// A directory's items in order.
+#[derive(Debug)]
+pub struct Listing<'a> {
+    view: &'a PointView,
+    id: FileId,
+    start: u64,
+    scan: Scan<Entries>,
+}
+
+/// An item of a directory.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Items of the directory up to and with this one.
+    pub next: u64,
+    /// The file, links followed.
+    pub inode: Inode,
+}
+
+/// Entries that are searched to name a file in a message.
+const PATH_ENTRIES_MAX: usize = 200_000;
+/// Directories that a path in a message goes through.
+const DEPTH_MAX: usize = 4096;
+
+fn fault(context: &str, error: RepoError) -> ViewError {
+    ViewError::fault(context, error)
+}
+
+fn contradiction(what: String) -> ViewError {
+    fault("follow the point's trees", RepoError::Inconsistent { what })
+}
+
+impl PointView {
+    /// The point with these trees.
+    pub fn new(repo: &Arc<Repo>, source: SourceId, roots: &Roots) -> PointView {
+        let reader = repo.reader(source);
+        PointView {
+            entries: Tree::new(reader.clone(), Some(roots.entries)),
+            maps: Tree::new(reader.clone(), roots.maps),
+            reader,
+        }
+    }
+
+    /// The tree of names and inodes.
+    pub fn entries(&self) -> &Tree<Entries> {
+        &self.entries
+    }
+
+    /// The inode that `item` stands for.
+    fn resolve(&self, item: Item<Entries>) -> Result<Inode, ViewError> {
+        let Body::Link(id) = item.value().body else { return Ok(Inode::new(item)) };
+        match self.entries.get(&Key::inode(id)).map_err(|e| fault("read a hard link's inode", e))? {
+            Some(record) if matches!(record.value().body, Body::Link(_)) => {
+                Err(contradiction(format!("inode {id} is a link")))
+            }
+            Some(record) => Ok(Inode::new(record)),
+            None => Err(contradiction(format!("hard link {:?} has no inode {id}", item.key()))),
+        }
+    }
+
+    /// The root directory (of a stream: the directory that holds its one file).
+    ///
+    /// # Errors
+    /// [`ViewError::Fault`]: a point without a root is damaged, not empty.
+    pub fn root(&self) -> Result<Inode, ViewError> {
+        match self.entries.get(&Key::root()).map_err(|e| fault("read the root directory", e))? {
+            Some(item) => Ok(Inode::new(item)),
+            None => Err(contradiction("a point has no root directory".to_owned())),
+        }
+    }
+
+    /// The file with this ordinal.
+    ///
+    /// # Errors
+    /// [`ViewError::NotFound`] when there is none.
+    pub fn inode(&self, ordinal: EntryOrdinal) -> Result<Inode, ViewError> {
+        match self.entries.at(ordinal.0).map_err(|e| fault("read an inode", e))? {
+            Some(item) => self.resolve(item),
+            None => Err(ViewError::NotFound),
+        }
+    }
+
+    /// The file `name` in `dir`.
+    ///
+    /// # Errors
+    /// [`ViewError::NotFound`] when the directory has no such name.
+    pub fn lookup(&self, dir: &Inode, name: &[u8]) -> Result<Inode, ViewError> {
+        let id = directory(dir)?;
+        match self.entries.get(&Key::entry(id, name)).map_err(|e| fault("look up a name", e))? {
+            Some(item) => self.resolve(item),
+            None => Err(ViewError::NotFound),
+        }
+    }
+
+    /// The file at `path`, names from the root down. Symbolic links are not followed.
+    ///
+    /// # Errors
+    /// [`ViewError::NotFound`] when a name on the way does not exist.
+    pub fn walk<'a>(&self, path: impl IntoIterator<Item = &'a [u8]>) -> Result<Inode, ViewError> {
+        path.into_iter().try_fold(self.root()?, |inode, name| self.lookup(&inode, name))
+    }
+
+    /// The items of `dir` behind the first `skip`.
+    ///
+    /// # Errors
+    /// [`ViewError`] when it is no directory or cannot be read.
+    pub fn list(&self, dir: &Inode, skip: u64) -> Result<Listing<'_>, ViewError> {
+        let id = directory(dir)?;
+        let start = self.entries.rank(&Key::entry(id, b"")).map_err(|e| fault("list a directory", e))?;
+        Ok(Listing { view: self, id, start, scan: self.entries.scan(start.saturating_add(skip)) })
+    }
+
+    /// The directory that holds the directory `dir`; of the root, itself.
+    ///
+    /// # Errors
+    /// [`ViewError`] when it is no directory or cannot be read.
+    pub fn parent(&self, dir: &Inode) -> Result<Inode, ViewError> {
+        let Body::Directory { parent, .. } = &dir.entry().body else {
+            return Err(ViewError::WrongKind(WrongKind::NotDirectory));
+        };
+        match self.entries.get(parent).map_err(|e| fault("read a parent directory", e))? {
+            Some(item) => self.resolve(item),
+            None => Err(contradiction(format!("parent {parent:?} does not exist"))),
+        }
+    }
+
+    /// Up to `bytes` bytes of `file` from `offset`; fewer only at its end.
+    ///
+    /// # Errors
+    /// [`ViewError::Fault`] when a byte of the range cannot be had: never zeros instead.
+    pub fn read(&self, file: &Inode, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+        let content = content(file)?;
+        let size = file.entry().meta.size;
+        let end = size.min(offset.saturating_add(bytes as u64));
+        let Some(length) = end.checked_sub(offset).and_then(|n| usize::try_from(n).ok()) else { return Ok(Vec::new()) };
+        if let Content::Inline(inline) = content {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            return Ok(inline.get(start..start.saturating_add(length)).unwrap_or_default().to_vec());
+        }
+        let mut buffer = vec![0; length];
+        self.extents(content, offset, |at, chunk| {
+            if at >= end {
+                return Ok(false);
+            }
+            let skip = offset.saturating_sub(at);
+            let into = usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let frame = self.reader.data(&chunk.frame).map_err(|e| fault("read file content", e))?;
+            let from = chunk.start as usize + usize::try_from(skip).unwrap_or(usize::MAX);
+            let upto = chunk.start as usize + chunk.bytes as usize;
+            let source = frame.get(from..upto).unwrap_or_default();
+            let target = buffer.get_mut(into..).unwrap_or_default();
+            let count = source.len().min(target.len());
+            if let (Some(to), Some(from)) = (target.get_mut(..count), source.get(..count)) {
+                to.copy_from_slice(from);
+            }
+            Ok(true)
+        })?;
+        Ok(buffer)
+    }
+
+    /// The first offset of data or hole at or behind `offset` in `file`.
+    ///
+    /// # Errors
+    /// [`ViewError::NoSuchOffset`] as `lseek` has it: past the end, or no data behind.
+    pub fn seek(&self, file: &Inode, offset: u64, to: SeekTo) -> Result<u64, ViewError> {
+        let content = content(file)?;
+        let size = file.entry().meta.size;
+        if offset >= size {
+            return Err(ViewError::NoSuchOffset);
+        }
+        if let Content::Inline(_) = content {
+            return Ok(match to {
+                SeekTo::Data => offset,
+                SeekTo::Hole => size,
+            });
+        }
+        let mut found = None;
+        let mut at = offset;
+        self.extents(content, offset, |start, chunk| match to {
+            SeekTo::Data => {
+                found = Some(start.max(offset));
+                Ok(false)
+            }
+            SeekTo::Hole if start > at => {
+                found = Some(at);
+                Ok(false)
+            }
+            SeekTo::Hole => {
+                at = start + u64::from(chunk.bytes);
+                Ok(true)
+            }
+        })?;
+        match (found, to) {
+            (Some(found), _) => Ok(found),
+            (None, SeekTo::Hole) => Ok(at.min(size)),
+            (None, SeekTo::Data) => Err(ViewError::NoSuchOffset),
+        }
+    }
+
+    /// Hands over the extents that end behind `offset`, in order, until `take` returns false.
+    fn extents(
+        &self,
+        content: &Content,
+        offset: u64,
+        mut take: impl FnMut(u64, &ChunkRef) -> Result<bool, ViewError>,
+    ) -> Result<(), ViewError> {
+        match content {
+            Content::Hole | Content::Inline(_) => Ok(()),
+            Content::Extents(extents) => {
+                for extent in extents.iter().filter(|e| e.offset + u64::from(e.chunk.bytes) > offset) {
+                    if !take(extent.offset, &extent.chunk)? {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Content::Mapped { id, .. } => {
+                let reading = |e| fault("read a chunk map", e);
+                let first = match self.maps.floor(&Key::page(*id, offset)).map_err(reading)? {
+                    Some(item) => item.rank(),
+                    None => 0,
+                };
+                for item in self.maps.scan(first) {
+                    let item = item.map_err(reading)?;
+                    let (file, _) = item.key().split_page()?;
+                    if file < *id {
+                        continue;
+                    }
+                    if file > *id {
+                        break;
+                    }
+                    let extents = &item.value().extents;
+                    let from = extents.partition_point(|e| e.offset + u64::from(e.chunk.bytes) <= offset);
+                    for extent in extents.get(from..).unwrap_or_default() {
+                        if !take(extent.offset, &extent.chunk)? {
+                            return Ok(());
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The path of a file, for messages. A directory knows its parent; for any other file the directory has to
+    /// be looked for, which is given up after [`PATH_ENTRIES_MAX`] entries: then the path starts with `…`.
+    pub fn path_of(&self, inode: &Inode) -> String {
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut key = inode.key().clone();
+        let mut known = match &inode.entry().body {
+            Body::Directory { parent, .. } => Some(parent.clone()),
+            _ => None,
+        };
+        // No real tree is deeper; a damaged one may lead in circles.
+        for _ in 0..DEPTH_MAX {
+            match key.split() {
+                Ok((FileId::TOP, _)) => return format!("/{}", String::from_utf8_lossy(&reversed(names))),
+                Ok((FileId::HARDLINKS, _)) => return "(a hard-linked file)".to_owned(),
+                Ok((dir, name)) => {
+                    names.push(name.to_vec());
+                    let above = known.take().or_else(|| self.directory_key(dir));
+                    let Some(above) = above else { break };
+                    known = match self.entries.get(&above).ok().flatten().map(|item| item.value().body.clone()) {
+                        Some(Body::Directory { parent, .. }) => Some(parent),
+                        _ => None,
+                    };
+                    key = above;
+                }
+                Err(_) => break,
+            }
+        }
+        format!("…/{}", String::from_utf8_lossy(&reversed(names)))
+    }
+
+    fn directory_key(&self, dir: FileId) -> Option<Key> {
+        self.entries
+            .scan(0)
+            .take(PATH_ENTRIES_MAX)
+            .map_while(Result::ok)
+            .find(|item| matches!(item.value().body, Body::Directory { id, .. } if id == dir))
+            .map(|item| item.key().clone())
+    }
+
+    /// All extents of `file` in order, with the chunks that hold them.
+    ///
+    /// # Errors
+    /// [`ViewError`] when its map cannot be read.
+    pub fn chunks(&self, file: &Inode) -> Result<Vec<(u64, ChunkRef)>, ViewError> {
+        let mut chunks = Vec::new();
+        self.extents(content(file)?, 0, |at, chunk| {
+            chunks.push((at, *chunk));
+            Ok(true)
+        })?;
+        Ok(chunks)
+    }
+}
+
+fn reversed(mut names: Vec<Vec<u8>>) -> Vec<u8> {
+    names.reverse();
+    names.join(&b'/')
+}
+
+fn directory(inode: &Inode) -> Result<FileId, ViewError> {
+    match inode.entry().body {
+        Body::Directory { id, .. } => Ok(id),
+        _ => Err(ViewError::WrongKind(WrongKind::NotDirectory)),
+    }
+}
+
+fn content(inode: &Inode) -> Result<&Content, ViewError> {
+    match &inode.entry().body {
+        Body::File(content) => Ok(content),
+        Body::Directory { .. } => Err(ViewError::WrongKind(WrongKind::IsDirectory)),
+        _ => Err(ViewError::WrongKind(WrongKind::NotRegular)),
+    }
+}
+
+impl Iterator for Listing<'_> {
+    type Item = Result<Listed, ViewError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = match self.scan.next()? {
+            Ok(item) => item,
+            Err(error) => return Some(Err(fault("list a directory", error))),
+        };
+        let name = match item.key().split() {
+            Ok((id, name)) if id == self.id => name.to_vec(),
+            Ok(_) => return None,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let next = item.rank() + 1 - self.start;
+        Some(self.view.resolve(item).map(|inode| Listed { name, next, inode }))
+    }
+}
