@@ -1,0 +1,145 @@
+//! The desk's surroundings in a real mount: the configuration file, the sources' logs, the view.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::config::ConfigFile;
+use super::control::JobId;
+use super::desk::Site;
+use super::outcome::Testimony;
+use crate::chain::{ChainError, RepoLog};
+use crate::store::Operation;
+use crate::view::MountView;
+
+/// What a mount tells its desk, and learns from it.
+#[derive(Debug)]
+pub struct MountSite {
+    view: Arc<MountView>,
+    sources: RepoLog,
+    config: Arc<ConfigFile>,
+}
+
+impl MountSite {
+    /// The surroundings of a desk in the mount that shows `view`.
+    pub fn new(view: Arc<MountView>, config: Arc<ConfigFile>) -> MountSite {
+        let repo = view.repo();
+        let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
+        MountSite { view, sources, config }
+    }
+
+    fn look_up(&self, source: &str, job: &JobId) -> Result<Option<Testimony>, ChainError> {
+        let state = self.sources.refresh()?;
+        let Some(record) = state.by_name(source) else { return Ok(None) };
+        let points = self.view.source_log(record.id).refresh()?;
+        // The newest first: an orphan's point is among the last.
+        let point = points.points().iter().rev().find(|point| point.commit.job.as_deref() == Some(job.0.as_str()));
+        Ok(point.map(|point| Testimony { point: point.name().to_owned(), problems: point.commit.stats.problems }))
+    }
+}
+
+impl Site for MountSite {
+    fn sources(&self) -> Result<Vec<String>, String> {
+        let config = self.config.current().map_err(|error| error.to_string())?;
+        Ok(config.sources.iter().map(|source| source.name.clone()).collect())
+    }
+
+    fn testimony(&self, source: &str, job: &JobId) -> Result<Option<Testimony>, String> {
+        self.look_up(source, job).map_err(|error| error.to_string())
+    }
+
+    fn committed(&self, _source: &str) {
+        self.view.nudge();
+    }
+
+    fn metrics(&self) -> Vec<(String, u64)> {
+        let counts = self.view.repo().store().meter().snapshot();
+        let mut metrics = vec![
+            ("amberfs_store_read_bytes_total".to_owned(), counts.bytes_read()),
+            ("amberfs_store_written_bytes_total".to_owned(), counts.bytes_written()),
+        ];
+        for operation in Operation::ALL {
+            let (count, name) = (counts.of(operation), operation.name().replace('-', "_"));
+            metrics.push((format!("amberfs_store_{name}_total"), count.requests));
+            metrics.push((format!("amberfs_store_{name}_failures_total"), count.failures));
+        }
+        metrics
+    }
+
+    fn status(&self) -> Map<String, Value> {
+        let mut status = Map::new();
+        status.insert("store".into(), self.view.repo().store().describe().into());
+        status.insert("configuration".into(), self.config.path().to_string_lossy().into_owned().into());
+        match self.sources() {
+            Ok(sources) => status.insert("sources".into(), sources.into()),
+            Err(why) => status.insert("configuration_error".into(), why.into()),
+        };
+        status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::{Env, Instant};
+    use crate::chain::SourceLog;
+    use crate::chain::testing::{commit, origin};
+    use crate::format::log::SourceKind;
+    use crate::repo::Repo;
+    use crate::store::Store;
+    use crate::view::MountSettings;
+
+    fn mount(repo: &Arc<Repo>) -> Arc<MountView> {
+        let zone = jiff::tz::TimeZone::UTC;
+        let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone };
+        Arc::new(MountView::open(Arc::clone(repo), settings).unwrap())
+    }
+
+    #[test]
+    fn the_log_testifies_to_the_point_of_a_job() {
+        let repo = Repo::init(Store::memory(), Env::seeded(1, Instant::from_nanos(1))).unwrap();
+        let site = MountSite::new(mount(&repo), Arc::new(ConfigFile::at("/nonexistent/config.toml")));
+        let job = JobId("n-1".into());
+        assert_eq!(site.testimony("home", &job), Ok(None));
+        let (store, env) = (repo.store().clone(), repo.env().clone());
+        let record = RepoLog::open(store.clone(), env.clone(), repo.id())
+            .add_source("home", SourceKind::Tree, origin("ash", "/home"))
+            .unwrap();
+        assert_eq!(site.testimony("home", &job), Ok(None));
+        let log = SourceLog::open(store, env, repo.id(), record.id);
+        for (second, job) in [(1, None), (2, Some("n-1")), (3, Some("n-2"))] {
+            let session = log.begin().unwrap();
+            let chain = log.open_chain(&session).unwrap();
+            let mut commit = commit(session, chain.0, None, second);
+            commit.job = job.map(str::to_owned);
+            commit.stats.problems = 4;
+            log.commit(commit).unwrap();
+        }
+        let point = "1970-01-01T00-00-02Z".to_owned();
+        assert_eq!(site.testimony("home", &job), Ok(Some(Testimony { point, problems: 4 })));
+        assert_eq!(site.testimony("home", &JobId("n-3".into())), Ok(None));
+        assert_eq!(site.testimony("other", &job), Ok(None));
+    }
+
+    #[test]
+    fn the_desk_sees_configuration_store_and_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1, Instant::from_nanos(1));
+        let repo = Repo::init(Store::memory(), env).unwrap();
+        let path = dir.path().join("config.toml");
+        let site = MountSite::new(mount(&repo), Arc::new(ConfigFile::at(&path)));
+        assert_eq!(site.sources(), Ok(vec![]));
+        std::fs::write(&path, "[[source]]\nname = \"home\"\npath = \"/home\"\n").unwrap();
+        assert_eq!(site.sources(), Ok(vec!["home".to_owned()]));
+        assert_eq!(site.status()["sources"], serde_json::json!(["home"]));
+        std::fs::write(&path, "nonsense").unwrap();
+        assert!(site.sources().unwrap_err().contains("config.toml"));
+        assert!(site.status().contains_key("configuration_error"));
+        assert_eq!(site.testimony("home", &JobId("n".into())), Ok(None));
+        let metrics = site.metrics();
+        assert!(metrics.iter().any(|(name, value)| name == "amberfs_store_get_total" && *value > 0), "{metrics:?}");
+        site.committed("home");
+    }
+}
