@@ -9,5 +9,6 @@
 mod architecture;
 mod cli;
 mod desk;
+mod format_doc;
 mod no_forgotten_files;
 mod rust_source;
