@@ -279,6 +279,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_type_captures_is_no_import() {
+        assert_eq!(named("fn f<'a>() -> impl Sized + use<'a> { let x = 1; let y = a::b(); }"), ["a::b"]);
+        assert_eq!(named("use broken::{a; c::d();"), ["broken::a", "c::d"]);
+    }
+
+    #[test]
     fn tests_are_told_apart() {
         let found = paths("#[cfg(test)] mod tests { a::b(); } c::d(); #[cfg(test)] use x::y;", &["repo"]);
         let flags: Vec<_> = found.iter().map(|n| (n.segments[0].as_str(), n.in_test)).collect();
