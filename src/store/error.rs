@@ -158,7 +158,8 @@ impl StoreError {
         }
     }
 
-    /// From what `object_store` reported. [`object_store::Error::AlreadyExists`] is for the caller to treat first.
+    /// From what `object_store` reported. [`object_store::Error::AlreadyExists`] is for the caller to treat
+    /// first.
     pub(super) fn reported(operation: Operation, object: &str, source: object_store::Error) -> StoreError {
         use object_store::Error as Reported;
         let object = object.to_owned();

@@ -16,9 +16,9 @@
 //! # Ok::<(), amberfs::store::StoreError>(())
 //! ```
 //!
-//! A crash test counts the calls of a run that succeeds ([`Faults::calls`]), and for each of them runs
-//! again with [`Faults::crash_at`]: that call fails in one of three ways, and every later one fails without effect, as
-//! after a power cut. It then opens the store underneath, without faults.
+//! A crash test counts the calls of a run that succeeds ([`Faults::calls`]), and for each of them runs again
+//! with [`Faults::crash_at`]: that call fails in one of three ways, and every later one fails without effect,
+//! as after a power cut. It then opens the store underneath, without faults.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -43,8 +43,8 @@ pub enum Fault {
     Before,
     /// It has its effect, and the answer is lost. Reads have no effect: they just fail.
     After,
-    /// A write leaves rests and nothing visible, in a local store a truncated file where such files are staged; a read
-    /// or listing breaks off in the middle with an error.
+    /// A write leaves rests and nothing visible, in a local store a truncated file where such files are
+    /// staged; a read or listing breaks off in the middle with an error.
     Half,
     /// An answer ends early, as if it were whole. Writes succeed.
     Short,
@@ -52,7 +52,8 @@ pub enum Fault {
     Flipped,
     /// It waits for [`Faults::release`], and then goes on. Whoever has given up by then cancels it.
     Hang,
-    /// It is never answered; [`Faults::release`] makes a creation happen, even if its caller has given up long since.
+    /// It is never answered; [`Faults::release`] makes a creation happen, even if its caller has given up
+    /// long since.
     Late,
 }
 
@@ -109,7 +110,8 @@ impl Rule {
         Rule { crash: true, ..self }
     }
 
-    /// The operating system's error that is reported: `StorageFull`, `PermissionDenied`; otherwise a broken connection.
+    /// The operating system's error that is reported: `StorageFull`, `PermissionDenied`; otherwise a broken
+    /// connection.
     pub fn reported_as(self, error: ErrorKind) -> Rule {
         Rule { error, ..self }
     }
@@ -202,7 +204,8 @@ impl Faults {
         self.plan.state.lock().ignores_create = ignore;
     }
 
-    /// Forgets all rules and a crash, lets hanging calls go on, and counts from 0. Late creations stay for [`Faults::release`].
+    /// Forgets all rules and a crash, lets hanging calls go on, and counts from 0. Late creations stay for
+    /// [`Faults::release`].
     pub fn clear(&self) {
         let mut state = self.plan.state.lock();
         state.rules.clear();

@@ -1,8 +1,9 @@
 //! An `ObjectStore` that asks a [`Gate`] what becomes of each call: what [`record`](super::record) and
 //! [`fault`](super::fault) have in common.
 //!
-//! It sits below [`Store`](super::Store), so it sees what really goes out, also a request that the
-//! layers above believe to be another. Calls that this crate never makes (copies, listings by delimiter) go through unasked.
+//! It sits below [`Store`](super::Store), so it sees what really goes out, also a request that the layers
+//! above believe to be another. Calls that this crate never makes (copies, listings by delimiter) go through
+//! unasked.
 
 use std::fmt;
 use std::future::pending;

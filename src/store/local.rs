@@ -1,12 +1,12 @@
 //! A local store's directory, read without a detour and kept private and durable.
 //!
-//! `object_store` opens a file, moves to a blocking thread and back for every request. Frames of 64 KiB
-//! from memory are then ten times slower than the `pread` that they are, so reads go straight to files that stay open.
-//! What is not in memory may wait for a disk for ever, and is read on a thread that can be left at the deadline
-//! (`docs/decisions/010-local-reads.md`).
+//! `object_store` opens a file, moves to a blocking thread and back for every request. Frames of 64 KiB from
+//! memory are then ten times slower than the `pread` that they are, so reads go straight to files that stay
+//! open. What is not in memory may wait for a disk for ever, and is read on a thread that can be left at the
+//! deadline (`docs/decisions/010-local-reads.md`).
 //!
-//! **Nothing leads out.** Names, which the caller has checked for `..` and its like, are walked from the directory opened at the start, one component at a
-//! time, following no symbolic link.
+//! **Nothing leads out.** Names, which the caller has checked for `..` and its like, are walked from the
+//! directory opened at the start, one component at a time, following no symbolic link.
 //!
 //! **A lost disk is not an empty store.** Every "no such object" is believed only while the path still
 //! names the directory that was opened; otherwise it is [`StoreError::RootGone`].
@@ -15,8 +15,8 @@
 //! replace them. A file that has lost its last name is opened anew.
 //!
 //! **Durable to the root.** A file's own `fsync` promises nothing about the directories above it, and a
-//! directory made by a process that died may never have been synced. Before the first write into a directory, this process syncs
-//! the whole way down to it.
+//! directory made by a process that died may never have been synced. Before the first write into a directory,
+//! this process syncs the whole way down to it.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -134,7 +134,8 @@ impl LocalDir {
         Ok((tail, size))
     }
 
-    /// The whole object, unless it is larger than `most` bytes. Its file is not kept open: what is read whole is read once.
+    /// The whole object, unless it is larger than `most` bytes. Its file is not kept open: what is read whole
+    /// is read once.
     pub(super) fn whole(&self, name: &ObjectName, most: u64) -> Result<Bytes, StoreError> {
         let operation = Operation::Get;
         let (file, size) = self.fresh(operation, name)?;
@@ -199,7 +200,8 @@ impl LocalDir {
         Ok(())
     }
 
-    /// Syncs the directory that holds `name`: another writer may have made the name visible and not yet durable.
+    /// Syncs the directory that holds `name`: another writer may have made the name visible and not yet
+    /// durable.
     pub(super) fn settle(&self, operation: Operation, name: &ObjectName) -> Result<(), StoreError> {
         self.parent(name.as_str())
             .and_then(|(parent, _)| std::fs::File::from(parent).sync_all())
@@ -264,7 +266,8 @@ impl LocalDir {
         Ok((self.directory(above)?, last))
     }
 
-    /// Opens a directory. Never a duplicate of a descriptor that others have: they would share its place in a listing.
+    /// Opens a directory. Never a duplicate of a descriptor that others have: they would share its place in a
+    /// listing.
     fn directory(&self, path: &str) -> io::Result<OwnedFd> {
         let mut parts = path.split('/');
         let first = parts.next().filter(|part| !part.is_empty()).unwrap_or(".");

@@ -11,6 +11,7 @@ mod local;
 pub mod meter;
 mod probe;
 pub mod record;
+mod requests;
 #[allow(clippy::module_inception)]
 mod store;
 mod sys;

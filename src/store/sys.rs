@@ -94,7 +94,8 @@ pub(super) fn status_of(parent: BorrowedFd<'_>, name: &str) -> io::Result<Status
 }
 
 /// Appends up to `bytes` bytes of `file` from `offset` on to `buffer`; fewer at the file's end. With
-/// `ready_only`, only what is in memory already: it ends early, with `WouldBlock` if nothing is, instead of waiting.
+/// `ready_only`, only what is in memory already: it ends early, with `WouldBlock` if nothing is, instead of
+/// waiting.
 pub(super) fn read_at(
     file: BorrowedFd<'_>,
     buffer: &mut Vec<u8>,

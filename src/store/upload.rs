@@ -1,8 +1,9 @@
 //! Writes an object in parts that go up while the next ones are made.
 //!
 //! **Whole or absent.** The object appears when [`Upload::finish`] makes it, or not at all. An upload that is
-//! dropped is given up, and what it sent is removed; only a crash leaves rests: an unnamed multipart upload in a remote store, or
-//! a `<name>#<number>` beside the object's place in a local one, which no listing shows.
+//! dropped is given up, and what it sent is removed; only a crash leaves rests: an unnamed multipart upload
+//! in a remote store, or a `<name>#<number>` beside the object's place in a local one, which no listing
+//! shows.
 //!
 //! **Bounded.** At most [`PARTS_IN_FLIGHT_MAX`] parts are under way and one is being gathered.
 //!
@@ -145,7 +146,7 @@ impl Upload {
             self.settle(oldest)?;
         }
         let Some(parts) = self.parts.as_mut() else { return Ok(()) };
-        let meter = self.store.meter_ref();
+        let meter = self.store.meter();
         meter.request(Operation::Part);
         meter.moved(Operation::Part, part.content_length() as u64);
         let sending = parts.put_part(part);
@@ -171,7 +172,7 @@ impl Upload {
         self.store
             .wait(operation, &self.name, part)
             .and_then(|sent| sent.map_err(|error| StoreError::reported(operation, self.name.as_str(), error)))
-            .inspect_err(|_| self.store.meter_ref().failure(operation))
+            .inspect_err(|_| self.store.meter().failure(operation))
     }
 }
 

@@ -1,0 +1,323 @@
+//! What can be asked of a store.
+//!
+//! **Durable.** What [`Store::create`] and [`Upload::finish`] acknowledge survives a power cut; so does what
+//! `create` finds to exist already, whoever wrote it.
+//!
+//! **Whole or absent.** No object is ever visible in part.
+//!
+//! **Unknown outcomes.** After an error other than [`Class::Denied`](crate::base::Class::Denied) and its
+//! like, a write may have happened, and after [`StoreError::Deadline`] it may still happen later. Whoever
+//! needs to know reads it back.
+//!
+//! Nothing is retried here: a local disk that fails once is not asked again, and remote clients retry by
+//! themselves.
+
+use std::ops::Range;
+use std::sync::{Arc, mpsc};
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use object_store::path::Path as ObjectPath;
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload,
+};
+
+use crate::format::object::ObjectName;
+
+use super::error::StoreError;
+use super::meter::Operation;
+use super::store::{Created, Listed, Store};
+use super::tasks::Running;
+use super::upload::Upload;
+
+impl Store {
+    /// Writes `bytes` as `name`, durably, unless an object of this name exists.
+    ///
+    /// Of any number of concurrent creations of one name, one is told [`Created::New`] and the others
+    /// [`Created::Exists`], wherever they run, if the store honours it ([`Store::probe`]).
+    ///
+    /// After an error the object may exist. Whoever must know asks again: [`Created::Exists`] says that the
+    /// object is durable, and reading it then tells whose it is. Reading alone tells that it is visible.
+    pub fn create(&self, name: &ObjectName, bytes: Vec<u8>) -> Result<Created, StoreError> {
+        self.create_payload(name, bytes.into())
+    }
+
+    pub(super) fn create_payload(&self, name: &ObjectName, payload: PutPayload) -> Result<Created, StoreError> {
+        let operation = Operation::Create;
+        self.counted(operation, || {
+            let path = object_path(operation, name)?;
+            self.prepare(operation, name)?;
+            let bytes = payload.content_length() as u64;
+            let objects = Arc::clone(self.objects());
+            let options = PutOptions::from(PutMode::Create);
+            let put = self.run(operation, name, async move { objects.put_opts(&path, payload, options).await })?;
+            match put {
+                Ok(_) => {
+                    self.meter().moved(operation, bytes);
+                    Ok(Created::New)
+                }
+                Err(object_store::Error::AlreadyExists { .. }) => {
+                    if let Some(direct) = self.direct() {
+                        let at = name.clone();
+                        self.run_blocking(operation, name, move || direct.settle(operation, &at))??;
+                    }
+                    Ok(Created::Exists)
+                }
+                Err(error) => Err(StoreError::reported(operation, name.as_str(), error)),
+            }
+        })
+    }
+
+    /// The whole object, which must not be larger than `bytes_max`.
+    ///
+    /// # Errors
+    /// [`StoreError::Oversized`] before anything is read, if it is.
+    pub fn get(&self, name: &ObjectName, bytes_max: u64) -> Result<Bytes, StoreError> {
+        let operation = Operation::Get;
+        self.counted_read(operation, || {
+            let path = object_path(operation, name)?;
+            if let Some(direct) = self.direct() {
+                let at = name.clone();
+                return self.run_blocking(operation, name, move || direct.whole(&at, bytes_max))?;
+            }
+            let object = name.to_string();
+            self.fetch(operation, name, path, None, move |meta| match meta.size {
+                size if size > bytes_max => {
+                    Err(StoreError::Oversized { operation, object, most: bytes_max, actual: size })
+                }
+                size => Ok(size),
+            })
+            .map(|(bytes, _)| bytes)
+        })
+    }
+
+    /// Exactly the bytes of `range`.
+    ///
+    /// # Errors
+    /// [`StoreError::Truncated`] when the object ends before `range` does.
+    pub fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let operation = Operation::Range;
+        if range.start >= range.end {
+            let why = format!("the range {}..{} is empty", range.start, range.end);
+            return Err(StoreError::Name { operation, object: name.to_string(), why });
+        }
+        self.counted_read(operation, || {
+            let path = object_path(operation, name)?;
+            if let Some(direct) = self.direct() {
+                if let Some(bytes) = direct.range_at_hand(name, &range) {
+                    return Ok(bytes);
+                }
+                let at = name.clone();
+                return self.run_blocking(operation, name, move || direct.range(&at, &range))?;
+            }
+            let object = name.to_string();
+            let end = range.end;
+            let wanted = range.end - range.start;
+            let fetched =
+                self.fetch(operation, name, path, Some(GetRange::Bounded(range)), move |meta| match meta.size {
+                    size if size < end => Err(StoreError::Truncated { operation, object, expected: end, actual: size }),
+                    _ => Ok(wanted),
+                });
+            match fetched {
+                Ok((bytes, _)) => Ok(bytes),
+                // Stores report a range behind the end in ways of their own; the size tells.
+                Err(error @ StoreError::Failed { .. }) => match self.size(name) {
+                    Ok(size) if size < end => {
+                        Err(StoreError::Truncated { operation, object: name.to_string(), expected: end, actual: size })
+                    }
+                    _ => Err(error),
+                },
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// The last `bytes` bytes, or the whole object if it is shorter, and the object's size, in one request.
+    pub fn tail(&self, name: &ObjectName, bytes: u64) -> Result<(Bytes, u64), StoreError> {
+        let operation = Operation::Tail;
+        self.counted(operation, || {
+            let path = object_path(operation, name)?;
+            let (tail, size) = if let Some(direct) = self.direct() {
+                let at = name.clone();
+                self.run_blocking(operation, name, move || direct.tail(&at, bytes))??
+            } else {
+                self.fetch(operation, name, path, Some(GetRange::Suffix(bytes)), move |meta| Ok(meta.size.min(bytes)))?
+            };
+            self.meter().moved(operation, tail.len() as u64);
+            Ok((tail, size))
+        })
+    }
+
+    /// The object's size in bytes.
+    pub fn size(&self, name: &ObjectName) -> Result<u64, StoreError> {
+        let operation = Operation::Size;
+        self.counted(operation, || {
+            let path = object_path(operation, name)?;
+            if let Some(direct) = self.direct() {
+                let at = name.clone();
+                return self.run_blocking(operation, name, move || direct.size(&at))?;
+            }
+            let objects = Arc::clone(self.objects());
+            let meta = self.run(operation, name, async move { objects.head(&path).await })?;
+            meta.map(|meta| meta.size).map_err(|error| StoreError::reported(operation, name.as_str(), error))
+        })
+    }
+
+    /// The objects whose names begin with `prefix`, sorted by name; with `after`, only those behind it; with
+    /// `most`, no more than so many. Nothing that is still being written is among them. An unknown prefix is
+    /// an empty list.
+    pub fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectName>,
+        most: Option<usize>,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let operation = Operation::List;
+        self.counted(operation, || {
+            // `object_store` lists below whole components only.
+            let above = match prefix.rsplit_once('/') {
+                Some((above, _)) => Some(object_path(operation, &ObjectName::listed(above))?),
+                None => None,
+            };
+            if let Some(direct) = self.direct() {
+                let (at, after) = (prefix.to_owned(), after.cloned());
+                let place = ObjectName::listed(prefix);
+                return self.run_blocking(operation, &place, move || direct.list(&at, after.as_ref(), most))?;
+            }
+            self.list_objects(prefix, above, after, most)
+        })
+    }
+
+    fn list_objects(
+        &self,
+        prefix: &str,
+        above: Option<ObjectPath>,
+        after: Option<&ObjectName>,
+        most: Option<usize>,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let operation = Operation::List;
+        let place = ObjectName::listed(prefix);
+        let after_path = after.map(|after| object_path(operation, after)).transpose()?;
+        let objects = Arc::clone(self.objects());
+        let pages: Running<Page> = self.stream(operation, &place, move |to| async move {
+            let listing = match &after_path {
+                Some(after) => objects.list_with_offset(above.as_ref(), after),
+                None => objects.list(above.as_ref()),
+            };
+            send_pages(listing, to).await;
+        })?;
+        let mut found = Vec::new();
+        while let Some(page) = self.next(operation, &place, &pages)? {
+            for meta in page {
+                let meta = meta.map_err(|error| StoreError::reported(operation, prefix, error))?;
+                let name = ObjectName::listed(meta.location.as_ref());
+                if name.as_str().starts_with(prefix) && after.is_none_or(|after| name > *after) {
+                    found.push(Listed { name, bytes: meta.size });
+                }
+            }
+            if self.lists_in_order() && most.is_some_and(|most| found.len() >= most) {
+                break;
+            }
+        }
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found.truncate(most.unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
+    /// Begins to write `name` in parts, for objects too large to hold in memory. Nobody else may write this
+    /// name.
+    pub fn upload(&self, name: &ObjectName) -> Result<Upload, StoreError> {
+        Ok(Upload::new(self.clone(), name.clone(), object_path(Operation::Begin, name)?))
+    }
+
+    /// Deletes the object. That it did not exist is no error.
+    pub fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        let operation = Operation::Delete;
+        self.counted(operation, || {
+            let path = object_path(operation, name)?;
+            if let Some(direct) = self.direct() {
+                direct.forget(name);
+            }
+            let objects = Arc::clone(self.objects());
+            match self.run(operation, name, async move { objects.delete(&path).await })? {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(StoreError::reported(operation, name.as_str(), error)),
+            }
+        })
+    }
+
+    /// One GET, read to its end; `accept` sees what the store says of the object and tells how many bytes
+    /// must come.
+    fn fetch(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        path: ObjectPath,
+        range: Option<GetRange>,
+        accept: impl FnOnce(&ObjectMeta) -> Result<u64, StoreError> + Send + 'static,
+    ) -> Result<(Bytes, u64), StoreError> {
+        let objects = Arc::clone(self.objects());
+        let object = name.to_string();
+        self.run(operation, name, async move {
+            let options = GetOptions { range, ..GetOptions::default() };
+            let reported = |error| StoreError::reported(operation, &object, error);
+            let result = objects.get_opts(&path, options).await.map_err(reported)?;
+            let size = result.meta.size;
+            let expected = accept(&result.meta)?;
+            let bytes = collect(result, expected).await.map_err(reported)?;
+            if bytes.len() as u64 != expected {
+                return Err(StoreError::Truncated { operation, object, expected, actual: bytes.len() as u64 });
+            }
+            Ok((bytes, size))
+        })?
+    }
+}
+
+type Page = Vec<object_store::Result<ObjectMeta>>;
+
+/// Sends what `listing` yields, in the portions in which it comes, until nobody listens.
+async fn send_pages(
+    listing: futures::stream::BoxStream<'static, object_store::Result<ObjectMeta>>,
+    to: mpsc::Sender<Page>,
+) {
+    const PAGE: usize = 1000;
+    let mut pages = listing.ready_chunks(PAGE);
+    while let Some(page) = pages.next().await {
+        if to.send(page).is_err() {
+            return;
+        }
+    }
+}
+
+/// The payload, but no more than one byte beyond `expected`: a store that answers endlessly fills no memory.
+async fn collect(result: GetResult, expected: u64) -> object_store::Result<Bytes> {
+    if let GetResultPayload::File(..) = result.payload {
+        // Ends where the file does, and as a stream would change threads every 8 KiB.
+        return result.bytes().await;
+    }
+    let mut stream = result.into_stream();
+    let Some(first) = stream.next().await.transpose()? else { return Ok(Bytes::new()) };
+    if first.len() as u64 == expected {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::from(&*first);
+    while whole.len() as u64 <= expected {
+        match stream.next().await.transpose()? {
+            Some(more) => whole.extend_from_slice(&more),
+            None => break,
+        }
+    }
+    Ok(whole.freeze())
+}
+
+fn object_path(operation: Operation, name: &ObjectName) -> Result<ObjectPath, StoreError> {
+    let refused = |why: String| StoreError::Name { operation, object: name.to_string(), why };
+    let path = ObjectPath::parse(name.as_str()).map_err(|error| refused(error.to_string()))?;
+    // `parse` drops a leading and a trailing slash; two names for one object would defeat every comparison.
+    if path.as_ref() == name.as_str() && !path.is_root() {
+        Ok(path)
+    } else {
+        Err(refused("it is empty or has a superfluous slash".to_owned()))
+    }
+}
