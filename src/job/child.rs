@@ -42,16 +42,19 @@ pub struct Program {
 }
 
 impl Program {
-    /// This very program on the repository at `repository`, which must not be a relative path: jobs run in `/`.
+    /// This very program, on the repository at `repository` and with the configuration in `config`.
+    /// Jobs run in `/`, so the repository must not be named by a relative path.
     ///
     /// # Errors
-    /// [`JobError::Io`] when the system does not say which program this is.
-    pub fn this(repository: impl Into<OsString>) -> Result<Program, JobError> {
+    /// [`JobError::Io`] when the system does not say which program this is, or where.
+    pub fn this(repository: impl Into<OsString>, config: &Path) -> Result<Program, JobError> {
         let path = std::env::current_exe().map_err(JobError::io("find the program", Path::new("/proc/self/exe")))?;
+        let config = std::path::absolute(config).map_err(JobError::io("find", config))?;
         // After an upgrade the running program has no name any more; the new one has its old name.
         let path = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map_or(path.clone(), PathBuf::from);
         let environment = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passes)).collect();
-        Ok(Program { path, arguments: vec!["-r".into(), repository.into()], environment })
+        let arguments = vec!["-r".into(), repository.into(), "--config".into(), config.into()];
+        Ok(Program { path, arguments, environment })
     }
 }
 

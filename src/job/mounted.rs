@@ -1,12 +1,16 @@
 //! The desk's surroundings in a real mount: the configuration file, the sources' logs, the view.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::child::Program;
 use super::config::ConfigFile;
 use super::control::JobId;
-use super::desk::Site;
+use super::desk::{Desk, DeskOptions, Site};
+use super::error::JobError;
 use super::outcome::Testimony;
 use crate::chain::{ChainError, RepoLog};
 use crate::store::Operation;
@@ -36,6 +40,24 @@ impl MountSite {
         let point = points.points().iter().rev().find(|point| point.commit.job.as_deref() == Some(job.0.as_str()));
         Ok(point.map(|point| Testimony { point: point.name().to_owned(), problems: point.commit.stats.problems }))
     }
+}
+
+/// The desk of a mount that `owner` made and that shows `view`. `repository` is its absolute path or
+/// address, for the processes of jobs.
+///
+/// # Errors
+/// [`JobError`] when the journal in `state_dir` cannot be opened.
+pub fn open_desk(
+    view: Arc<MountView>,
+    config: Arc<ConfigFile>,
+    state_dir: &Path,
+    repository: impl Into<OsString>,
+    owner: u32,
+) -> Result<Desk, JobError> {
+    let program = Program::this(repository, config.path())?;
+    let (repo, env) = (view.repo().id(), view.repo().env().clone());
+    let options = DeskOptions::new(repo, state_dir, owner, program);
+    Desk::open(options, Arc::new(MountSite::new(view, config)), env)
 }
 
 impl Site for MountSite {
