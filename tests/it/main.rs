@@ -9,6 +9,7 @@
 mod architecture;
 mod cli;
 mod desk;
+mod docs;
 mod format_doc;
 mod no_forgotten_files;
 mod rust_source;
