@@ -87,6 +87,8 @@ pub const DATA_DEADLINE: Duration = Duration::from_secs(30);
 /// Deadline of one request that ends with its object durable: a slow disk has a whole pack to sync.
 pub const DURABLE_DEADLINE: Duration = Duration::from_secs(120);
 
+/// How old what a mount shows of a local repository may be; what is committed through it shows at once.
+pub const LOCAL_REFRESH_SECONDS: u64 = 2;
 /// Largest configuration file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Requests of a mount that workers serve at the same time.

@@ -60,6 +60,14 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The end that another process of ours had; an unknown number is a failure.
+    pub fn of_code(code: u8) -> Exit {
+        let known = [Exit::Usage, Exit::Partial, Exit::NoRepository, Exit::InTheWay, Exit::Damage, Exit::Cancelled];
+        known.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Failed)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)

@@ -40,6 +40,11 @@ impl Failure {
         }
     }
 
+    /// One that has been told already, by another process of the same command.
+    pub fn told(exit: Exit) -> Failure {
+        Failure { class: Class::Transient, exit, text: String::new(), hint: None }
+    }
+
     /// The same, with what to do about it.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Failure {

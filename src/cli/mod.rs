@@ -15,12 +15,17 @@ use crate::base::Env;
 use crate::job::Places;
 use crate::job::protocol::{Failure as Failed, Message, class_word};
 
+pub mod cat;
 pub mod chains;
 pub mod completion;
 pub mod context;
+pub mod ctl;
 pub mod exit;
 pub mod failure;
 pub mod init;
+pub mod jobs;
+pub mod ls;
+pub mod mount;
 pub mod output;
 pub mod points;
 pub mod progress;
@@ -91,11 +96,21 @@ pub enum Command {
     Points(points::PointsArgs),
     /// List the chains: each is a full point and the incremental points that build on it
     Chains(chains::ChainsArgs),
+    /// List a directory as it was captured
+    Ls(ls::LsArgs),
+    /// Print files as they were captured
+    Cat(cat::CatArgs),
+    /// Mount the repository: each source with its points, labels, chains and times as directories
+    Mount(mount::MountArgs),
     /// Take a mount away, and wait until its server has ended
     #[command(visible_alias = "unmount")]
     Umount(umount::UmountArgs),
     /// Show the repository and its sources
     Status(status::StatusArgs),
+    /// List the jobs that mounts on this machine took, oldest first
+    Jobs(jobs::JobsArgs),
+    /// Hand a command to a mount's control file, and print its answer
+    Ctl(ctl::CtlArgs),
     /// Print completions for a shell, or write the manual pages
     Completion(completion::CompletionArgs),
     /// Print the version
@@ -131,6 +146,11 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(&args, context),
         Command::Points(args) => points::run(&args, context),
         Command::Chains(args) => chains::run(&args, context),
+        Command::Ls(args) => ls::run(&args, context),
+        Command::Cat(args) => cat::run(&args, context),
+        Command::Mount(args) => mount::run(&args, context),
+        Command::Jobs(args) => jobs::run(&args, context),
+        Command::Ctl(args) => ctl::run(&args, context),
         Command::Umount(args) => umount::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Source(command) => source::run(command, context),
@@ -141,7 +161,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
 
 /// Says why the command failed, to people and, if asked for, to programs. There is nobody left to tell if that fails.
 fn report(failure: &Failure, json: bool) {
-    if failure.exit() == Exit::Unheard {
+    if failure.exit() == Exit::Unheard || failure.text().is_empty() {
         return;
     }
     if json {

@@ -1,0 +1,126 @@
+//! `amberfs mount`: every point of every source as a directory.
+//!
+//! The same command is executed anew for the supervisor and the server of the mount (`fuse::mount`), with
+//! the hidden option `--role` and arguments that mean the same in any working directory.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::context::{Context, Opened};
+use super::exit::Exit;
+use super::failure::Failure;
+use crate::base::sys::{effective_gid, effective_uid};
+use crate::base::{Class, limits};
+use crate::fuse::{self, Contents, Failed, Launch, MountOptions, Role};
+use crate::job::control::Control;
+use crate::job::{ConfigFile, Desk, DeskOptions, MountSite, Program};
+use crate::view::{MountSettings, MountView};
+
+/// Mount the repository: each source with its points, labels, chains and times as directories
+///
+/// Returns once the mount answers, and leaves it to a process in the background. What is mounted shows
+/// new points as they come. Writing a line such as `capture home` to MOUNTPOINT/.amberfs/control makes one.
+#[derive(Debug, clap::Args)]
+pub struct MountArgs {
+    /// An empty directory
+    mountpoint: PathBuf,
+    /// Stay in the foreground until it is unmounted; Ctrl-C unmounts
+    #[arg(short, long)]
+    foreground: bool,
+    /// ro, allow_other, owner=me, nonempty, exec, noexec, metadata_timeout=SECONDS, read_timeout=SECONDS
+    #[arg(short = 'o', long = "option", value_name = "OPTION,…")]
+    options: Vec<String>,
+    /// Let other users in; the kernel then checks owners, modes and ACLs (same as -o allow_other)
+    #[arg(long)]
+    allow_other: bool,
+    /// Which process of the mount this is.
+    #[arg(long, hide = true, default_value = "command")]
+    role: String,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When nothing could be mounted.
+pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
+    let role: Role = args.role.parse()?;
+    let repository = context.repository()?;
+    let config = context.config()?;
+    if role == Role::Command {
+        // What is wrong with the repository is said before any process is started.
+        drop(context.open()?);
+    }
+    let mut options = MountOptions { source: format!("file://{}", repository.display()), ..MountOptions::default() };
+    for list in &args.options {
+        options.apply(list).map_err(fuse::MountError::from)?;
+    }
+    options.allow_other |= args.allow_other;
+    let again = |place: &Path, role: Role| -> Vec<OsString> {
+        let mut again: Vec<OsString> = vec!["-r".into(), repository.clone().into()];
+        again.extend(["--config".into(), config.path().into()]);
+        again.extend((0..context.global.verbose).map(|_| "-v".into()));
+        again.extend(context.global.quiet.then(|| "-q".into()));
+        again.extend(["mount".into(), format!("--role={role}").into()]);
+        again.extend(args.options.iter().map(|list| format!("--option={list}").into()));
+        again.extend(args.allow_other.then(|| "--allow-other".into()));
+        again.extend(args.foreground.then(|| "--foreground".into()));
+        again.extend(["--".into(), place.into()]);
+        again
+    };
+    let launch = Launch {
+        role,
+        mountpoint: args.mountpoint.clone(),
+        repository: Some(repository.clone()),
+        options: options.clone(),
+        foreground: args.foreground,
+        arguments: &again,
+    };
+    let code = |class: Class| Exit::of(class) as u8;
+    let open = || {
+        let contents = context.open().and_then(|opened| contents(&opened, &options, &config, &repository, context));
+        contents.map_err(|failure| Failed { code: failure.exit() as u8, message: failure.text().to_owned() })
+    };
+    match fuse::mount(&launch, open, code) {
+        Ok(()) => Ok(Exit::Done),
+        Err(Failed { code, message }) => {
+            let exit = Exit::of_code(code);
+            // An empty message has been told by another process of this mount.
+            Err(if message.is_empty() {
+                Failure::told(exit)
+            } else {
+                Failure::new(Class::Transient, message).ending(exit)
+            })
+        }
+    }
+}
+
+/// What the mount shows and, unless it is read-only, takes orders with.
+fn contents(
+    opened: &Opened,
+    options: &MountOptions,
+    config: &ConfigFile,
+    repository: &Path,
+    context: &Context,
+) -> Result<Contents, Failure> {
+    let owner = (effective_uid(), effective_gid());
+    let settings = MountSettings {
+        owner,
+        own_all: options.owner_me,
+        refresh: Duration::from_secs(limits::LOCAL_REFRESH_SECONDS),
+        zone: TimeZone::system(),
+    };
+    let view = Arc::new(MountView::open(Arc::clone(&opened.repo), settings)?);
+    if options.read_only {
+        return Ok(Contents { namespace: view, control: None });
+    }
+    let mut program = Program::this(repository)?;
+    program.arguments.extend(["--config".into(), config.path().into()]);
+    let desk = DeskOptions::new(opened.repo.id(), context.places.state()?, owner.0, program);
+    let site = MountSite::new(Arc::clone(&view), Arc::new(ConfigFile::at(config.path())));
+    let desk: Arc<dyn Control> = Arc::new(Desk::open(desk, Arc::new(site), context.env.clone())?);
+    Ok(Contents { namespace: view, control: Some(desk) })
+}
