@@ -117,8 +117,7 @@ fn contents(
     if options.read_only {
         return Ok(Contents { namespace: view, control: None });
     }
-    let mut program = Program::this(repository)?;
-    program.arguments.extend(["--config".into(), config.path().into()]);
+    let program = Program::this(repository, config.path())?;
     let desk = DeskOptions::new(opened.repo.id(), context.places.state()?, owner.0, program);
     let site = MountSite::new(Arc::clone(&view), Arc::new(ConfigFile::at(config.path())));
     let desk: Arc<dyn Control> = Arc::new(Desk::open(desk, Arc::new(site), context.env.clone())?);

@@ -36,7 +36,12 @@ fn every_command_has_a_manual_page() {
     assert!(page("amberfs-source-add.1").contains("exclude"));
     let commands = bench.good(["--help"]);
     let commands = commands.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    for command in commands.filter_map(|line| line.split_whitespace().next()).filter(|command| *command != "help") {
+    for command in commands.filter_map(command).filter(|command| *command != "help") {
         assert!(page(&format!("amberfs-{command}.1")).contains(".SH SYNOPSIS"), "{command}");
     }
+}
+
+/// The command that a line of the list in `--help` begins; none in a line that goes on.
+fn command(line: &str) -> Option<&str> {
+    line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')).and_then(|rest| rest.split_whitespace().next())
 }
