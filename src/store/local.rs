@@ -17,6 +17,9 @@
 //! **Durable to the root.** A file's own `fsync` promises nothing about the directories above it, and a
 //! directory made by a process that died may never have been synced. Before the first write into a directory,
 //! this process syncs the whole way down to it.
+//!
+//! **Seen again means durable.** A creation that failed may have made its object visible and not durable, and
+//! whoever reads it back would take it for acknowledged. Such objects are synced before they are read.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -41,6 +44,8 @@ use super::sys::{self, Kind};
 const OPEN_FILES_MAX: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not zero");
 /// Directories remembered as durable; forgetting one costs a few syncs.
 const DURABLE_DIRECTORIES_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
+/// Objects remembered as doubtful; only failed creations make one.
+const DOUBTFUL_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not zero");
 /// Components of the deepest name that is listed; ours have five.
 const DEPTH_MAX: usize = 8;
 
@@ -53,6 +58,7 @@ pub(super) struct LocalDir {
     inode: u64,
     open: Mutex<LruCache<ObjectName, Arc<OwnedFd>>>,
     durable: Mutex<LruCache<String, ()>>,
+    doubtful: Mutex<LruCache<ObjectName, ()>>,
 }
 
 impl LocalDir {
@@ -72,6 +78,7 @@ impl LocalDir {
             inode: status.inode,
             open: Mutex::new(LruCache::new(OPEN_FILES_MAX)),
             durable: Mutex::new(LruCache::new(DURABLE_DIRECTORIES_MAX)),
+            doubtful: Mutex::new(LruCache::new(DOUBTFUL_MAX)),
         })
     }
 
@@ -142,6 +149,9 @@ impl LocalDir {
         if size > most {
             return Err(StoreError::Oversized { operation, object: name.to_string(), most, actual: size });
         }
+        if self.doubtful.lock().contains(name) {
+            self.settle(operation, name)?;
+        }
         read(operation, name, &file, &(0..size))
     }
 
@@ -205,7 +215,14 @@ impl LocalDir {
     pub(super) fn settle(&self, operation: Operation, name: &ObjectName) -> Result<(), StoreError> {
         self.parent(name.as_str())
             .and_then(|(parent, _)| std::fs::File::from(parent).sync_all())
-            .map_err(|error| self.failed(operation, name.as_str(), error))
+            .map_err(|error| self.failed(operation, name.as_str(), error))?;
+        self.doubtful.lock().pop(name);
+        Ok(())
+    }
+
+    /// Notes that a creation of `name` failed, and may have happened all the same.
+    pub(super) fn doubt(&self, name: &ObjectName) {
+        self.doubtful.lock().put(name.clone(), ());
     }
 
     /// Removes what a failed upload of `name` left behind. Only for names that nobody else writes.
@@ -401,4 +418,23 @@ fn read(operation: Operation, name: &ObjectName, file: &OwnedFd, range: &Range<u
 
 fn truncated(operation: Operation, name: &ObjectName, expected: u64, actual: u64) -> StoreError {
     StoreError::Truncated { operation, object: name.to_string(), expected, actual }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubtful_object_is_synced_when_it_is_found_and_not_before() {
+        let guard = tempfile::tempdir().unwrap();
+        let local = LocalDir::create(&guard.path().join("store")).unwrap();
+        let name = ObjectName::listed("object");
+        let doubtful = || local.doubtful.lock().contains(&name);
+        local.doubt(&name);
+        assert!(local.whole(&name, 9).is_err());
+        assert!(doubtful(), "the creation may still happen");
+        std::fs::write(guard.path().join("store/object"), "late").unwrap();
+        assert_eq!(local.whole(&name, 9).unwrap(), "late");
+        assert!(!doubtful());
+    }
 }

@@ -37,8 +37,8 @@ impl Store {
     /// Of any number of concurrent creations of one name, one is told [`Created::New`] and the others
     /// [`Created::Exists`], wherever they run, if the store honours it ([`Store::probe`]).
     ///
-    /// After an error the object may exist. Whoever must know asks again: [`Created::Exists`] says that the
-    /// object is durable, and reading it then tells whose it is. Reading alone tells that it is visible.
+    /// After an error the object may exist, or may come to exist. [`Store::get`] tells: what it finds is
+    /// durable, if this store or a clone of it made the attempt.
     pub fn create(&self, name: &ObjectName, bytes: Vec<u8>) -> Result<Created, StoreError> {
         self.create_payload(name, bytes.into())
     }
@@ -51,8 +51,8 @@ impl Store {
             let bytes = payload.content_length() as u64;
             let objects = Arc::clone(self.objects());
             let options = PutOptions::from(PutMode::Create);
-            let put = self.run(operation, name, async move { objects.put_opts(&path, payload, options).await })?;
-            match put {
+            let put = self.run(operation, name, async move { objects.put_opts(&path, payload, options).await });
+            let created = put.and_then(|put| match put {
                 Ok(_) => {
                     self.meter().moved(operation, bytes);
                     Ok(Created::New)
@@ -65,7 +65,11 @@ impl Store {
                     Ok(Created::Exists)
                 }
                 Err(error) => Err(StoreError::reported(operation, name.as_str(), error)),
+            });
+            if let (Err(_), Some(direct)) = (&created, self.direct()) {
+                direct.doubt(name);
             }
+            created
         })
     }
 
