@@ -42,7 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("async_trait", &["src/store/"]),
     ("fastcdc", &["src/capture/chunk.rs"]),
     ("ignore", &["src/capture/exclude.rs"]),
-    ("shlex", &["src/job/"]),
+    ("shlex", &["src/job/", "src/cli/ctl.rs"]),
     ("toml", &["src/job/"]),
     ("bincode", &["src/format/codec.rs"]),
 ];
