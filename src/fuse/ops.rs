@@ -400,3 +400,6 @@ pub(crate) const DIRECTORY: Attr = Attr {
     atime: crate::base::FileTime { seconds: 0, nanos: 0 },
     ctime: crate::base::FileTime { seconds: 0, nanos: 0 },
 };
+
+#[cfg(test)]
+mod tests;

@@ -106,13 +106,18 @@ extern "C" fn on_signal(_: libc::c_int) {
     }
 }
 
-/// From now on SIGTERM, SIGINT and SIGHUP end nothing by themselves but make [`await_signal`] return.
+/// From now on SIGTERM, SIGINT and SIGHUP end nothing by themselves but make [`await_signal`] return, and
+/// writing to a process that is gone is an error and no signal.
 pub(crate) fn catch_ending_signals() -> io::Result<()> {
     static ONCE: OnceLock<Result<(), i32>> = OnceLock::new();
     let install = || -> io::Result<()> {
         // SAFETY: no pointers; the descriptor stays open for the life of the process.
         let fd = checked(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
         SIGNALLED.store(fd, Ordering::Release);
+        // SAFETY: no pointers; ignoring a signal runs no code.
+        if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
             // SAFETY: all-zero is a valid sigaction; the handler only does what is async-signal-safe.
             checked(unsafe {

@@ -13,6 +13,7 @@ mod control;
 mod lifecycle;
 mod processes;
 mod reading;
+mod semantics;
 mod sys;
 mod toy;
 mod trouble;

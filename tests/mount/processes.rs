@@ -213,7 +213,13 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Runs a script; its output and exit code.
 pub(crate) fn shell(program: &str, script: &str, mount: &Toy) -> (String, i32) {
-    let output = Command::new(program).args(["-c", script]).current_dir(mount.path()).output().unwrap();
+    let output = Command::new(program)
+        .args(["-c", script])
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC0")
+        .current_dir(mount.path())
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (text, output.status.code().unwrap_or(-1))
 }
