@@ -25,7 +25,7 @@ pub struct Audit<S> {
     pub checkpoints: u64,
     /// Entries and checkpoints that are not what they must be.
     pub damage: Vec<Damage>,
-    /// Entries that count for nothing, and why. No damage: a fenced writer leaves such.
+    /// Entries that count for nothing, and why. Writers that follow the protocol leave none.
     pub void: Vec<(LogNumber, Void)>,
 }
 

@@ -114,7 +114,7 @@ enum Phase<B> {
 }
 
 /// One writer's attempt to reach one goal.
-#[derive(Debug, Clone, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Append<S: LogState> {
     state: S,
     goal: Option<S::Goal>,
@@ -192,10 +192,7 @@ impl<S: LogState> Append<S> {
             }
             (Phase::Create(entry), Answer::Created) => self.settle(entry, Cause::Created),
             (Phase::Create(entry), Answer::Exists) => self.settle(entry, Cause::Exists),
-            (Phase::Create(entry), Answer::Unanswered) => {
-                self.in_flight = Some(entry.number);
-                self.settle(entry, Cause::Unanswered)
-            }
+            (Phase::Create(entry), Answer::Unanswered) => self.settle(entry, Cause::Unanswered),
             (Phase::Settle(own, cause), Answer::Found(entry, hash)) => self.settled(&own, cause, &entry, hash),
             (Phase::Settle(own, cause), Answer::Missing) => self.vanished(own, cause),
             (Phase::Settle(own, _), Answer::Unreadable(why)) => self.damaged(own.number, Fault::Unreadable(why)),
@@ -249,6 +246,7 @@ impl<S: LogState> Append<S> {
     }
 
     fn settle(&mut self, entry: Arc<LogEntry<S::Body>>, cause: Cause) -> Phase<S::Body> {
+        self.in_flight = Some(entry.number);
         if cause != Cause::Unanswered {
             self.tries = 0;
         }
@@ -297,3 +295,6 @@ impl<S: LogState> Append<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,5 +11,8 @@ mod cli;
 mod desk;
 mod docs;
 mod format_doc;
+mod log_model;
+mod log_schedules;
+mod log_world;
 mod no_forgotten_files;
 mod rust_source;
