@@ -10,6 +10,8 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const SYMLINK_BYTES_MAX: usize = 4096;
 /// Longest extended attribute value (`XATTR_SIZE_MAX`), in bytes.
 pub const XATTR_VALUE_BYTES_MAX: usize = 65536;
+/// Bytes of all extended attributes that one entry holds, names included.
+pub const ENTRY_XATTR_BYTES_MAX: usize = 1 << 20;
 /// Longest list of attribute names that Linux returns (`XATTR_LIST_MAX`), in bytes.
 pub const XATTR_LIST_BYTES_MAX: usize = 65536;
 
@@ -70,6 +72,8 @@ pub const CHECKPOINT_ENTRIES: u64 = 64;
 pub const LOG_GAP_ENTRIES_MAX: u64 = 1024;
 /// Problems (unreadable, vanished, changed files) that a point lists by name; more are counted only.
 pub const PROBLEMS_MAX: usize = 10_000;
+/// Bytes of paths and words in the list of problems.
+pub const PROBLEMS_BYTES_MAX: usize = 2 << 20;
 
 /// Bytes of decoded frames that a reader keeps.
 pub const FRAME_CACHE_BYTES: usize = 96 << 20;
@@ -79,6 +83,11 @@ pub const NODE_CACHE_BYTES: usize = 48 << 20;
 pub const DIRTY_LEAF_BYTES: usize = 24 << 20;
 /// Chunks that a writer's dedup index holds, newest packs first; beyond it, dedup is lost and nothing else.
 pub const DEDUP_CHUNKS_MAX: usize = 1 << 20;
+
+/// Bytes of files that a capture holds in memory while it reads, compresses and waits its turn.
+pub const CAPTURE_UNITS_BYTES: usize = 48 << 20;
+/// Threads of a capture that read and compress, at most.
+pub const CAPTURE_WORKERS_MAX: usize = 16;
 
 /// Deadline of one request for metadata to the store.
 pub const METADATA_DEADLINE: Duration = Duration::from_secs(10);
@@ -151,8 +160,9 @@ const _: () = {
     assert!(CDC_BYTES.2 <= FRAME_RAW_BYTES_MAX);
     assert!(WHOLE_FILE_BYTES_MAX as usize <= FRAME_RAW_BYTES_MAX);
     assert!(WHOLE_FILE_BYTES_MAX < FIXED_FILE_BYTES_MIN);
-    assert!(LEAF_BYTES < FRAME_RAW_BYTES_MAX);
+    assert!(LEAF_BYTES + ENTRY_XATTR_BYTES_MAX < FRAME_RAW_BYTES_MAX);
     assert!(FRAME_RAW_BYTES_MAX < FRAME_STORED_BYTES_MAX);
+    assert!(PROBLEMS_BYTES_MAX + 16 * PROBLEMS_MAX < FRAME_RAW_BYTES_MAX);
     assert!(MIXED_PACK_BYTES <= META_PACK_BYTES && META_PACK_BYTES <= DATA_PACK_BYTES);
     assert!(JOB_LOG_KEPT_BYTES <= JOB_LOG_BYTES_MAX);
     assert!(CONTROL_LINE_BYTES_MAX < CONTROL_BATCH_BYTES_MAX);

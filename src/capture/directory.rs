@@ -244,11 +244,6 @@ impl Names {
         items.dedup_by(|a, b| name(a) == name(b));
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
-    }
-
     /// The name at `index`.
     pub(super) fn get(&self, index: usize) -> Option<(&[u8], Hint)> {
         let item = self.items.get(index)?;

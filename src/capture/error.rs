@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::{Class, Classed};
+use crate::chain::ChainError;
+use crate::repo::RepoError;
 
 /// A capture that failed as a whole. What fails for single files is a `Problem` of the point instead.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,28 @@ pub enum CaptureError {
         /// What the system said.
         source: io::Error,
     },
+    /// The repository could not be read or written.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The source's log could not be read or written.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The source is of another kind.
+    #[error("{name} is a {kind}: {advice}")]
+    Kind {
+        /// The source's name.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+        /// What to do instead.
+        advice: &'static str,
+    },
+    /// A stream's file name cannot be one.
+    #[error("{name:?} cannot be a file's name: give 1 to 255 bytes without `/` that are not `.` or `..`")]
+    StreamName {
+        /// As given.
+        name: String,
+    },
     /// The stream that was to be captured failed.
     #[error("cannot read the stream: {source}; nothing was committed")]
     Stream {
@@ -64,6 +88,9 @@ impl Classed for CaptureError {
             CaptureError::InsideAmberfs { .. }
             | CaptureError::InsideRepository { .. }
             | CaptureError::Pattern { .. } => Class::Invalid,
+            CaptureError::Repo(source) => source.class(),
+            CaptureError::Chain(source) => source.class(),
+            CaptureError::Kind { .. } | CaptureError::StreamName { .. } => Class::Invalid,
             CaptureError::Cancelled => Class::Cancelled,
         }
     }

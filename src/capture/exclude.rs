@@ -12,7 +12,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use super::error::CaptureError;
 
 /// A set of patterns, compiled.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Excludes {
     patterns: Option<Gitignore>,
 }

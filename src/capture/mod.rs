@@ -1,16 +1,53 @@
 //! Reads a source as it is now and yields one committed point or nothing.
+//!
+//! ```text
+//!  directory, stat, sys      an open directory and what the kernel says
+//!  walk, exclude, boundary   what is there, in order, and what is left out
+//!  merge, change, links      what of it is new, beside the parent point
+//!  planner, worker, recorder units of work, done side by side, written down in order
+//!  chunk, large, frames      where files are cut and how chunks share frames
+//!  attempt, tree, stream     a capture from the choice of its parent to its commit
+//! ```
 
-#![allow(dead_code)]
-
+mod attempt;
+mod attributes;
 mod boundary;
 mod change;
 mod chunk;
+mod claims;
+mod content;
+mod counts;
 mod directory;
 mod error;
 mod exclude;
+mod frames;
+mod identities;
+mod large;
+mod links;
+mod merge;
+mod options;
+mod parent;
+mod pipeline;
+mod planner;
+mod progress;
+mod read;
+mod recorder;
 mod stat;
+mod stream;
 mod sys;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod unit;
 mod walk;
+mod worker;
 
+pub use attempt::Outcome;
 pub use error::CaptureError;
 pub use exclude::Excludes;
+pub use options::Options;
+pub use progress::{Phase, Progress};
+pub use stream::capture_stream;
+pub use tree::capture_tree;

@@ -250,6 +250,19 @@ pub(super) fn will_read_on(file: &File) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
 }
 
+/// Raises the number of descriptors that this process may have open to `wanted`, as far as it may. Where
+/// that is not enough, opening fails later and says so.
+pub(super) fn allow_descriptors(wanted: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable and of the type that is filled.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 || limit.rlim_cur >= wanted {
+        return;
+    }
+    limit.rlim_cur = wanted.min(limit.rlim_max);
+    // SAFETY: `limit` is a valid value that the kernel only reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+}
+
 /// What only tests need to ask of the kernel.
 #[cfg(test)]
 pub(super) mod tests_only {
@@ -263,5 +276,15 @@ pub(super) mod tests_only {
             libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), libc::MS_NODEV, options.as_ptr().cast())
         };
         check(i64::from(result)).map(drop)
+    }
+
+    /// Makes the calling thread another user, for good; those that it starts follow it. The C library's
+    /// function would change all threads of the process.
+    pub(in crate::capture) fn become_user(user: u32) -> io::Result<()> {
+        for call in [libc::SYS_setresgid, libc::SYS_setresuid] {
+            // SAFETY: only numbers are passed; the kernel changes this thread alone.
+            check(unsafe { libc::syscall(call, user, user, user) })?;
+        }
+        Ok(())
     }
 }

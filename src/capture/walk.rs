@@ -47,7 +47,7 @@ pub(super) enum Step {
     /// All names of the directory have been told.
     Listed,
     /// An announced directory that will not be entered after all.
-    Lost(Problem),
+    Lost(Vec<u8>, Problem),
     /// A directory and all below it are done.
     Leave,
 }
@@ -135,7 +135,10 @@ impl Walk {
             let (name, above, place) = (name.to_vec(), level.open.clone(), level.place.clone());
             return Ok(Some(match above {
                 Some(above) => self.descend(&above, name),
-                None => Step::Lost(problem(place.path_of(&name), &io::Error::from_raw_os_error(libc::ESTALE))),
+                None => {
+                    let problem = problem(place.path_of(&name), &io::Error::from_raw_os_error(libc::ESTALE));
+                    Step::Lost(name, problem)
+                }
             }));
         }
         self.ascend();
@@ -161,7 +164,10 @@ impl Walk {
         match opened {
             Ok(Ok((directory, names))) => self.enter(name, Arc::new(directory), names),
             Ok(Err(stat)) => self.pass_by(above, name, stat),
-            Err(error) => Step::Lost(problem(above.path_of(&name), &error)),
+            Err(error) => {
+                let problem = problem(above.path_of(&name), &error);
+                Step::Lost(name, problem)
+            }
         }
     }
 

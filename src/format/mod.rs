@@ -17,6 +17,7 @@ pub mod marker;
 pub mod node;
 pub mod object;
 pub mod pack;
+pub mod problems;
 
 pub use error::FormatError;
 pub use ids::*;

@@ -49,11 +49,11 @@ impl Dedup {
         state.chunks.get(hash).copied()
     }
 
-    /// Remembers a chunk that this session has stored.
+    /// Remembers a chunk that this session has stored; one that it stored again is found there from now on.
     pub fn insert(&self, hash: ChunkHash, chunk: ChunkRef) {
         let mut state = self.state.lock();
-        if state.chunks.len() < limits::DEDUP_CHUNKS_MAX {
-            state.chunks.entry(hash).or_insert(chunk);
+        if state.chunks.len() < limits::DEDUP_CHUNKS_MAX || state.chunks.contains_key(&hash) {
+            state.chunks.insert(hash, chunk);
         }
     }
 

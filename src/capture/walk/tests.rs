@@ -43,7 +43,7 @@ fn told(walk: &mut Walk) -> Vec<String> {
             }
             Step::Name(name, stat) => lines.push(format!("{} {:?}", shown(&path, &name), stat.kind)),
             Step::Announce(_) | Step::Listed => {}
-            Step::Failed(_, problem) | Step::Lost(problem) => {
+            Step::Failed(_, problem) | Step::Lost(_, problem) => {
                 lines.push(format!("{} !{:?}", shown_path(&problem.path), problem.kind));
             }
             Step::Leave => drop(path.pop()),
@@ -197,7 +197,7 @@ fn a_directory_moved_while_its_depths_are_walked_leads_nowhere_else() {
         let mut seen = Vec::new();
         while let Some(step) = walk.step().unwrap() {
             match step {
-                Step::Lost(problem) => seen.push(format!("{} !{:?}", shown_path(&problem.path), problem.kind)),
+                Step::Lost(_, problem) => seen.push(format!("{} !{:?}", shown_path(&problem.path), problem.kind)),
                 Step::Enter(entered) => seen.extend(entered.open.map(|open| shown_path(open.path()))),
                 _ => {}
             }
@@ -225,7 +225,7 @@ fn a_symlink_swapped_in_for_a_directory_is_not_followed() {
     let mut steps = Vec::new();
     while let Some(step) = walk.step().unwrap() {
         steps.push(match step {
-            Step::Lost(problem) => format!("{} {:?}", shown_path(&problem.path), problem.kind),
+            Step::Lost(_, problem) => format!("{} {:?}", shown_path(&problem.path), problem.kind),
             Step::Enter(entered) => String::from_utf8(entered.name).unwrap(),
             other => format!("{other:?}"),
         });

@@ -1,0 +1,209 @@
+//! One attempt at a point: chooses the parent, runs the pipeline, commits.
+//!
+//! A capture is incremental whenever there is a point to build on. It is full when there is none, when
+//! one is asked for, and when the previous point cannot be read: then a new chain owes nothing to the
+//! damaged one. The reason is kept in the point in words.
+//!
+//! Crash behaviour: nothing of an attempt is visible before the commit entry stands, which is the last
+//! thing written; packs of an attempt that ends earlier are orphans. A new chain whose first point never
+//! came is an empty chain and harms nobody.
+
+use std::sync::Arc;
+
+use super::counts::Counts;
+use super::error::CaptureError;
+use super::identities::Identities;
+use super::options::Options;
+use super::parent::Parent;
+use super::pipeline::Pipeline;
+use super::planner::{Halt, Planner};
+use super::progress::{Phase, Progress};
+use crate::base::{Class, Classed, Instant, limits};
+use crate::chain::{Point, SourceLog, SourceState, name, origin};
+use crate::format::log::{Commit, Problem, SourceRecord, Stats};
+use crate::format::{ChainId, FileId, Key, PackId, PackOrdinal};
+use crate::repo::{Dedup, Repo, RepoError, Session};
+
+/// A capture that came to a point.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The point.
+    pub point: Arc<Point>,
+    /// Its parent's name, if it is incremental.
+    pub parent: Option<String>,
+    /// What could not be captured exactly: the first ones; `point.commit.stats.problems` counts all.
+    pub problems: Vec<Problem>,
+    /// Whether anything differs from the parent.
+    pub changed: bool,
+}
+
+/// What a plan is made with.
+pub(super) struct Plan<'a> {
+    pub(super) planner: Planner<'a>,
+    pub(super) parent: &'a Parent,
+    pub(super) identities: &'a Identities,
+    pub(super) counts: &'a Counts,
+    pub(super) progress: &'a Progress,
+    pub(super) started: Instant,
+}
+
+/// A capture of one source, before its attempts.
+pub(super) struct Capture<'a> {
+    pub(super) repo: &'a Arc<Repo>,
+    pub(super) log: &'a SourceLog,
+    pub(super) source: &'a SourceRecord,
+    /// The place that is captured, in bytes.
+    pub(super) place: &'a [u8],
+    pub(super) options: &'a Options,
+    pub(super) progress: &'a Progress,
+}
+
+/// On what a point is built.
+struct Base {
+    parent: Option<Arc<Point>>,
+    reason: String,
+}
+
+impl Capture<'_> {
+    /// Captures what `plan` plans; called again for a full point if the parent turns out damaged.
+    ///
+    /// # Errors
+    /// [`CaptureError`]; nothing is committed then.
+    pub(super) fn run(&self, plan: impl Fn(Plan<'_>) -> Result<(), Halt> + Sync) -> Result<Outcome, CaptureError> {
+        let state = self.log.refresh()?;
+        let base = self.choose(&state);
+        let parent = base.parent.clone();
+        match self.attempt(&state, base, &plan) {
+            Err(error) if parent.is_some() && is_damage(&error) => {
+                tracing::warn!(%error, "the previous point is damaged: start a new chain");
+                self.progress.restart();
+                let name = parent.as_ref().map_or("", |point| point.name());
+                let reason = format!("full: the previous point {name} cannot be read ({error})");
+                self.attempt(&state, Base { parent: None, reason }, &plan)
+            }
+            other => other,
+        }
+    }
+
+    fn choose(&self, state: &SourceState) -> Base {
+        let full = |reason: &str| Base { parent: None, reason: reason.to_owned() };
+        if self.options.full {
+            return full("full: asked for by --full");
+        }
+        match state.head() {
+            Some(point) => {
+                let reason =
+                    format!("incremental: parent {}, the newest point of chain {}", point.name(), point.chain());
+                Base { parent: Some(Arc::clone(point)), reason }
+            }
+            None => full("full: first capture of this source"),
+        }
+    }
+
+    fn attempt(
+        &self,
+        state: &SourceState,
+        base: Base,
+        plan: &(impl Fn(Plan<'_>) -> Result<(), Halt> + Sync),
+    ) -> Result<Outcome, CaptureError> {
+        let Base { parent, reason } = base;
+        let env = self.repo.env();
+        let started = env.now();
+        self.progress.enter(Phase::Quiescing);
+        if let Some(stats) = parent.as_ref().map(|point| point.commit.stats) {
+            self.progress.expect(stats.files + stats.others, stats.bytes);
+        }
+        let session_id = self.log.begin()?;
+        let chain = match &parent {
+            Some(point) => point.chain(),
+            None => self.log.open_chain(&session_id)?,
+        };
+        let session = Session::begin(self.repo, self.source.id, chain, session_id);
+        let reader = self.repo.reader(self.source.id);
+        let dedup = Dedup::over(reader.clone(), packs(state, chain));
+        let roots = parent.as_ref().map(|point| point.commit.roots);
+        let beside = Parent::new(&reader, parent.as_ref().map(|point| (point.commit.roots, point.commit.started)));
+        if parent.is_some() && beside.get(&Key::root())?.is_none() {
+            return Err(RepoError::Inconsistent { what: "a point has no root directory".to_owned() }.into());
+        }
+        let identities = Identities::from(parent.as_ref().map_or(FileId::FIRST, |point| point.commit.next_file));
+        let counts = Counts::default();
+        let pipeline = Pipeline {
+            session: &session,
+            parent: roots,
+            dedup: &dedup,
+            counts: &counts,
+            identities: &identities,
+            progress: self.progress,
+            workers: self.workers(),
+        };
+        let (beside, identities_of, counts_of) = (&beside, &identities, &counts);
+        let (recorded, captured) = pipeline.run(
+            move |planner| {
+                plan(Plan {
+                    planner,
+                    parent: beside,
+                    identities: identities_of,
+                    counts: counts_of,
+                    progress: self.progress,
+                    started,
+                })
+            },
+            || {
+                self.progress.enter(Phase::Captured);
+                env.now()
+            },
+        )?;
+        let Some(roots) = recorded.roots else {
+            return Err(RepoError::Inconsistent { what: "a capture without a root directory".to_owned() }.into());
+        };
+        self.progress.enter(Phase::Uploading);
+        let totals = session.finish()?;
+        if self.progress.is_cancelled() {
+            return Err(CaptureError::Cancelled);
+        }
+        let commit = Commit {
+            session: session_id,
+            chain,
+            parent: parent.as_ref().map(|point| point.id),
+            name: name::of_instant(started),
+            labels: self.options.labels.clone(),
+            started,
+            captured,
+            origin: origin::here(self.place),
+            writer: concat!("amberfs ", env!("CARGO_PKG_VERSION")).to_owned(),
+            reason,
+            job: self.options.job.clone(),
+            roots,
+            next_file: identities.next(),
+            packs: totals.packs,
+            stats: Stats { stored_bytes: totals.stored_bytes, ..recorded.stats },
+            problems: recorded.problems_frame,
+        };
+        let point = self.log.commit(commit)?;
+        self.progress.enter(Phase::Committed);
+        let parent = parent.map(|point| point.name().to_owned());
+        Ok(Outcome { point, parent, problems: recorded.problems, changed: recorded.changed })
+    }
+
+    fn workers(&self) -> usize {
+        let machine = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.options.workers.unwrap_or_else(machine).clamp(1, limits::CAPTURE_WORKERS_MAX)
+    }
+}
+
+/// Whether the error says that stored bytes are missing or wrong, as opposed to being out of reach.
+fn is_damage(error: &CaptureError) -> bool {
+    matches!(error, CaptureError::Repo(error) if error.class() == Class::Corrupt)
+}
+
+/// The packs of a chain's points, oldest first.
+fn packs(state: &SourceState, chain: ChainId) -> Vec<PackId> {
+    let points = state.points().iter().filter(|point| point.chain() == chain);
+    points
+        .flat_map(|point| {
+            let session = point.commit.session;
+            (0..point.commit.packs).map(move |ordinal| PackId { chain, session, ordinal: PackOrdinal(ordinal) })
+        })
+        .collect()
+}

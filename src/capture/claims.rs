@@ -1,0 +1,139 @@
+//! Chunks that some unit under way is about to store, so that no other does.
+//!
+//! The chain's index learns of a chunk when its frame has been appended, but units are compressed
+//! side by side: twins that stand close together would both be stored. A worker therefore claims what
+//! it will store; a later unit that finds the claim relies on it, because results are recorded in the
+//! order of units. An earlier unit cannot, and stores the chunk again: rare, and only a few bytes.
+//!
+//! A claim is forgotten when no unit that could have relied on it is under way any more.
+
+use std::collections::{HashMap, VecDeque};
+
+use parking_lot::Mutex;
+
+use crate::format::{ChunkHash, ChunkRef};
+
+/// The claims of all units under way.
+#[derive(Debug)]
+pub(super) struct Claims {
+    /// Units that may be under way at once.
+    window: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: HashMap<ChunkHash, Claim>,
+    /// Claims in the order in which they were settled.
+    settled: VecDeque<(u64, ChunkHash)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    unit: u64,
+    place: Option<ChunkRef>,
+}
+
+/// What became of a wish to store a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// It is ours to store.
+    Ours,
+    /// An earlier unit stores it.
+    Earlier,
+    /// A later unit stores it, which helps nobody here: store it, without a claim.
+    Later,
+}
+
+impl Claims {
+    /// No claims, with at most `window` units under way at once.
+    pub(super) fn new(window: u64) -> Claims {
+        Claims { window, state: Mutex::default() }
+    }
+
+    /// Claims a chunk for `unit`.
+    pub(super) fn claim(&self, unit: u64, hash: &ChunkHash) -> Claimed {
+        let mut state = self.state.lock();
+        match state.chunks.get(hash) {
+            None => {
+                state.chunks.insert(*hash, Claim { unit, place: None });
+                Claimed::Ours
+            }
+            Some(claim) if claim.unit < unit => Claimed::Earlier,
+            Some(claim) if claim.unit == unit => Claimed::Ours,
+            Some(_) => Claimed::Later,
+        }
+    }
+
+    /// Says where `unit` has stored a chunk.
+    pub(super) fn settle(&self, unit: u64, hash: &ChunkHash, place: ChunkRef) {
+        let mut state = self.state.lock();
+        if let Some(claim) = state.chunks.get_mut(hash)
+            && claim.unit == unit
+            && claim.place.is_none()
+        {
+            claim.place = Some(place);
+            state.settled.push_back((unit, *hash));
+        }
+    }
+
+    /// Where an earlier unit has stored a chunk that a later one relies on.
+    pub(super) fn place(&self, hash: &ChunkHash) -> Option<ChunkRef> {
+        self.state.lock().chunks.get(hash).and_then(|claim| claim.place)
+    }
+
+    /// Forgets what only units before `recorded` could rely on.
+    pub(super) fn forget(&self, recorded: u64) {
+        // Whoever relied on unit n had a number of at most n + window when n was recorded at the latest,
+        // and is itself recorded at most as many units later.
+        let mut state = self.state.lock();
+        while let Some((unit, hash)) = state.settled.front().copied() {
+            if unit + 2 * self.window + 2 > recorded {
+                break;
+            }
+            state.settled.pop_front();
+            state.chunks.remove(&hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{ChainId, FrameHash, FrameOrdinal, FrameRef, LogNumber, Nonce, PackId, PackOrdinal, SessionId};
+
+    fn place(start: u32) -> ChunkRef {
+        let session = SessionId { base: LogNumber(1), random: Nonce([0; 16]) };
+        let pack = PackId { chain: ChainId(0), session, ordinal: PackOrdinal(0) };
+        let frame = FrameRef {
+            pack,
+            ordinal: FrameOrdinal(0),
+            offset: 0,
+            stored_bytes: 9,
+            raw_bytes: 9,
+            hash: FrameHash([0; 16]),
+        };
+        ChunkRef { frame, start, bytes: 1 }
+    }
+
+    #[test]
+    fn only_later_units_rely_on_a_claim() {
+        let claims = Claims::new(2);
+        let hash = ChunkHash([7; 32]);
+        assert_eq!(claims.claim(5, &hash), Claimed::Ours);
+        assert_eq!(claims.claim(5, &hash), Claimed::Ours);
+        assert_eq!(claims.claim(6, &hash), Claimed::Earlier);
+        assert_eq!(claims.claim(4, &hash), Claimed::Later);
+        assert_eq!(claims.place(&hash), None);
+        claims.settle(4, &hash, place(1));
+        assert_eq!(claims.place(&hash), None, "not the claimant");
+        claims.settle(5, &hash, place(2));
+        claims.settle(5, &hash, place(3));
+        assert_eq!(claims.place(&hash), Some(place(2)));
+        claims.forget(10);
+        assert_eq!(claims.place(&hash), Some(place(2)));
+        claims.forget(11);
+        assert_eq!(claims.place(&hash), None);
+        assert_eq!(claims.claim(11, &hash), Claimed::Ours);
+    }
+}

@@ -1,0 +1,170 @@
+//! Reads one name of the source whole: what it is, its attributes and its bytes.
+//!
+//! What counts is the inode that was opened, not the one that was listed: `fstat` before and after
+//! tells whether what was read is one state of it. If not, it is read once more; if that does not
+//! help, the point has what was read, of a size that agrees with it, and a problem says so.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use super::attributes;
+use super::chunk::stretches;
+use super::stat::{Kind, Stat};
+use super::sys::{self, Attributes};
+use super::unit::ReadJob;
+use super::walk::problem;
+use crate::base::limits;
+use crate::format::entry::{Body, Content, Entry, Xattr};
+use crate::format::log::{Problem, ProblemKind};
+
+/// Stretches of a file's data: the first byte's offset, and where the bytes are in a buffer.
+pub(super) type Stretches = Vec<(u64, Range<usize>)>;
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// The entry; a file's content is a hole until its stretches are placed.
+    pub(super) entry: Entry,
+    /// A file's data.
+    pub(super) stretches: Stretches,
+    /// What did not go well.
+    pub(super) problem: Option<Problem>,
+}
+
+/// Times that a file is read before its changing becomes a problem.
+const ATTEMPTS: usize = 2;
+
+/// Reads the name of `job`; a file's bytes are added to `buffer`.
+///
+/// # Errors
+/// The problem that keeps it out of the point.
+pub(super) fn read(job: &ReadJob, buffer: &mut Vec<u8>) -> Result<Reading, Problem> {
+    let failed = |error: &io::Error| problem(job.directory.path_of(&job.name), error);
+    let start = buffer.len();
+    let mut kind = job.stat.kind;
+    for _ in 0..ATTEMPTS {
+        buffer.truncate(start);
+        let read = if kind == Kind::File { read_file(job, buffer) } else { read_other(job, kind) };
+        match read {
+            // It has become something else since it was listed.
+            Err(error) if error.raw_os_error() == Some(libc::ESTALE) => {
+                let stat = job.directory.stat_of(&job.name, sys::Ask::Filesystem).map_err(|error| failed(&error))?;
+                kind = stat.kind;
+            }
+            other => return other.map_err(|error| failed(&error)),
+        }
+    }
+    buffer.truncate(start);
+    Err(failed(&io::Error::from_raw_os_error(libc::ESTALE)))
+}
+
+/// Refuses another inode where the entry is the record of one with several names.
+fn same_inode(job: &ReadJob, stat: &Stat) -> io::Result<()> {
+    if job.inode.is_some() && stat.identity != job.stat.identity {
+        return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+    }
+    Ok(())
+}
+
+fn read_file(job: &ReadJob, buffer: &mut Vec<u8>) -> io::Result<Reading> {
+    let start = buffer.len();
+    let path = || job.directory.path_of(&job.name);
+    for attempt in 1..=ATTEMPTS {
+        buffer.truncate(start);
+        let (file, before) = job.directory.open_file(&job.name)?;
+        same_inode(job, &before)?;
+        let most = before.meta.size.min(limits::WHOLE_FILE_BYTES_MAX);
+        let (stretches, whole) = read_stretches(&file, most, buffer)?;
+        let (xattrs, failed) = attributes::read(Attributes::Open(file.as_fd()));
+        let after = Stat::of(file.as_fd())?;
+        let steady = whole && most == before.meta.size && before.same_content(&after);
+        if !steady && attempt < ATTEMPTS {
+            continue;
+        }
+        let mut meta = before.meta;
+        let problem = if steady {
+            failed.map(|error| unread_attributes(path(), &error))
+        } else {
+            let end = stretches.last().map_or(0, |(offset, bytes)| offset + bytes.len() as u64);
+            meta.size = most.min(after.meta.size).max(end);
+            Some(changed(path()))
+        };
+        let entry = Entry { meta, xattrs, body: Body::File(Content::Hole) };
+        return Ok(Reading { entry, stretches, problem });
+    }
+    Err(io::Error::from_raw_os_error(libc::ESTALE))
+}
+
+/// The stretches of data below `most`; whether all of them were read.
+fn read_stretches(file: &File, most: u64, buffer: &mut Vec<u8>) -> io::Result<(Stretches, bool)> {
+    let mut read = Vec::new();
+    for stretch in stretches(file, 0..most) {
+        let stretch = stretch?;
+        let wanted = usize::try_from(stretch.end - stretch.start).unwrap_or(usize::MAX);
+        let start = buffer.len();
+        buffer.resize(start + wanted, 0);
+        let got = read_full_at(file, buffer.get_mut(start..).unwrap_or_default(), stretch.start)?;
+        buffer.truncate(start + got);
+        if got > 0 {
+            read.push((stretch.start, start..start + got));
+        }
+        if got < wanted {
+            return Ok((read, false));
+        }
+    }
+    Ok((read, true))
+}
+
+/// Fills `buffer` from `offset` on, as far as the file goes.
+pub(super) fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn read_other(job: &ReadJob, kind: Kind) -> io::Result<Reading> {
+    let (path, stat) = job.directory.open_path(&job.name)?;
+    same_inode(job, &stat)?;
+    if stat.kind != kind {
+        return Err(io::Error::from_raw_os_error(libc::ESTALE));
+    }
+    let body = match kind {
+        Kind::Symlink => Body::Symlink(sys::read_link(path.as_fd())?),
+        Kind::BlockDevice => Body::BlockDevice(stat.node.0, stat.node.1),
+        Kind::CharDevice => Body::CharDevice(stat.node.0, stat.node.1),
+        Kind::Fifo => Body::Fifo,
+        Kind::Socket => Body::Socket,
+        // A directory where a file was listed has nobody to walk it.
+        Kind::Directory | Kind::File => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+    };
+    let (xattrs, failed) = attributes::read(Attributes::Path(path.as_fd()));
+    let problem = failed.map(|error| unread_attributes(job.directory.path_of(&job.name), &error));
+    Ok(Reading { entry: Entry { meta: stat.meta, xattrs, body }, stretches: Vec::new(), problem })
+}
+
+/// The attributes of an open file or directory, with the problem of those that could not be read.
+pub(super) fn attributes_of(fd: impl AsFd, path: impl FnOnce() -> Vec<u8>) -> (Vec<Xattr>, Option<Problem>) {
+    let (xattrs, failed) = attributes::read(Attributes::Open(fd.as_fd()));
+    (xattrs, failed.map(|error| unread_attributes(path(), &error)))
+}
+
+fn unread_attributes(path: Vec<u8>, error: &io::Error) -> Problem {
+    let detail = format!("was captured without an extended attribute that cannot be read: {error}");
+    Problem { path, kind: ProblemKind::Unsupported, detail }
+}
+
+/// The problem of a file that did not hold still.
+pub(super) fn changed(path: Vec<u8>) -> Problem {
+    let detail = "changed while it was read: the point has what was read, which may be no state that it ever had";
+    Problem { path, kind: ProblemKind::Changed, detail: detail.to_owned() }
+}

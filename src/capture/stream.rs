@@ -1,0 +1,168 @@
+//! Captures a stream, such as the output of a dump, as the one file of a point.
+//!
+//! The stream is cut by content while it is read, with memory for a few slices, and compared with the
+//! chain's chunks: a dump that resembles the previous one costs little. A stream that fails before its
+//! end yields no point, because half a dump looks like a whole one.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use super::attempt::{Capture, Outcome, Plan};
+use super::change::same_entry;
+use super::error::CaptureError;
+use super::large::Slicer;
+use super::options::Options;
+use super::parent::directory_id;
+use super::planner::Halt;
+use super::progress::Progress;
+use super::recorder::mapped;
+use super::stat::{Identity, Kind, Stat};
+use super::unit::{BeginJob, Change, EndJob, Job, SliceJob};
+use crate::base::{Instant, limits, sys};
+use crate::chain::SourceLog;
+use crate::format::entry::{Body, Content, Entry, Meta};
+use crate::format::log::{SourceKind, SourceRecord};
+use crate::format::{FileId, Key};
+use crate::repo::Repo;
+use parking_lot::Mutex;
+
+/// Captures what `stream` yields as the file `name` of a point of `source`.
+///
+/// # Errors
+/// As `capture_tree`; [`CaptureError::Stream`] when the stream fails.
+pub fn capture_stream(
+    repo: &Arc<Repo>,
+    log: &SourceLog,
+    source: &SourceRecord,
+    name: &str,
+    stream: &mut (dyn Read + Send),
+    options: &Options,
+    progress: &Progress,
+) -> Result<Outcome, CaptureError> {
+    if source.kind != SourceKind::Stream {
+        let advice = "capture it without --stdin";
+        return Err(CaptureError::Kind { name: source.name.clone(), kind: "tree", advice });
+    }
+    let fits = (1..=limits::NAME_BYTES_MAX).contains(&name.len());
+    if !fits || name.contains(['/', '\0']) || name == "." || name == ".." {
+        return Err(CaptureError::StreamName { name: name.to_owned() });
+    }
+    let capture = Capture { repo, log, source, place: name.as_bytes(), options, progress };
+    let stream = Mutex::new(Some(stream));
+    capture.run(|plan| match stream.lock().take() {
+        Some(stream) => read_stream(plan, name, stream),
+        // The parent turned out damaged while the stream was read, and it cannot be read twice.
+        None => {
+            Err(CaptureError::Stream { source: std::io::Error::other("it can be read only once; send it again") }
+                .into())
+        }
+    })
+}
+
+fn read_stream(mut plan: Plan<'_>, name: &str, stream: &mut (dyn Read + Send)) -> Result<(), Halt> {
+    let key = Key::entry(FileId::ROOT, name.as_bytes());
+    root(&mut plan, &key)?;
+    let old = plan.parent.get(&key)?;
+    plan.counts.add_name(Kind::File);
+    plan.progress.at(name.as_bytes());
+
+    let kept = old.as_ref().and_then(mapped);
+    let map = kept.unwrap_or_else(|| plan.identities.fresh());
+    let begin = BeginJob { map, fixed: false, mapped: kept.is_some() };
+    let mut begun = false;
+    let mut slicer = Slicer::default();
+    let Plan { planner, progress, .. } = &mut plan;
+    let ran = slicer.run(
+        0,
+        u64::MAX,
+        |_, space| loop {
+            match stream.read(space) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(bytes) => {
+                    progress.add_files(0, bytes as u64);
+                    return Ok(bytes);
+                }
+                other => return other,
+            }
+        },
+        |data, cuts| {
+            if !begun {
+                begun = true;
+                planner.send_alone(vec![Job::Begin(begin)], 0)?;
+            }
+            let weight = data.len();
+            planner.send_alone(vec![Job::Slice(SliceJob::Cut { data, cuts })], weight)
+        },
+    )?;
+    if let Some(source) = ran.failed {
+        return Err(CaptureError::Stream { source }.into());
+    }
+    plan.progress.add_files(1, 0);
+    let stat = made(plan.started, ran.bytes);
+    plan.counts.add_bytes(&stat);
+    let (data, cuts) = slicer.finish();
+    if !begun && data.len() <= limits::INLINE_BYTES_MAX {
+        let content = if data.is_empty() { Content::Hole } else { Content::Inline(data) };
+        let new = Entry { meta: stat.meta, xattrs: Vec::new(), body: Body::File(content) };
+        plan.planner.add(Job::Change(Change { key, old, new: Some(new) }))?;
+        return plan.planner.flush();
+    }
+    plan.planner.flush()?;
+    if !begun {
+        plan.planner.send_alone(vec![Job::Begin(begin)], 0)?;
+    }
+    let weight = data.len();
+    plan.planner.send_alone(vec![Job::Slice(SliceJob::Cut { data, cuts })], weight)?;
+    let end = EndJob {
+        key,
+        old,
+        file: None,
+        stat,
+        xattrs: Vec::new(),
+        path: name.as_bytes().to_vec(),
+        failed: None,
+        inode: None,
+        touched: false,
+    };
+    plan.planner.send_alone(vec![Job::End(Box::new(end))], 0)
+}
+
+/// The directory that holds the file, and nothing else.
+fn root(plan: &mut Plan<'_>, file: &Key) -> Result<(), Halt> {
+    plan.counts.add_name(Kind::Directory);
+    let old = plan.parent.get(&Key::root())?;
+    let meta = Meta { permissions: 0o755, size: 0, links: 2, ..made(plan.started, 0).meta };
+    let body = Body::Directory { id: FileId::ROOT, parent: Key::root() };
+    let new = Entry { meta, xattrs: Vec::new(), body };
+    if let Some(id) = old.as_ref().and_then(directory_id) {
+        // A stream that had another name before.
+        let mut names = plan.parent.names(id)?;
+        while let Some((key, gone)) = names.next_below(None)? {
+            if key != *file {
+                plan.planner.add(Job::Change(Change { key, old: Some(gone), new: None }))?;
+            }
+        }
+    }
+    if old.as_ref().is_none_or(|old| !same_entry(old, &new)) {
+        plan.planner.add(Job::Change(Change { key: Key::root(), old, new: Some(new) }))?;
+    }
+    Ok(())
+}
+
+/// A file of `size` bytes that is made now, by whoever captures.
+fn made(now: Instant, size: u64) -> Stat {
+    let time = now.file_time();
+    let meta = Meta {
+        permissions: 0o600,
+        uid: sys::effective_uid(),
+        gid: sys::effective_gid(),
+        size,
+        mtime: time,
+        ctime: time,
+        atime: time,
+        btime: Some(time),
+        links: 1,
+        inode: 0,
+    };
+    Stat { kind: Kind::File, identity: Identity { device: (0, 0), inode: 0 }, node: (0, 0), meta }
+}

@@ -1,0 +1,8 @@
+//! Captures of real directories into a repository in memory, read back through the trees.
+
+pub(super) mod expect;
+mod faults;
+mod history;
+mod kinds;
+mod streams;
+mod trees;

@@ -1,0 +1,100 @@
+//! Streams as points.
+
+use std::io::{self, Read};
+
+use crate::base::Classed;
+use crate::capture::testing::{World, noise};
+use crate::capture::{CaptureError, Outcome, Progress, capture_stream};
+use crate::format::log::SourceKind;
+use crate::store::Store;
+
+fn world() -> World {
+    World::over(Store::memory(), SourceKind::Stream)
+}
+
+fn capture(world: &World, name: &str, mut stream: impl Read + Send) -> Result<Outcome, CaptureError> {
+    world.env.advance(std::time::Duration::from_secs(60));
+    let (options, progress) = (&world.options, Progress::new());
+    let outcome = capture_stream(&world.repo, &world.log, &world.source, name, &mut stream, options, &progress)?;
+    assert_eq!(world.seen(&outcome.point).paths(), ["", name]);
+    Ok(outcome)
+}
+
+#[test]
+fn streams_of_all_sizes_come_back() {
+    let world = world();
+    for size in [0, 1, 128, 129, 5000, 70_000, 1 << 20, (5 << 20) + 1, 20 << 20, 3] {
+        let data = noise(size, size as u64);
+        // A pipe yields pieces of any length.
+        let mut left = data.as_slice();
+        let pieces = PieceReader(&mut left);
+        let outcome = capture(&world, "dump.sql", pieces).unwrap();
+        let seen = world.seen(&outcome.point);
+        let file = seen.get("dump.sql");
+        assert!(file.bytes == data, "{size}");
+        assert_eq!(file.entry.meta.size, size as u64);
+        let stats = outcome.point.commit.stats;
+        assert_eq!((stats.files, stats.directories, stats.bytes), (1, 1, size as u64));
+    }
+}
+
+/// Yields at most 30,000 bytes at a time, and is interrupted now and then.
+struct PieceReader<'a>(&'a mut &'a [u8]);
+
+impl Read for PieceReader<'_> {
+    fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        if self.0.len() % 7 == 3 {
+            *self.0 = &self.0[..];
+        }
+        let most = space.len().min(30_000);
+        self.0.read(&mut space[..most])
+    }
+}
+
+#[test]
+fn a_stream_that_resembles_the_last_costs_its_difference() {
+    let world = world();
+    let mut data = noise(20 << 20, 1);
+    let first = capture(&world, "dump", data.as_slice()).unwrap();
+    assert_eq!(first.point.commit.stats.new_bytes, 20 << 20);
+    data.splice(5_000_000..5_000_010, *b"INSERT INTO t");
+    let second = capture(&world, "dump", data.as_slice()).unwrap();
+    assert!(second.point.commit.stats.new_bytes < 3 << 20);
+    assert_eq!(second.point.commit.chain, first.point.commit.chain);
+    // Under another name the old one is gone, and nothing is stored again.
+    let third = capture(&world, "other", data.as_slice()).unwrap();
+    assert_eq!(third.point.commit.stats.new_bytes, 0);
+}
+
+#[test]
+fn half_a_stream_is_no_point() {
+    struct Broken(u64);
+    impl Read for Broken {
+        fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            self.0 -= 1;
+            space.fill(7);
+            Ok(space.len())
+        }
+    }
+    let world = world();
+    for reads in [0, 1, 100] {
+        let error = capture(&world, "dump", Broken(reads)).unwrap_err();
+        assert!(matches!(error, CaptureError::Stream { .. }), "{error}");
+    }
+    assert!(world.log.refresh().unwrap().points().is_empty());
+}
+
+#[test]
+fn names_and_kinds_are_checked() {
+    let world = world();
+    for name in ["", ".", "..", "a/b", "a\0b", &"n".repeat(256)] {
+        let error = capture(&world, name, io::empty()).unwrap_err();
+        assert!(matches!(error, CaptureError::StreamName { .. }), "{name:?}: {error}");
+    }
+    let tree = World::new();
+    let error = capture(&tree, "x", io::empty()).unwrap_err();
+    assert!(matches!(error, CaptureError::Kind { .. }), "{error} {:?}", error.class());
+}
