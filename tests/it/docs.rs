@@ -2,7 +2,7 @@
 //! that pages show are compared with what is there.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -99,4 +99,29 @@ fn commands_that_pages_show_exist() {
         }
     }
     assert!(shown >= 8, "only {shown} commands seen: the reader of pages is blind");
+}
+
+/// The text of every Rust file below `dir`.
+fn sources(dir: &Path, found: &mut String) {
+    for item in fs::read_dir(dir).unwrap() {
+        let path = item.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn tests_that_pages_name_exist() {
+    let mut code = String::new();
+    sources(&root().join("src"), &mut code);
+    sources(&root().join("tests"), &mut code);
+    let page = fs::read_to_string(root().join("docs/concurrency.md")).unwrap();
+    // A test's name is a sentence; a quoted word of four parts or more is taken for one.
+    let named: Vec<&str> = page.split('`').filter(|w| w.matches('_').count() >= 3 && !w.contains(' ')).collect();
+    let missing: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "docs/concurrency.md names tests that do not exist: {missing:#?}");
+    assert!(named.len() > 20, "only {} tests seen: the reader of the page is blind", named.len());
 }
