@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tests/support/program.rs"]
+mod program;
 #[path = "../../tests/support/skip.rs"]
 mod skip;
 
@@ -25,9 +27,9 @@ impl Bench {
         let kind = format!("amberfs-test-{name}-{}", std::process::id());
         let dir = std::env::temp_dir().join(&kind);
         std::fs::create_dir_all(dir.join("m")).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_mount-amberfs"), dir.join("mount.amberfs")).unwrap();
-        std::fs::write(dir.join("amberfs"), AMBERFS).unwrap();
-        std::fs::set_permissions(dir.join("amberfs"), PermissionsExt::from_mode(0o755)).unwrap();
+        program::copy_program(Path::new(env!("CARGO_BIN_EXE_mount-amberfs")), &dir.join("mount.amberfs"));
+        std::fs::write(dir.join("amberfs.sh"), AMBERFS).unwrap();
+        program::copy_program(&dir.join("amberfs.sh"), &dir.join("amberfs"));
         Bench { dir, kind }
     }
 
@@ -148,8 +150,9 @@ fn a_setuid_helper_gives_its_privileges_up() {
     }
     std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o4755)).unwrap();
     std::fs::set_permissions(&bench.dir, PermissionsExt::from_mode(0o777)).unwrap();
-    std::fs::write(bench.path("amberfs"), "#!/bin/sh\nid -u > \"${0%/*}/user\"\nenv > \"${0%/*}/environment\"\n")
+    std::fs::write(bench.path("amberfs.sh"), "#!/bin/sh\nid -u > \"${0%/*}/user\"\nenv > \"${0%/*}/environment\"\n")
         .unwrap();
+    program::copy_program(&bench.path("amberfs.sh"), &bench.path("amberfs"));
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
         .arg(&helper)

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/program.rs"]
+mod program;
 #[path = "../support/skip.rs"]
 mod skip;
 

@@ -123,7 +123,7 @@ impl Toy {
                 // The build directory may be closed to others.
                 let copy = self.dir.path().join("toy");
                 if !copy.exists() {
-                    std::fs::copy(this, &copy).unwrap();
+                    crate::program::copy_program(&this, &copy);
                 }
                 let mut command = as_user(user);
                 command.arg(copy);

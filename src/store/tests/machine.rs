@@ -62,7 +62,9 @@ fn run_again_as_nobody(test: &str) {
     let guard = tempfile::tempdir().unwrap();
     fs::set_permissions(guard.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let binary = guard.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    // Not by fs::copy: another test that starts a process meanwhile would hold the copy open for writing.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&binary).status().unwrap();
+    assert!(copied.success());
     let output = Command::new(&binary)
         .args(["--exact", test, "--nocapture"])
         .env(CHILD, "1")
