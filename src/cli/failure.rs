@@ -63,6 +63,15 @@ impl Failure {
         Failure { exit, ..self }
     }
 
+    /// The same, if somebody asked for the end: then that is why, whatever broke on the way out.
+    #[must_use]
+    pub fn unless_stopped(self) -> Failure {
+        match super::sys::asked_to_stop() {
+            Some(_) => Failure { class: Class::Cancelled, exit: Exit::Cancelled, ..self },
+            None => self,
+        }
+    }
+
     /// What it means.
     pub fn class(&self) -> Class {
         self.class
@@ -112,7 +121,7 @@ mod tests {
         let failure = Failure::from("home@".parse::<Selector>().unwrap_err()).during("ls").hint("try home");
         assert_eq!(failure.exit(), Exit::Usage);
         let text = failure.to_string();
-        assert!(text.starts_with("amberfs: ls: selector \"home@\": after @, expected"), "{text}");
+        assert!(text.starts_with("amberfs: ls: selector \"home@\": a time is expected after @"), "{text}");
         assert!(text.ends_with("\nhint: try home"), "{text}");
         assert_eq!(Failure::new(Class::Transient, "a\nb\n").to_string(), "amberfs: a b");
     }

@@ -15,6 +15,7 @@ use crate::base::Env;
 use crate::job::Places;
 use crate::job::protocol::{Failure as Failed, Message, class_word};
 
+pub mod capture;
 pub mod cat;
 pub mod chains;
 pub mod completion;
@@ -91,6 +92,9 @@ pub enum Command {
     /// Configure the sources that can be captured by name
     #[command(subcommand)]
     Source(source::SourceCommand),
+    /// Capture a source: make a point of it as it is now
+    #[command(visible_alias = "backup")]
+    Capture(capture::CaptureArgs),
     /// List the points, oldest first
     #[command(visible_alias = "snapshots")]
     Points(points::PointsArgs),
@@ -146,6 +150,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(&args, context),
         Command::Points(args) => points::run(&args, context),
         Command::Chains(args) => chains::run(&args, context),
+        Command::Capture(args) => capture::run(&args, context),
         Command::Ls(args) => ls::run(&args, context),
         Command::Cat(args) => cat::run(&args, context),
         Command::Mount(args) => mount::run(&args, context),

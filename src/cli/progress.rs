@@ -191,6 +191,15 @@ pub fn clock(seconds: f64) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
+/// How long something took: `0.25 s`, `12.3 s`, `12:34`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 10.0 => format!("{s:.2} s"),
+        s if s < 60.0 => format!("{s:.1} s"),
+        s => clock(s),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +233,9 @@ mod tests {
     fn times_read_like_a_clock() {
         for (seconds, text) in [(0.4, "0:00"), (12.0, "0:12"), (754.0, "12:34"), (3723.0, "1:02:03")] {
             assert_eq!(clock(seconds), text);
+        }
+        for (seconds, text) in [(0.034, "0.03 s"), (12.34, "12.3 s"), (754.0, "12:34")] {
+            assert_eq!(duration(seconds), text);
         }
     }
 }

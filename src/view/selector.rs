@@ -17,7 +17,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::moment::Moment;
+use super::moment::{Moment, MomentError};
 use crate::base::{Class, Classed, limits};
 use crate::chain::name::check_label;
 use crate::format::PointId;
@@ -162,17 +162,17 @@ fn time(rest: &[u8]) -> Result<(Pick, &[u8]), String> {
     // All times are ASCII; what is not may be the path, in any encoding.
     let ascii = rest.iter().take_while(|byte| byte.is_ascii()).count();
     let text = rest.get(..ascii).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-    let (moment, used) = Moment::parse_prefix(text).map_err(|error| format!("after @, {}", error.why))?;
+    let word = text.split(':').next().unwrap_or(text);
+    let wrong = |error: MomentError| match word {
+        "" => format!("a time is expected after @; {}", error.why),
+        word => format!("{word:?} is no time: {}", error.why),
+    };
+    let (moment, used) = Moment::parse_prefix(text).map_err(wrong)?;
     let rest = rest.get(used..).unwrap_or_default();
-    match rest.first() {
-        None | Some(b':') => Ok((Pick::At(moment), rest)),
-        Some(_) => {
-            let text = text.split(':').next().unwrap_or(text);
-            match text.parse::<Moment>() {
-                Err(error) => Err(error.to_string()),
-                Ok(_) => Err(format!("unexpected {:?} after the time", String::from_utf8_lossy(rest))),
-            }
-        }
+    match (rest.first(), word.parse::<Moment>()) {
+        (None | Some(b':'), _) => Ok((Pick::At(moment), rest)),
+        (Some(_), Err(error)) => Err(wrong(error)),
+        (Some(_), Ok(_)) => Err(format!("unexpected {:?} after the time", String::from_utf8_lossy(rest))),
     }
 }
 
@@ -274,7 +274,7 @@ mod tests {
             (".home", "must begin with a source's name"),
             ("/home/me", "must begin with a source's name"),
             ("ho me", "unexpected \" \" at byte 2"),
-            ("home@", "after @, expected a date"),
+            ("home@", "a time is expected after @; expected a date"),
             ("home@nowhere", "\"nowhere\" is no time"),
             ("home@3hours:x", "\"3hours\" is no time"),
             ("home%", "a label is expected"),

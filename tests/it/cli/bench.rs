@@ -1,6 +1,9 @@
 //! A place to run `amberfs` in: its own home, configuration, state and repository, and nothing of this machine's.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -47,6 +50,26 @@ impl Bench {
         command
     }
 
+    /// The command for a user whom permissions concern: root becomes nobody, who is given everything here.
+    pub(super) fn unprivileged<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        const NOBODY: u32 = 65534;
+        let command = self.command(arguments);
+        if fs::metadata("/proc/self").unwrap().uid() != 0 {
+            return command;
+        }
+        // The build's directories may be root's alone.
+        let program = self.path("amberfs");
+        if !program.exists() {
+            fs::copy(env!("CARGO_BIN_EXE_amberfs"), &program).unwrap();
+        }
+        give(self.directory.path(), NOBODY);
+        let mut nobody = Command::new(program);
+        nobody.args(command.get_args()).env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
+        nobody.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        nobody.uid(NOBODY).gid(NOBODY);
+        nobody
+    }
+
     /// Runs it to its end.
     pub(super) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
         Ran::of(self.command(arguments).output().unwrap())
@@ -88,4 +111,14 @@ impl Ran {
 /// Each line as JSON.
 pub(super) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// Makes `user` the owner of `path` and all below it.
+fn give(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        for item in fs::read_dir(path).unwrap() {
+            give(&item.unwrap().path(), user);
+        }
+    }
 }
