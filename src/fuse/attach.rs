@@ -94,6 +94,8 @@ fn helper_refused(message: &str) -> MountError {
     let message = message.strip_prefix("fusermount3: ").unwrap_or(message);
     let remedy = if message.contains("user_allow_other") {
         "; an administrator can allow it there, or mount as root"
+    } else if message.contains("/dev/fuse") {
+        "; users may open it where `chmod 0666 /dev/fuse` was done, as udev does, and the kernel has FUSE"
     } else if message.contains("write access") {
         "; choose a directory of your own"
     } else {

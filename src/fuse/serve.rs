@@ -66,7 +66,7 @@ impl Mounted {
         let receivers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8) + SPARE_RECEIVERS;
         let tuning = Tuning {
             receivers,
-            // Only who may open the device can have more than the one channel that the helper gave.
+            // Each further channel needs the device; without it they share the first.
             own_channels: attach::open_device().is_ok(),
             kernel_checks: options.allow_other,
             bounds: Bounds::for_receivers(receivers, options.metadata_deadline, options.data_deadline),

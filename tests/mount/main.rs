@@ -15,6 +15,7 @@ mod control;
 mod lifecycle;
 mod processes;
 mod reading;
+mod real;
 mod semantics;
 mod sys;
 mod toy;

@@ -162,9 +162,10 @@ impl Toy {
             let pid = entry.unwrap().file_name().to_str()?.parse().ok()?;
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let arguments: Vec<&[u8]> = line.split(|b| *b == 0).collect();
-            let at = arguments.iter().position(|a| *a == place.as_os_str().as_encoded_bytes())?;
-            let found = arguments.get(at.checked_sub(1)?)?;
-            (found.starts_with(role.as_bytes()) && !zombie(pid)).then_some(pid)
+            let of_place = arguments.contains(&place.as_os_str().as_encoded_bytes());
+            let role =
+                |argument: &&[u8]| argument.strip_prefix(b"--role=").unwrap_or(argument).starts_with(role.as_bytes());
+            (of_place && arguments.iter().any(role) && !zombie(pid)).then_some(pid)
         })
     }
 
