@@ -11,8 +11,10 @@ use super::state::Refusal;
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// The store failed; nothing was appended.
-    #[error("cannot read {}: {source}", describe(*log))]
+    #[error("cannot {doing} {}: {source}", describe(*log))]
     Store {
+        /// What was tried, as a verb phrase.
+        doing: &'static str,
         /// The log.
         log: LogId,
         /// What the store said.
@@ -65,7 +67,7 @@ pub enum ChainError {
         log: LogId,
     },
     /// The entry exceeds what the format can hold.
-    #[error("cannot write to {}: {source}", describe(*log))]
+    #[error("cannot append to {}: {source}", describe(*log))]
     Unwritable {
         /// The log.
         log: LogId,

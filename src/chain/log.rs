@@ -116,7 +116,8 @@ impl<S: LogState> Log<S> {
     /// What is known, with every entry that has appeared since.
     pub(super) fn refresh(&self) -> Result<Arc<S>, ChainError> {
         let _reading = self.reading.lock();
-        let Some(mut state) = self.known() else {
+        // What was damaged may have been repaired, or only its reading was: look again.
+        let Some(mut state) = self.known().filter(|known| known.tip().obstacle().is_none()) else {
             return Ok(self.publish(Arc::new(self.read_all()?)));
         };
         self.read_on(&mut state, LogNumber(0))?;
@@ -127,8 +128,12 @@ impl<S: LogState> Log<S> {
     pub(super) fn append(&self, goal: Option<S::Goal>) -> Result<(Arc<S>, Ended<S::Body>), ChainError> {
         let nonce = Nonce(self.env.random());
         let start = |state: &S| Append::new(state.clone(), goal.clone(), nonce, self.env.now());
-        let mut append = start(&*self.load()?);
+        let known = self.load()?;
+        let known = if known.tip().obstacle().is_some() { self.refresh()? } else { known };
+        let mut append = start(&known);
         let mut last_error = None;
+        // Whether a Create was sent that may have had its effect, or may have it yet.
+        let mut sent = false;
         let outcome = loop {
             let answer = match append.step() {
                 Step::Done(outcome) => break outcome,
@@ -157,7 +162,9 @@ impl<S: LogState> Log<S> {
                     // What no reader could read back must not be written: the log could never go on.
                     decode_entry::<S::Body>(self.repo, self.id, entry.number, &bytes)
                         .map_err(|source| ChainError::Unwritable { log: self.id, source })?;
-                    match self.store.create(&name, bytes) {
+                    let created = self.store.create(&name, bytes);
+                    sent |= created.as_ref().map_or_else(|error| !refused(error.class()), |_| true);
+                    match created {
                         Ok(Created::New) => Answer::Created,
                         Ok(Created::Exists) => Answer::Exists,
                         Err(error) => unanswered(&mut last_error, error),
@@ -177,19 +184,11 @@ impl<S: LogState> Log<S> {
             Outcome::Damaged(damage) => Err(self.damaged(&damage)),
             Outcome::NotKept(number) => Err(ChainError::NotKept { object: self.entry_name(number) }),
             Outcome::Crowded => Err(ChainError::Crowded { log: self.id }),
-            Outcome::Unanswered { in_flight } => {
-                let source = match last_error {
-                    Some(error) => error,
-                    None => return Err(ChainError::Crowded { log: self.id }),
-                };
-                match (in_flight, source.class()) {
-                    // Refused outright: the request had no effect and will have none.
-                    (_, Class::Denied | Class::Unsupported | Class::Invalid) | (None, _) => {
-                        Err(ChainError::Store { log: self.id, source })
-                    }
-                    (Some(number), _) => Err(ChainError::InFlight { log: self.id, number, source }),
-                }
-            }
+            Outcome::Unanswered { in_flight } => Err(match (last_error, in_flight.filter(|_| sent)) {
+                (None, _) => ChainError::Crowded { log: self.id },
+                (Some(source), Some(number)) => ChainError::InFlight { log: self.id, number, source },
+                (Some(source), None) => ChainError::Store { doing: "append to", log: self.id, source },
+            }),
         }
     }
 
@@ -222,7 +221,7 @@ impl<S: LogState> Log<S> {
     }
 
     pub(super) fn failed(&self, source: StoreError) -> ChainError {
-        ChainError::Store { log: self.id, source }
+        ChainError::Store { doing: "read", log: self.id, source }
     }
 
     fn read_all(&self) -> Result<S, ChainError> {
@@ -420,6 +419,16 @@ impl<S: LogState> Log<S> {
 fn unanswered<B>(last_error: &mut Option<StoreError>, error: StoreError) -> Answer<B> {
     *last_error = Some(error);
     Answer::Unanswered
+}
+
+/// Whether an error of this class says that a Create had no effect and will have none.
+fn refused(class: Class) -> bool {
+    match class {
+        Class::Denied | Class::Unsupported | Class::Invalid | Class::Exhausted => true,
+        Class::NotFound | Class::Corrupt | Class::Transient | Class::Timeout | Class::Conflict | Class::Cancelled => {
+            false
+        }
+    }
 }
 
 /// The highest of the `listed` numbers that is not separated from the tip by a gap that no accident

@@ -1,3 +1,5 @@
+mod faults;
+
 use std::sync::Arc;
 
 use crate::base::{Class, Classed, Env, Instant, limits};
