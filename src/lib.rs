@@ -20,5 +20,6 @@ pub mod format;
 pub mod fuse;
 pub mod job;
 pub mod repo;
+pub mod restore;
 pub mod store;
 pub mod view;

@@ -163,13 +163,13 @@ impl PointView {
             return Ok(inline.get(start..start.saturating_add(length)).unwrap_or_default().to_vec());
         }
         let mut buffer = vec![0; length];
-        self.extents(content, offset, |at, chunk| {
+        self.extents::<ViewError>(content, offset, |at, chunk| {
             if at >= end {
                 return Ok(false);
             }
             let skip = offset.saturating_sub(at);
             let into = usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
-            let frame = self.reader.data(&chunk.frame).map_err(|e| fault("read file content", e))?;
+            let frame = self.frame(chunk)?;
             let from = chunk.start as usize + usize::try_from(skip).unwrap_or(usize::MAX);
             let upto = chunk.start as usize + chunk.bytes as usize;
             let source = frame.get(from..upto).unwrap_or_default();
@@ -201,7 +201,7 @@ impl PointView {
         }
         let mut found = None;
         let mut at = offset;
-        self.extents(content, offset, |start, chunk| match to {
+        self.extents::<ViewError>(content, offset, |start, chunk| match to {
             SeekTo::Data => {
                 found = Some(start.max(offset));
                 Ok(false)
@@ -222,13 +222,39 @@ impl PointView {
         }
     }
 
+    /// Hands over the extents of `file` in order, until `take` returns false: where each begins and the chunk that
+    /// holds it. Small contents that stand in the entry itself have none.
+    ///
+    /// # Errors
+    /// [`ViewError`] when its map cannot be read, and those of `take`.
+    pub fn each_chunk<E: From<ViewError>>(
+        &self,
+        file: &Inode,
+        take: impl FnMut(u64, &ChunkRef) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        self.extents(content(file)?, 0, take)
+    }
+
+    /// The frame that holds a chunk, decoded.
+    ///
+    /// # Errors
+    /// [`ViewError::Fault`] when it cannot be had.
+    pub fn frame(&self, chunk: &ChunkRef) -> Result<Arc<Vec<u8>>, ViewError> {
+        self.reader.data(&chunk.frame).map_err(|e| fault("read file content", e))
+    }
+
+    /// The repository and source that it belongs to.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
     /// Hands over the extents that end behind `offset`, in order, until `take` returns false.
-    fn extents(
+    fn extents<E: From<ViewError>>(
         &self,
         content: &Content,
         offset: u64,
-        mut take: impl FnMut(u64, &ChunkRef) -> Result<bool, ViewError>,
-    ) -> Result<(), ViewError> {
+        mut take: impl FnMut(u64, &ChunkRef) -> Result<bool, E>,
+    ) -> Result<(), E> {
         match content {
             Content::Hole | Content::Inline(_) => Ok(()),
             Content::Extents(extents) => {
@@ -247,7 +273,7 @@ impl PointView {
                 };
                 for item in self.maps.scan(first) {
                     let item = item.map_err(reading)?;
-                    let (file, _) = item.key().split_page()?;
+                    let (file, _) = item.key().split_page().map_err(ViewError::from)?;
                     if file < *id {
                         continue;
                     }
@@ -312,7 +338,7 @@ impl PointView {
     /// [`ViewError`] when its map cannot be read.
     pub fn chunks(&self, file: &Inode) -> Result<Vec<(u64, ChunkRef)>, ViewError> {
         let mut chunks = Vec::new();
-        self.extents(content(file)?, 0, |at, chunk| {
+        self.extents::<ViewError>(content(file)?, 0, |at, chunk| {
             chunks.push((at, *chunk));
             Ok(true)
         })?;

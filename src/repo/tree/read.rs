@@ -69,6 +69,11 @@ impl<K: TreeKind> Tree<K> {
         Tree { reader, root, kind: std::marker::PhantomData }
     }
 
+    /// Its root node; none of the empty tree.
+    pub fn root(&self) -> Option<&NodeRef> {
+        self.root.as_ref()
+    }
+
     /// Count of items.
     pub fn items(&self) -> u64 {
         self.root.map_or(0, |root| root.items)

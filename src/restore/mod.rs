@@ -1,0 +1,38 @@
+//! Makes the outside world equal to a view, resumably.
+//!
+//! ```text
+//!  directory, trail, sys   the target: open directories, and the calls that never follow a link
+//!  claim                   proof of which restore a target belongs to, and of what is finished
+//!  walk, plan              what there is to restore, in the order in which it is stored
+//!  write, links            one name, complete or not at all
+//!  attributes, finish      metadata, of directories last
+//!  compare                 reads back what was written
+//!  run                     a restore from its claim to its end
+//! ```
+
+mod attributes;
+mod claim;
+mod compare;
+mod directory;
+mod error;
+mod finish;
+mod links;
+mod options;
+mod outcome;
+mod plan;
+mod progress;
+mod run;
+mod sys;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod trail;
+mod walk;
+mod write;
+
+pub use error::RestoreError;
+pub use options::Options;
+pub use outcome::{Counts, Outcome, Problem};
+pub use progress::Progress;
+pub use run::{Wanted, restore};
