@@ -47,15 +47,15 @@ fn prepared() -> Store {
     store
 }
 
-/// What the store holds after a scenario that was told `told`, whatever happened to it.
-fn assert_nothing_is_lost(store: &Store, told: &Told, what: &str) {
+/// What the store holds after a scenario that was told `told`, behind `before` entries, whatever happened to it.
+fn assert_nothing_is_lost(store: &Store, before: u64, told: &Told, what: &str) {
     let log = source_log(store, 60);
     let state = log.load().unwrap();
     assert_eq!(state.tip().damage, [], "{what}");
     for point in &told.points {
         assert_eq!(state.point(point.id), Some(point), "{what}");
     }
-    let before = usize::try_from(BEFORE).unwrap() - 1;
+    let before = usize::try_from(before).unwrap() - 1;
     let more = state.points().len() - before - told.points.len();
     assert!(more <= usize::from(told.failed.is_some()), "{what}: {more} points that nobody was told of");
     let sources = RepoLog::open(store.clone(), env(61), REPO).sources().unwrap();
@@ -79,8 +79,28 @@ fn a_crash_at_any_call_loses_nothing_acknowledged() {
             faults.crash_at(nth, fault);
             let told = scenario(&faults.around(&store));
             assert!(told.failed.is_some() || told.points.len() == 3);
-            assert_nothing_is_lost(&store, &told, &format!("{fault:?} at call {nth}"));
+            assert_nothing_is_lost(&store, BEFORE, &told, &format!("{fault:?} at call {nth}"));
         }
+    }
+}
+
+#[test]
+fn the_rests_that_a_crash_leaves_in_a_local_store_are_not_seen() {
+    const BEFORE_LOCAL: u64 = 3;
+    let prepared = || {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::local(dir.path()).unwrap();
+        fill(&store, BEFORE_LOCAL);
+        (dir, store)
+    };
+    let faults = Faults::new();
+    let (_dir, store) = prepared();
+    assert!(scenario(&faults.around(&store)).failed.is_none());
+    for nth in 1..=faults.calls() {
+        let ((_dir, store), faults) = (prepared(), Faults::new());
+        faults.crash_at(nth, StoreFault::Half);
+        let told = scenario(&faults.around(&store));
+        assert_nothing_is_lost(&store, BEFORE_LOCAL, &told, &format!("half-way through call {nth}"));
     }
 }
 
@@ -173,12 +193,12 @@ fn a_checkpoint_that_cannot_be_written_fails_no_commit() {
     let told = scenario(&faults.around(&store));
     assert!(told.failed.is_none() && faults.hits() > 0);
     assert_eq!(store.list(&checkpoints_prefix(LOG), None, None).unwrap().len(), 0);
-    assert_nothing_is_lost(&store, &told, "no checkpoint");
+    assert_nothing_is_lost(&store, BEFORE, &told, "no checkpoint");
 }
 
 /// A store that gives up on a call soon; the calls that are made to hang never come back by themselves.
 fn impatient(faults: &Faults, store: &Store) -> Store {
-    faults.around(store).with_deadlines(Deadlines::all(Duration::from_millis(100)))
+    faults.around(store).with_deadlines(Deadlines::all(Duration::from_millis(250)))
 }
 
 #[test]
