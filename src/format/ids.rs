@@ -111,7 +111,7 @@ impl FileId {
 /// A stretch of work on one log that may end in a commit.
 ///
 /// The log is implied by where the value stands. A commit counts only while its session is neither
-/// aborted nor below the log's floor (`chain::log`).
+/// aborted nor below the log's floor (`chain::state`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct SessionId {
     /// The newest log entry that the session had read when it began.

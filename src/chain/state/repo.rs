@@ -33,6 +33,11 @@ pub enum RepoGoal {
 }
 
 impl RepoState {
+    /// How far the log has been read, and what was wrong on the way.
+    pub fn read(&self) -> &Tip {
+        &self.tip
+    }
+
     /// Every source that was ever added, removed ones included, in that order.
     pub fn records(&self) -> &[SourceRecord] {
         &self.records
