@@ -21,6 +21,7 @@ pub mod chains;
 pub mod completion;
 pub mod context;
 pub mod ctl;
+pub mod demo;
 pub mod exit;
 pub mod failure;
 pub mod init;
@@ -115,6 +116,8 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     /// Hand a command to a mount's control file, and print its answer
     Ctl(ctl::CtlArgs),
+    /// Show what amberfs does, on a copy of a real tree in a new temporary directory
+    Demo(demo::DemoArgs),
     /// Print completions for a shell, or write the manual pages
     Completion(completion::CompletionArgs),
     /// Print the version
@@ -151,6 +154,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Points(args) => points::run(&args, context),
         Command::Chains(args) => chains::run(&args, context),
         Command::Capture(args) => capture::run(&args, context),
+        Command::Demo(args) => demo::run(&args, context),
         Command::Ls(args) => ls::run(&args, context),
         Command::Cat(args) => cat::run(&args, context),
         Command::Mount(args) => mount::run(&args, context),

@@ -80,6 +80,14 @@ impl Output {
         Ok(())
     }
 
+    /// Shows what has been printed so far.
+    ///
+    /// # Errors
+    /// [`Failure::output`].
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(|error| Failure::output(&error))
+    }
+
     /// Writes out what is still held.
     ///
     /// # Errors

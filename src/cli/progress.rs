@@ -1,7 +1,8 @@
 //! How far long work is: a line on a terminal, JSON lines for programs, one line for SIGUSR1.
 //!
 //! A thread of its own looks a few times a second, so that the work itself never waits for a terminal.
-//! It also passes on a request to stop. It ends before the command prints its result.
+//! It also passes on a request to stop: a command that is watched calls [`sys::hold_signals`] first of all.
+//! It ends before the command prints its result.
 
 use std::io::{IsTerminal, Stdout, Write, stderr, stdout};
 use std::sync::Arc;
@@ -42,9 +43,8 @@ impl Watcher {
     /// Watches `work` until [`Watcher::end`].
     ///
     /// # Errors
-    /// When the system gives no thread or no signals.
+    /// When the system gives no thread.
     pub fn start(context: &Context, work: Arc<dyn Watched>) -> Result<Watcher, Failure> {
-        sys::catch_signals().map_err(|error| Failure::io("catch signals", &error))?;
         let says = Arc::new(Emitter::new(stdout()));
         let look = Look {
             work,

@@ -6,6 +6,9 @@
 // A failed unwrap is a failed test, in a helper as much as in the test itself.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/program.rs"]
+mod program;
+
 mod architecture;
 mod cli;
 mod desk;

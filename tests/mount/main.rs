@@ -12,6 +12,7 @@ mod program;
 mod skip;
 
 mod control;
+mod demo;
 mod lifecycle;
 mod processes;
 mod reading;

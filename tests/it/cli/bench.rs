@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::program::copy_program;
+
 /// A temporary home.
 pub(super) struct Bench {
     directory: tempfile::TempDir,
@@ -60,7 +62,7 @@ impl Bench {
         // The build's directories may be root's alone.
         let program = self.path("amberfs");
         if !program.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_amberfs"), &program).unwrap();
+            copy_program(Path::new(env!("CARGO_BIN_EXE_amberfs")), &program);
         }
         give(self.directory.path(), NOBODY);
         let mut nobody = Command::new(program);
