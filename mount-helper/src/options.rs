@@ -139,7 +139,7 @@ impl Request {
             word
         };
         if let Some(repository) = &self.repository {
-            command.push(joined("--repo=", repository));
+            command.push(joined("--repository=", repository));
         }
         if let Some(configuration) = &self.configuration {
             command.push(joined("--config=", configuration));
@@ -169,19 +169,19 @@ mod tests {
 
     #[test]
     fn calls_of_mount_become_calls_of_amberfs() {
-        assert_eq!(command("/srv/repo /mnt -o rw"), "--repo=/srv/repo mount -orw -- /mnt");
-        assert_eq!(command("/srv/repo /mnt"), "--repo=/srv/repo mount -- /mnt");
+        assert_eq!(command("/srv/repo /mnt -o rw"), "--repository=/srv/repo mount -orw -- /mnt");
+        assert_eq!(command("/srv/repo /mnt"), "--repository=/srv/repo mount -- /mnt");
         assert_eq!(
             command(
                 "/srv/repo /mnt -n -v -o ro,_netdev,nofail,x-systemd.automount,allow_other,noauto,user,owner=me,comment=x"
             ),
-            "--repo=/srv/repo mount -oro,allow_other,owner=me -- /mnt"
+            "--repository=/srv/repo mount -oro,allow_other,owner=me -- /mnt"
         );
         assert_eq!(
             command("-sn -oconfig=/etc/a.toml -t amberfs none /mnt -o noexec"),
             "--config=/etc/a.toml mount -onoexec -- /mnt"
         );
-        assert_eq!(command("-- -odd /mnt"), "--repo=-odd mount -- /mnt");
+        assert_eq!(command("-- -odd /mnt"), "--repository=-odd mount -- /mnt");
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn mount_and_umount_by_type() {
     assert!(mount.status.success(), "{mount:?}");
     assert!(bench.mounted());
     let directory = bench.path("m");
-    assert_eq!(bench.calls(), format!("--repo=/srv/my repo mount -oro,owner=me -- {}\n", directory.display()));
+    assert_eq!(bench.calls(), format!("--repository=/srv/my repo mount -oro,owner=me -- {}\n", directory.display()));
     assert!(Command::new("umount").arg(directory).status().unwrap().success());
     assert!(!bench.mounted());
 }
@@ -110,7 +110,7 @@ fn a_line_in_fstab() {
     let mount = Command::new("mount").arg("-T").arg(bench.path("fstab")).arg(&directory).output().unwrap();
     assert!(mount.status.success(), "{mount:?}");
     let calls = bench.calls();
-    assert!(calls.starts_with("--repo=/srv/my repo mount -o"), "{calls}");
+    assert!(calls.starts_with("--repository=/srv/my repo mount -o"), "{calls}");
     // A line that users may mount implies more; what matters here is all there is left.
     let options = calls.split(" mount -o").nth(1).unwrap().split(" -- ").next().unwrap();
     let mut options: Vec<&str> = options.split(',').collect();
@@ -136,7 +136,7 @@ fn a_fake_mount_says_what_it_would_do() {
     let output = bench.helper(&["/srv/repo", "/mnt", "-fv", "-o", "ro"]);
     assert!(output.status.success());
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("--repo=/srv/repo") && text.contains("-oro"), "{text}");
+    assert!(text.contains("--repository=/srv/repo") && text.contains("-oro"), "{text}");
     assert_eq!(bench.calls(), "");
 }
 

@@ -1,10 +1,10 @@
 //! The real command on a real repository: that `amberfs mount` plays its roles as the toy does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::processes::{Toy, eventually, shell};
-use crate::sys;
+use crate::{skip, sys};
 
 /// A repository beside a place to mount it.
 struct Real {
@@ -24,15 +24,16 @@ impl Real {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_amberfs"));
+        self.with_environment(&mut command).arg("-r").arg(self.repository()).args(arguments);
+        command
+    }
+
+    fn with_environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("AMBERFS_CONFIG", self.toy.beside("config.toml"))
             .env("AMBERFS_STATE_DIR", self.toy.beside("state"))
             .env("AMBERFS_CACHE_DIR", self.toy.beside("cache"))
             .env_remove("AMBERFS_REPOSITORY")
-            .arg("-r")
-            .arg(self.repository())
-            .args(arguments);
-        command
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -103,4 +104,53 @@ fn a_mount_that_would_harm_the_repository_is_refused() {
     let output = real.run(&["mount", &real.place()]);
     assert_eq!(output.status.code(), Some(10), "{output:?}");
     assert!(!real.toy.is_mounted());
+}
+
+/// A link in a directory of the system, for as long as a test runs.
+struct Installed(PathBuf);
+
+impl Installed {
+    fn new(program: &Path, link: PathBuf) -> Installed {
+        std::os::unix::fs::symlink(program, &link).unwrap();
+        Installed(link)
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn mount_by_type_and_by_fstab_shows_the_repository() {
+    if !sys::is_root() {
+        return skip::skipped("needs root, to put a helper into /sbin and to mount; run the tests as root");
+    }
+    let helper = Path::new(env!("CARGO_BIN_EXE_amberfs")).with_file_name("mount-amberfs");
+    if !helper.exists() {
+        return skip::skipped("mount-amberfs is not built; run the tests of the whole workspace");
+    }
+    let real = Real::new();
+    // mount(8) finds helpers by the type's name, in /sbin alone; a name of this test's own hides no installed one.
+    let kind = format!("amberfs-test-real-{}", std::process::id());
+    let _installed = Installed::new(&helper, Path::new("/sbin").join(format!("mount.{kind}")));
+    let (repository, config) = (real.repository(), real.toy.beside("config.toml"));
+    std::fs::write(&config, "").unwrap();
+    let options = format!("noauto,_netdev,x-systemd.automount,config={}", config.display());
+    let fstab = real.toy.beside("fstab");
+    let line = format!("{} {} {kind} {options} 0 0\n", repository.display(), real.place());
+    std::fs::write(&fstab, line).unwrap();
+    let by_type = ["-t", &kind, "-o", &options, repository.to_str().unwrap(), &real.place()].map(str::to_owned);
+    let by_fstab = ["-T", fstab.to_str().unwrap(), &real.place()].map(str::to_owned);
+    let outcomes = [by_type.to_vec(), by_fstab.to_vec()].map(|arguments| {
+        let mount = real.with_environment(Command::new("mount").args(&arguments)).output().unwrap();
+        let answers = real.toy.control().exists();
+        let umount = Command::new("umount").arg(real.place()).output().unwrap();
+        eventually("the server has ended", || real.toy.server().is_none());
+        (mount, answers, umount)
+    });
+    for (mount, answers, umount) in outcomes {
+        assert!(mount.status.success() && answers && umount.status.success(), "{mount:?} {answers} {umount:?}");
+    }
 }
