@@ -17,5 +17,8 @@ mod format_doc;
 mod log_model;
 mod log_schedules;
 mod log_world;
+mod model;
 mod no_forgotten_files;
+mod requests;
 mod rust_source;
+mod world;

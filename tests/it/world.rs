@@ -1,0 +1,233 @@
+//! A source directory, a repository over it, and two readers that know nothing of one another: one
+//! of real directories, one of what a mount would show.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use amberfs::base::{Env, FileTime, Instant};
+use amberfs::capture::{Options, Outcome, Progress, capture_tree};
+use amberfs::chain::{RepoLog, SourceLog, origin};
+use amberfs::format::log::{SourceKind, SourceRecord};
+use amberfs::repo::Repo;
+use amberfs::store::Store;
+use amberfs::view::namespace::{FileKind, Namespace, NodeId};
+use amberfs::view::{MountSettings, MountView};
+
+/// What can be seen of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) kind: FileKind,
+    pub(crate) permissions: u32,
+    pub(crate) owner: (u32, u32),
+    /// Of directories it depends on the filesystem; the point keeps it as it was.
+    pub(crate) size: u64,
+    pub(crate) mtime: FileTime,
+    pub(crate) ctime: FileTime,
+    pub(crate) links: u64,
+    pub(crate) device: (u32, u32),
+    /// Content, or a link's target.
+    pub(crate) content: Vec<u8>,
+    /// The first path that leads to the same inode.
+    pub(crate) first: Vec<u8>,
+}
+
+/// Path below the root to what is there; the root is the empty path.
+pub(crate) type Manifest = BTreeMap<Vec<u8>, Seen>;
+
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) env: Env,
+    pub(crate) repo: Arc<Repo>,
+    pub(crate) source: SourceRecord,
+    pub(crate) log: SourceLog,
+}
+
+/// A minute ahead of all that has happened so far: then no file is too young to be trusted.
+pub(crate) fn later() -> Instant {
+    Instant::from_nanos(Env::system().now().nanos() + 60_000_000_000)
+}
+
+pub(crate) fn zero_settings() -> MountSettings {
+    MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone: jiff::tz::TimeZone::UTC }
+}
+
+impl World {
+    pub(crate) fn new(store: Store, env: Env) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("source")).unwrap();
+        let repo = Repo::init(store, env.clone()).unwrap();
+        let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.id());
+        let source = sources.add_source("home", SourceKind::Tree, origin::here(b"/home")).unwrap();
+        let log = SourceLog::open(repo.store().clone(), env.clone(), repo.id(), source.id);
+        World { dir, env, repo, source, log }
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.root().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn capture(&self, options: &Options) -> Outcome {
+        self.env.advance(Duration::from_secs(60));
+        capture_tree(&self.repo, &self.log, &self.source, &self.root(), options, &Progress::new()).unwrap()
+    }
+
+    /// What a mount of the repository shows, through caches that nothing has warmed.
+    pub(crate) fn mount(&self) -> MountView {
+        let repo = Repo::open(self.repo.store().clone(), self.env.clone()).unwrap();
+        MountView::open(repo, zero_settings()).unwrap()
+    }
+}
+
+/// The tree below `root` on a real filesystem.
+pub(crate) fn real(root: &Path) -> Manifest {
+    fn visit(path: &Path, name: Vec<u8>, firsts: &mut BTreeMap<u64, Vec<u8>>, found: &mut Manifest) {
+        let stat = std::fs::symlink_metadata(path).unwrap();
+        let kind = match stat.file_type() {
+            t if t.is_dir() => FileKind::Directory,
+            t if t.is_symlink() => FileKind::Symlink,
+            t if t.is_fifo() => FileKind::Fifo,
+            t if t.is_socket() => FileKind::Socket,
+            t if t.is_block_device() => FileKind::BlockDevice,
+            t if t.is_char_device() => FileKind::CharDevice,
+            _ => FileKind::Regular,
+        };
+        let content = match kind {
+            FileKind::Regular => std::fs::read(path).unwrap(),
+            FileKind::Symlink => std::fs::read_link(path).unwrap().into_os_string().into_vec(),
+            _ => Vec::new(),
+        };
+        let device = match kind {
+            FileKind::BlockDevice | FileKind::CharDevice => (libc::major(stat.rdev()), libc::minor(stat.rdev())),
+            _ => (0, 0),
+        };
+        let seen = Seen {
+            kind,
+            permissions: stat.mode() & 0o7777,
+            owner: (stat.uid(), stat.gid()),
+            size: stat.size(),
+            mtime: FileTime { seconds: stat.mtime(), nanos: u32::try_from(stat.mtime_nsec()).unwrap() },
+            ctime: FileTime { seconds: stat.ctime(), nanos: u32::try_from(stat.ctime_nsec()).unwrap() },
+            links: stat.nlink(),
+            device,
+            content,
+            first: firsts.entry(stat.ino()).or_insert_with(|| name.clone()).clone(),
+        };
+        found.insert(name.clone(), seen);
+        if kind == FileKind::Directory {
+            let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            for child in names {
+                visit(&path.join(&child), join(&name, child.as_bytes()), firsts, found);
+            }
+        }
+    }
+    let mut found = Manifest::new();
+    visit(root, Vec::new(), &mut BTreeMap::new(), &mut found);
+    found
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
+/// The node at `path` from the root of the mount, links not followed.
+pub(crate) fn node(view: &dyn Namespace, path: &str) -> NodeId {
+    path.split('/').filter(|name| !name.is_empty()).fold(NodeId::ROOT, |dir, name| {
+        view.lookup(dir, name.as_bytes()).unwrap_or_else(|error| panic!("{path}: {name}: {error}")).attr.node
+    })
+}
+
+/// The names in a directory, a few at a time, as a kernel asks for them.
+pub(crate) fn names(view: &dyn Namespace, dir: NodeId) -> Vec<(Vec<u8>, NodeId)> {
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let before = found.len();
+        view.read_dir(dir, after, &mut |item| {
+            after = item.next;
+            found.push((item.name, item.found.attr.node));
+            found.len() - before < 7
+        })
+        .unwrap();
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// The tree below `root` as the mount shows it; contents are read in pieces of `piece` bytes.
+pub(crate) fn shown(view: &dyn Namespace, root: NodeId, piece: usize) -> Manifest {
+    fn visit(
+        view: &dyn Namespace,
+        node: NodeId,
+        name: Vec<u8>,
+        piece: usize,
+        firsts: &mut BTreeMap<NodeId, Vec<u8>>,
+        found: &mut Manifest,
+    ) {
+        let attr = view.attr(node).unwrap().attr;
+        assert_eq!(attr.node, node);
+        let mut content = Vec::new();
+        match attr.kind {
+            FileKind::Regular => loop {
+                let bytes = view.read(node, content.len() as u64, piece).unwrap();
+                if bytes.is_empty() {
+                    break;
+                }
+                content.extend(bytes);
+            },
+            FileKind::Symlink => content = view.read_link(node).unwrap(),
+            _ => {}
+        }
+        let seen = Seen {
+            kind: attr.kind,
+            permissions: u32::from(attr.permissions),
+            owner: (attr.uid, attr.gid),
+            size: attr.size,
+            mtime: attr.mtime,
+            ctime: attr.ctime,
+            links: u64::from(attr.links),
+            device: attr.device,
+            content,
+            first: firsts.entry(node).or_insert_with(|| name.clone()).clone(),
+        };
+        found.insert(name.clone(), seen);
+        if attr.kind == FileKind::Directory {
+            let listed = names(view, node);
+            assert!(listed.is_sorted_by(|a, b| a.0 < b.0), "names ascend and none comes twice");
+            for (child, at) in listed {
+                assert_eq!(view.lookup(node, &child).unwrap().attr.node, at);
+                if view.attr(at).unwrap().attr.kind == FileKind::Directory {
+                    assert_eq!(view.parent(at).unwrap(), node);
+                }
+                visit(view, at, join(&name, &child), piece, firsts, found);
+            }
+        }
+    }
+    let mut found = Manifest::new();
+    visit(view, root, Vec::new(), piece, &mut BTreeMap::new(), &mut found);
+    found
+}
+
+/// Fails with the first path that differs, without printing contents.
+#[track_caller]
+pub(crate) fn same(expected: &Manifest, actual: &Manifest, what: &str) {
+    let paths = |manifest: &Manifest| manifest.keys().map(|path| path.escape_ascii().to_string()).collect::<Vec<_>>();
+    assert_eq!(paths(expected), paths(actual), "{what}: the paths differ");
+    for (path, seen) in expected {
+        let other = &actual[path];
+        let (brief, other_brief) =
+            (Seen { content: Vec::new(), ..seen.clone() }, Seen { content: Vec::new(), ..other.clone() });
+        assert_eq!(brief, other_brief, "{what}: {}", path.escape_ascii());
+        assert!(seen.content == other.content, "{what}: {}: the content differs", path.escape_ascii());
+    }
+}
