@@ -117,7 +117,6 @@ impl Look {
         complete(&mut progress, self.began.elapsed());
         if let Some(bar) = &self.bar {
             bar.set_message(if self.stopping { "stopping…".to_owned() } else { line(&progress) });
-            bar.tick();
         }
         if sys::asked_to_show() {
             drop(writeln!(stderr(), "{}", line(&progress)));
@@ -134,7 +133,7 @@ impl Look {
 
 fn bar() -> ProgressBar {
     let style =
-        ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
 }
 
