@@ -23,6 +23,10 @@ pub fn markdown(command: Command) -> String {
     }
     text += "\n## Selectors\n\n";
     text += SELECTORS;
+    text += "\n## Configuration\n\n";
+    write_line(&mut text, &format!("```toml\n{SAMPLE}```\n"));
+    text += "`amberfs source add` appends to it and `amberfs source remove` cuts out of it; both leave the rest as it is.\n";
+    text += "A mount sees a change at once.\n";
     text += "\n## Environment\n\n";
     for line in ENVIRONMENT.lines().skip(1) {
         let (name, meaning) = line.trim().split_once("  ").unwrap_or((line.trim(), ""));
@@ -34,6 +38,9 @@ pub fn markdown(command: Command) -> String {
     }
     text
 }
+
+/// The sample configuration.
+const SAMPLE: &str = include_str!("../../docs/config.toml");
 
 const SELECTORS: &str = "\
 A selector names a source, one of its points and a path in it: `SOURCE[@TIME|%LABEL|#ID|~N][:PATH]`.

@@ -219,3 +219,15 @@ fn concurrent_changes_are_all_kept() {
     });
     assert_eq!(file.current().unwrap().sources.len(), 8);
 }
+
+#[test]
+fn the_sample_has_every_key_and_makes_sense() {
+    let sample = include_str!("../../../docs/config.toml");
+    let config = Config::parse(sample, Path::new("docs/config.toml")).unwrap();
+    assert_eq!(config.source("etc"), Some(&SourceConfig::new("etc", "/etc")));
+    let home = config.source("home").unwrap();
+    // Each value differs from its default, so a key that is missing here would show.
+    let SourceConfig { name: _, path: _, exclude, exclude_file, exclude_caches, one_file_system, labels } = home;
+    assert!(!exclude.is_empty() && !exclude_file.is_empty() && !labels.is_empty());
+    assert!(*exclude_caches && !one_file_system);
+}
