@@ -11,6 +11,7 @@ mod program;
 
 mod architecture;
 mod cli;
+mod crash;
 mod desk;
 mod docs;
 mod format_doc;

@@ -1,0 +1,239 @@
+//! A crash at every single call to the store, and single calls whose answer is lost.
+//!
+//! One scenario, captures of a directory that changes in between, is run as often as it makes calls,
+//! for each way in which a call can fail. Then the store is opened anew, without faults: everything
+//! acknowledged must be there and read back as it was, at most the point in flight may be there
+//! besides, complete, and the next capture must work without any repair.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use amberfs::base::Env;
+use amberfs::capture::{Options, Progress, capture_tree};
+use amberfs::chain::{RepoLog, SourceLog, origin};
+use amberfs::format::log::SourceKind;
+use amberfs::repo::Repo;
+use amberfs::store::Store;
+use amberfs::store::fault::{Fault, Faults, Rule};
+use amberfs::view::MountView;
+use amberfs::view::namespace::Namespace;
+
+use crate::world::{Manifest, later, names, node, real, same, shown, zero_settings};
+
+/// What the directory looked like at each step of the scenario.
+struct Scenario {
+    dir: tempfile::TempDir,
+    states: Vec<Manifest>,
+}
+
+const STEPS: usize = 4;
+
+/// Brings the directory into the state of a step. Each is captured once; the third is as the second.
+fn arrange(root: &Path, step: usize) {
+    match step {
+        0 => {
+            std::fs::create_dir_all(root.join("d/sub")).unwrap();
+            for n in 0..12 {
+                std::fs::write(root.join(format!("d/f{n}")), format!("file {n} ").repeat(n * 60)).unwrap();
+            }
+            let big: Vec<u8> = (0..1_500_000u32)
+                .flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes())
+                .take(1_500_000)
+                .collect();
+            std::fs::write(root.join("d/sub/big"), big).unwrap();
+            std::fs::hard_link(root.join("d/f3"), root.join("d/sub/link")).unwrap();
+        }
+        1 => {
+            std::fs::write(root.join("d/f5"), "changed").unwrap();
+            std::fs::write(root.join("d/new"), "new ".repeat(500)).unwrap();
+            std::fs::remove_file(root.join("d/f7")).unwrap();
+        }
+        2 => {}
+        _ => std::fs::write(root.join("d/last"), "last").unwrap(),
+    }
+}
+
+/// Runs the scenario until a call fails; returns the names of the acknowledged points, one a step.
+fn run(scenario: &mut Scenario, store: Store, env: &Env) -> Vec<String> {
+    let root = scenario.dir.path().to_owned();
+    let mut acknowledged = Vec::new();
+    let Ok(repo) = Repo::init(store.clone(), env.clone()) else { return acknowledged };
+    let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let Ok(source) = sources.claim_source("home", SourceKind::Tree, origin::here(b"/home"), false) else {
+        return acknowledged;
+    };
+    let log = SourceLog::open(store, env.clone(), repo.id(), source.id);
+    for step in 0..STEPS {
+        arrange(&root, step);
+        scenario.states.push(real(&root));
+        env.advance(std::time::Duration::from_secs(60));
+        let options = Options { full: step == 3, workers: Some(1), ..Options::default() };
+        match capture_tree(&repo, &log, &source, &root, &options, &Progress::new()) {
+            Ok(outcome) => acknowledged.push(outcome.point.name().to_owned()),
+            Err(_) => return acknowledged,
+        }
+    }
+    acknowledged
+}
+
+/// Opens what is left and holds it to its promises.
+fn check(scenario: &Scenario, store: &Store, env: &Env, acknowledged: &[String], what: &str) {
+    let Ok(repo) = Repo::open(store.clone(), env.clone()) else {
+        assert!(acknowledged.is_empty(), "{what}: the repository is gone");
+        return;
+    };
+    let view = MountView::open(repo.clone(), zero_settings()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let sources = names(&view, amberfs::view::namespace::NodeId::ROOT);
+    if sources.is_empty() {
+        assert!(acknowledged.is_empty(), "{what}: the source is gone");
+    } else {
+        let points = names(&view, node(&view, "home/points"));
+        let visible: Vec<String> = points.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+        assert!(visible.starts_with(acknowledged), "{what}: acknowledged {acknowledged:?}, visible {visible:?}");
+        assert!(visible.len() <= acknowledged.len() + 1, "{what}: {visible:?} of {acknowledged:?}");
+        for ((name, root), expected) in points.iter().zip(&scenario.states) {
+            same(expected, &shown(&view, *root, 1 << 20), &format!("{what}: {}", name.escape_ascii()));
+        }
+    }
+    // Whatever was interrupted, the next capture needs no repair.
+    let logs = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let source = logs.claim_source("home", SourceKind::Tree, origin::here(b"/home"), false).unwrap();
+    let log = SourceLog::open(store.clone(), env.clone(), repo.id(), source.id);
+    env.advance(std::time::Duration::from_secs(60));
+    let root = scenario.dir.path();
+    let before = real(root);
+    let outcome = capture_tree(&repo, &log, &source, root, &Options::default(), &Progress::new())
+        .unwrap_or_else(|error| panic!("{what}: the next capture: {error}"));
+    let view = MountView::open(Repo::open(store.clone(), env.clone()).unwrap(), zero_settings()).unwrap();
+    let shown = shown(&view, node(&view, &format!("home/points/{}", outcome.point.name())), 1 << 20);
+    same(&before, &shown, &format!("{what}: the next point"));
+}
+
+fn fresh() -> (Scenario, Env) {
+    let scenario = Scenario { dir: tempfile::tempdir().unwrap(), states: Vec::new() };
+    (scenario, Env::seeded(7, later()))
+}
+
+/// Calls that the scenario makes when nothing fails.
+fn calls() -> u64 {
+    let (mut scenario, env) = fresh();
+    let faults = Faults::new();
+    let acknowledged = run(&mut scenario, faults.around(&Store::memory()), &env);
+    assert_eq!(acknowledged.len(), STEPS);
+    faults.calls()
+}
+
+fn campaign(kind: &str, plan: impl Fn(&Faults, u64)) {
+    let calls = calls();
+    assert!(calls > 30, "the scenario makes only {calls} calls");
+    let mut cut_short = 0;
+    for nth in 1..=calls {
+        let (mut scenario, env) = fresh();
+        let (store, faults) = (Store::memory(), Faults::new());
+        plan(&faults, nth);
+        let acknowledged = run(&mut scenario, faults.around(&store), &env);
+        assert!(faults.hits() > 0, "{kind} at call {nth} of {calls} never happened");
+        cut_short += u64::from(acknowledged.len() < STEPS);
+        check(&scenario, &store, &env, &acknowledged, &format!("{kind} at call {nth} of {calls}"));
+    }
+    assert!(cut_short > 0, "no fault had any effect");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_crash_before_any_call() {
+    campaign("crash before", |faults, nth| faults.crash_at(nth, Fault::Before));
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_crash_after_any_call() {
+    campaign("crash after", |faults, nth| faults.crash_at(nth, Fault::After));
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_crash_half_way_through_any_call() {
+    campaign("crash half-way", |faults, nth| faults.crash_at(nth, Fault::Half));
+}
+
+/// A call that fails once: the capture may fail or go on, but nothing false may come of it.
+#[test]
+fn one_lost_answer_anywhere_is_survived() {
+    let calls = calls();
+    for nth in 1..=calls {
+        let (mut scenario, env) = fresh();
+        let (store, faults) = (Store::memory(), Faults::new());
+        faults.plan(Rule::new(Fault::After).nth(nth));
+        let acknowledged = run(&mut scenario, faults.around(&store), &env);
+        check(&scenario, &store, &env, &acknowledged, &format!("lost answer of call {nth} of {calls}"));
+    }
+}
+
+fn amberfs(repo: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amberfs"));
+    command.env("AMBERFS_REPOSITORY", repo).env("AMBERFS_CONFIG", repo.with_file_name("config.toml"));
+    command
+        .env("AMBERFS_STATE_DIR", repo.with_file_name("state"))
+        .env("AMBERFS_CACHE_DIR", repo.with_file_name("cache"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// The real program, killed at random moments of real captures; `AMBERFS_KILLS` sets how often.
+#[test]
+fn nothing_acknowledged_is_lost_by_sigkill() {
+    let kills: u64 = std::env::var("AMBERFS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let dir = tempfile::tempdir().unwrap();
+    let (root, repo) = (dir.path().join("source"), dir.path().join("repo"));
+    std::fs::create_dir_all(&root).unwrap();
+    assert!(amberfs(&repo).args(["init", "--unencrypted"]).status().unwrap().success());
+    let (mut acknowledged, mut killed) = (0usize, 0u64);
+    let mut states: Vec<Manifest> = Vec::new();
+    let mut round = 0u64;
+    while killed < kills {
+        round += 1;
+        let salt = round.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for n in 0..40u64 {
+            let length = (salt >> (n % 40)) % 60_000;
+            let bytes: Vec<u8> = (0..length).map(|i| ((i ^ salt).wrapping_mul(n | 1) >> 7) as u8).collect();
+            std::fs::write(root.join(format!("f{n}")), bytes).unwrap();
+        }
+        let state = real(&root);
+        let mut child = amberfs(&repo).arg("capture").arg(format!("home={}", root.display())).spawn().unwrap();
+        // Somewhere in the time that a capture takes: by turning, not by sleeping.
+        let until = std::time::Instant::now() + std::time::Duration::from_micros(salt >> 32 & 0xffff);
+        let mut ended = child.try_wait().unwrap();
+        while ended.is_none() && std::time::Instant::now() < until {
+            ended = child.try_wait().unwrap();
+        }
+        if ended.is_none() {
+            child.kill().unwrap();
+            killed += 1;
+        }
+        let status = child.wait().unwrap();
+        let opened = Repo::open(Store::local(&repo).unwrap(), Env::system()).unwrap();
+        let view = MountView::open(opened, zero_settings()).unwrap();
+        let points = match names(&view, amberfs::view::namespace::NodeId::ROOT).is_empty() {
+            true => Vec::new(),
+            false => names(&view, node(&view, "home/points")),
+        };
+        assert!(
+            points.len() >= acknowledged + usize::from(status.success()),
+            "kill {killed}: an acknowledged point is gone"
+        );
+        assert!(points.len() <= acknowledged + 1, "kill {killed}: points nobody asked for");
+        if points.len() > acknowledged {
+            states.push(state);
+        }
+        acknowledged = points.len();
+        if let Some((name, root)) = points.last() {
+            same(states.last().unwrap(), &shown(&view, *root, 1 << 20), &name.escape_ascii().to_string());
+        }
+    }
+    let view =
+        MountView::open(Repo::open(Store::local(&repo).unwrap(), Env::system()).unwrap(), zero_settings()).unwrap();
+    if acknowledged > 0 {
+        for ((name, root), state) in names(&view, node(&view, "home/points")).iter().zip(&states) {
+            same(state, &shown(&view, *root, 1 << 20), &name.escape_ascii().to_string());
+            assert!(view.attr(*root).unwrap().immutable);
+        }
+    }
+}
