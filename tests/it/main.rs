@@ -15,6 +15,7 @@ mod crash;
 mod desk;
 mod docs;
 mod format_doc;
+mod golden;
 mod log_model;
 mod log_schedules;
 mod log_world;
