@@ -5,6 +5,9 @@
 //! single answer is one object, a stream is one object a line with `message_type`, and a failure ends
 //! with such a line of type `error`. Messages for people go to standard error.
 
+// Doc comments of arguments are help texts: brackets in them are syntax, not links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -294,7 +294,7 @@ impl PointView {
     }
 
     /// The path of a file, for messages. A directory knows its parent; for any other file the directory has to
-    /// be looked for, which is given up after [`PATH_ENTRIES_MAX`] entries: then the path starts with `…`.
+    /// be looked for, which is given up after 200,000 entries: then the path starts with `…`.
     pub fn path_of(&self, inode: &Inode) -> String {
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut key = inode.key().clone();
