@@ -13,6 +13,7 @@ mod skip;
 
 mod control;
 mod demo;
+mod jobs;
 mod lifecycle;
 mod processes;
 mod reading;
