@@ -112,6 +112,7 @@ mod tests {
     use crate::repo::Repo;
     use crate::store::Store;
     use crate::view::MountSettings;
+    use crate::view::namespace::{Namespace, NodeId};
 
     fn mount(repo: &Arc<Repo>) -> Arc<MountView> {
         let zone = jiff::tz::TimeZone::UTC;
@@ -143,6 +144,26 @@ mod tests {
         assert_eq!(site.testimony("home", &job), Ok(Some(Testimony { point, problems: 4 })));
         assert_eq!(site.testimony("home", &JobId("n-3".into())), Ok(None));
         assert_eq!(site.testimony("other", &job), Ok(None));
+    }
+
+    #[test]
+    fn a_point_is_shown_once_it_is_told_of_although_the_log_was_asked_before() {
+        let repo = Repo::init(Store::memory(), Env::seeded(1, Instant::from_nanos(1))).unwrap();
+        let view = mount(&repo);
+        let site = MountSite::new(Arc::clone(&view), Arc::new(ConfigFile::at("/nonexistent/config.toml")));
+        let (store, env) = (repo.store().clone(), repo.env().clone());
+        let record = RepoLog::open(store.clone(), env.clone(), repo.id())
+            .add_source("home", SourceKind::Tree, origin("ash", "/home"))
+            .unwrap();
+        let log = SourceLog::open(store, env, repo.id(), record.id);
+        let session = log.begin().unwrap();
+        let chain = log.open_chain(&session).unwrap();
+        // A capture that was cancelled makes the desk read the log, before anybody looks at the source.
+        assert_eq!(site.testimony("home", &JobId("n".into())), Ok(None));
+        log.commit(commit(session, chain.0, None, 2)).unwrap();
+        site.committed("home");
+        let source = view.lookup(NodeId::ROOT, b"home").unwrap().attr.node;
+        view.lookup(source, b"latest").unwrap();
     }
 
     #[test]

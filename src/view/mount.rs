@@ -159,7 +159,8 @@ impl MountView {
                 None => (true, true),
             }
         };
-        let known = match log.load() {
+        // Whoever used the log beside the mount may have read it long ago: the first look asks, too.
+        let known = match if first { log.refresh() } else { log.load() } {
             Ok(known) => known,
             Err(error) => {
                 if let Some((_, asked)) = self.open.lock().logs.get_mut(&source) {
@@ -168,7 +169,6 @@ impl MountView {
                 return Err(chain_fault(error));
             }
         };
-        // The first load has just asked.
         if !ask || first {
             return Ok(known);
         }
