@@ -15,6 +15,7 @@ mod control;
 mod demo;
 mod jobs;
 mod lifecycle;
+mod orders;
 mod processes;
 mod reading;
 mod real;

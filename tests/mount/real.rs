@@ -7,12 +7,12 @@ use crate::processes::{Toy, eventually, shell};
 use crate::{skip, sys};
 
 /// A repository beside a place to mount it.
-struct Real {
-    toy: Toy,
+pub(crate) struct Real {
+    pub(crate) toy: Toy,
 }
 
 impl Real {
-    fn new() -> Real {
+    pub(crate) fn new() -> Real {
         let real = Real { toy: Toy::unmounted() };
         real.succeeds(&["init", "--unencrypted"]);
         real
@@ -22,7 +22,7 @@ impl Real {
         self.toy.beside("repository")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_amberfs"));
         self.with_environment(&mut command).arg("-r").arg(self.repository()).args(arguments);
         command
@@ -36,21 +36,21 @@ impl Real {
             .env_remove("AMBERFS_REPOSITORY")
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     #[track_caller]
-    fn succeeds(&self, arguments: &[&str]) {
+    pub(crate) fn succeeds(&self, arguments: &[&str]) {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
-    fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         self.toy.path().to_str().unwrap().to_owned()
     }
 
-    fn mount(&self) {
+    pub(crate) fn mount(&self) {
         self.succeeds(&["mount", &self.place()]);
     }
 }
