@@ -8,6 +8,7 @@ use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
+use crate::base::{Class, Classed};
 use crate::job::{JobError, client};
 
 /// Hand a command to a mount's control file, and print its answer
@@ -35,8 +36,12 @@ struct Answer<'a> {
 pub fn run(args: &CtlArgs, context: &Context) -> Result<Exit, Failure> {
     let reply = client::send(&args.mountpoint, &line(&args.words)?).map_err(|error| match error {
         JobError::Io { error, path, .. } if error.kind() == std::io::ErrorKind::NotFound => {
-            Failure::new(crate::base::Class::NotFound, format!("there is no {}", path.display()))
+            Failure::new(Class::NotFound, format!("there is no {}", path.display()))
                 .hint("give the directory where amberfs is mounted; a mount made with -o ro takes no commands")
+        }
+        // The mount's own words, without the mark that tells them from a good answer.
+        JobError::Refused { ref reply, .. } => {
+            Failure::new(error.class(), reply.strip_prefix("err ").unwrap_or(reply).to_owned())
         }
         error => error.into(),
     })?;
