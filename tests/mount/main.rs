@@ -13,8 +13,10 @@ mod skip;
 
 mod control;
 mod demo;
+mod fidelity;
 mod jobs;
 mod lifecycle;
+mod main_job;
 mod orders;
 mod processes;
 mod reading;
@@ -24,3 +26,4 @@ mod sys;
 mod toy;
 mod trouble;
 mod users;
+mod walk_in;

@@ -1,0 +1,70 @@
+//! The main job on real input: real trees are captured, changed in several ways, captured again and
+//! mounted, and every point is what a kept copy is, by everybody's judgement.
+
+use crate::walk_in::WalkIn;
+use crate::{skip, sys};
+
+/// Several kinds of change, told to a tree with `$T` as its top and some thousand files in it.
+const CHANGES: &str = r#"
+files=($(find "$T" -type f -size -200k -not -path '*/.git/*' | sort | awk 'NR % 97 == 5' | head -40))
+for f in "${files[@]:0:10}"; do echo edited >"$f"; done
+for f in "${files[@]:10:10}"; do echo appended >>"$f"; done
+rm "${files[@]:20:5}"
+chmod 600 "${files[@]:25:5}"
+touch -d 2003-04-05T06:07:08.9 "${files[@]:30:5}"
+d=$(find "$T" -mindepth 1 -maxdepth 2 -type d -not -name .git -not -path '*/.git*' | sort | head -1); mv "$d" "$d.renamed"
+mkdir -p "$T/fresh/sub"; for n in $(seq 30); do seq $n >"$T/fresh/sub/$n"; done; ln "$T/fresh/sub/3" "$T/fresh/three"
+"#;
+
+fn main_job(fill: &str) {
+    let walk_in = WalkIn::new();
+    walk_in.sh(fill);
+    let first = walk_in.capture(&["--label", "first"]);
+    walk_in.sh(&format!("T=source\n{CHANGES}"));
+    let second = walk_in.capture(&[]);
+    let size = || walk_in.sh("find repository -type f | wc -l");
+    let before: u64 = size().trim().parse().unwrap();
+    let third = walk_in.capture(&[]);
+    assert_eq!(size().trim().parse::<u64>().unwrap(), before + 1, "an unchanged capture is one object");
+    walk_in.sh("rm -rf source/fresh/sub; echo again >source/again");
+    let fourth = walk_in.capture(&["--full"]);
+    walk_in.mount();
+    for name in [&first, &second, &third, &fourth] {
+        walk_in.is_as_it_was(name);
+    }
+    assert_eq!(
+        walk_in.sh("readlink mnt/home/latest mnt/home/labels/first"),
+        format!("points/{fourth}\n../points/{first}\n")
+    );
+    assert_eq!(walk_in.sh("readlink mnt/home/at/now"), format!("../points/{fourth}\n"));
+    walk_in.sh("mkdir out; rsync -aHAX mnt/home/latest/ out/");
+    assert_eq!(
+        walk_in.sh("rsync -aHAX --itemize-changes mnt/home/latest/ out/"),
+        "",
+        "a second copy transfers nothing"
+    );
+    walk_in.sh("if [ -d source/repo/.git ]; then cp -a mnt/home/latest/repo/.git/config /dev/null; git -c safe.directory='*' -C mnt/home/latest/repo fsck --strict; fi");
+    walk_in.unmount();
+}
+
+#[test]
+fn real_trees_are_captured_changed_and_walked() {
+    if !sys::is_root() {
+        return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
+    }
+    // What every machine that can compile this has, and a repository with some history.
+    main_job(
+        "cp -a /usr/include/. source/; cp -a /usr/lib/git-core source/git-core; mkdir source/repo; cd source/repo; git init -q; \
+         git config user.name t; git config user.email t@t; for n in $(seq 12); do seq $((n * 100)) >f$n; git add .; git commit -qm $n; done; git gc -q",
+    );
+}
+
+#[test]
+fn the_linux_source_is_captured_changed_and_walked() {
+    match std::env::var("AMBERFS_LINUX_SOURCE") {
+        Ok(tree) if sys::is_root() => main_job(&format!("cp -a {tree}/. source/")),
+        Ok(_) => skip::skipped("needs root, to keep copies with their owners; run the tests as root"),
+        // In the long tier only: `.ci/long` sets it.
+        Err(_) => eprintln!("not asked for: AMBERFS_LINUX_SOURCE names no tree; .ci/long does"),
+    }
+}
