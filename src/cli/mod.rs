@@ -35,6 +35,7 @@ pub mod output;
 pub mod points;
 pub mod progress;
 pub mod reference;
+pub mod restore;
 pub mod source;
 pub mod status;
 pub mod sys;
@@ -108,6 +109,8 @@ pub enum Command {
     Ls(ls::LsArgs),
     /// Print files as they were captured
     Cat(cat::CatArgs),
+    /// Restore a directory or a file as it was captured
+    Restore(restore::RestoreArgs),
     /// Mount the repository: each source with its points, labels, chains and times as directories
     Mount(mount::MountArgs),
     /// Take a mount away, and wait until its server has ended
@@ -160,6 +163,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(&args, context),
         Command::Ls(args) => ls::run(&args, context),
         Command::Cat(args) => cat::run(&args, context),
+        Command::Restore(args) => restore::run(&args, context),
         Command::Mount(args) => mount::run(&args, context),
         Command::Jobs(args) => jobs::run(&args, context),
         Command::Ctl(args) => ctl::run(&args, context),

@@ -162,6 +162,7 @@ pub fn line(progress: &Progress) -> String {
         Phase::Quiescing => "capturing",
         Phase::Captured | Phase::Uploading => "storing",
         Phase::Verifying => "verifying",
+        Phase::Restoring => "restoring",
     };
     let mut line = format!("{doing}: {} files, {}", count(progress.files), size(progress.bytes));
     if progress.seconds >= 1.0 {

@@ -80,6 +80,8 @@ pub enum Phase {
     Uploading,
     /// A verification reads.
     Verifying,
+    /// A restore writes.
+    Restoring,
 }
 
 impl Phase {
@@ -90,6 +92,8 @@ impl Phase {
             Phase::Captured => State::Captured,
             Phase::Uploading => State::Uploading,
             Phase::Verifying => State::Verifying,
+            // No job restores, so this moves none.
+            Phase::Restoring => State::Queued,
         }
     }
 }

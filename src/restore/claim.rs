@@ -64,6 +64,9 @@ pub(super) struct Identity {
 /// A moment as the target's filesystem has it.
 type Moment = (i64, u32);
 
+/// A moment before which everything was changed.
+const NEVER: Moment = (i64::MAX, 0);
+
 fn moment(time: FileTime) -> Moment {
     (time.seconds, time.nanos)
 }
@@ -98,9 +101,9 @@ impl State {
     fn go_on(&mut self, boot: String, now: Moment) {
         if boot.is_empty() || boot != self.boot {
             self.durable.extend(self.synced.take().map(|synced| (self.since, synced)));
-            // A clock that was set back must not make old changes look new.
-            let latest = self.durable.iter().map(|(_, before)| *before).max().unwrap_or(now);
-            self.since = now.max(self.since).max(latest);
+            // With a clock that was set back, nothing tells new changes from old ones.
+            let past = self.durable.iter().map(|(_, before)| *before).fold(self.since, Ord::max);
+            self.since = if past < now { now } else { NEVER };
             self.boot = boot;
         }
     }
@@ -448,4 +451,46 @@ fn sweep(directory: &Directory, claim: &Name, depth: u32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_this_restore_is_known_to_have_on_disk_is_trusted() {
+        let at = |second| (second, 0);
+        let identity =
+            Identity { repository: String::new(), source: 1, tree: String::new(), entry: 0, name: String::new() };
+        let mut state = State {
+            version: VERSION,
+            identity,
+            title: String::new(),
+            force: false,
+            complete: false,
+            boot: "first".to_owned(),
+            since: at(10),
+            synced: Some(at(20)),
+            durable: Vec::new(),
+        };
+        // What stood there when the restore began is not its own.
+        assert!(!state.trusts(at(9)) && !state.trusts(at(10)) && state.trusts(at(11)) && state.trusts(at(30)));
+        // Killed and continued: nothing was lost.
+        state.go_on("first".to_owned(), at(40));
+        assert!(state.trusts(at(11)) && state.trusts(at(30)));
+        // After a power cut, what came after the last synchronisation may be lost.
+        state.go_on("second".to_owned(), at(50));
+        assert!(!state.trusts(at(9)) && state.trusts(at(11)) && state.trusts(at(19)));
+        assert!(!state.trusts(at(20)) && !state.trusts(at(30)) && !state.trusts(at(50)) && state.trusts(at(51)));
+        // And again, without a synchronisation in between and with a clock that was set back.
+        state.go_on("third".to_owned(), at(15));
+        assert!(state.trusts(at(19)) && !state.trusts(at(45)) && !state.trusts(at(51)) && !state.trusts(at(999)));
+        state.since = at(52);
+        // A system that does not say when it was started might have been.
+        state.synced = Some(at(60));
+        state.go_on(String::new(), at(70));
+        assert!(state.trusts(at(55)) && !state.trusts(at(65)) && state.trusts(at(71)));
+        state.go_on(String::new(), at(80));
+        assert!(state.trusts(at(55)) && !state.trusts(at(75)));
+    }
 }

@@ -13,7 +13,7 @@ use super::claim::Claim;
 use super::directory::Name;
 use super::outcome::count;
 use super::plan::Job;
-use super::write::{Stop, Writer, refused};
+use super::write::{Stop, Writer, file_bytes, refused};
 use crate::base::Class;
 use crate::format::{FileId, Key};
 
@@ -85,6 +85,7 @@ impl Writer<'_> {
         let inodes = self.claim.inodes();
         if self.is_finished(job)? {
             count(&self.report.kept);
+            self.report.progress.add_bytes(file_bytes(job));
             return match job.directory.link(&job.name, inodes, kept) {
                 Err(error) if cannot_link(&error) => Ok(()),
                 other => other.map_err(refused("link")),

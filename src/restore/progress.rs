@@ -26,7 +26,7 @@ impl Progress {
         self.files.load(Ordering::Relaxed)
     }
 
-    /// Bytes of file content dealt with; from the start again when verifying begins.
+    /// Bytes of the files dealt with, holes included; from the start again when verifying begins.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

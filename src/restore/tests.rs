@@ -422,7 +422,8 @@ fn an_interrupted_restore_goes_on_where_it_was() {
     other.file(ROOT, "f", b"something else altogether");
     let other = other.view();
     let refused = run(&other, &target, &Options::default());
-    assert!(matches!(refused, Err(RestoreError::Unfinished { .. })), "{refused:?}");
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("holds an unfinished restore of home#1: finish it"), "{refused}");
     let outcome = run(&view, &target, &Options { verify: true, ..Options::default() }).unwrap();
     clean(&outcome);
     assert!(outcome.resumed && outcome.counts.kept > 0, "{outcome:#?}");
@@ -713,4 +714,57 @@ fn a_restore_into_the_repository_is_refused() {
     }
     fs::remove_dir(place.join("sub")).unwrap();
     assert_eq!(names(&place), before);
+}
+
+/// Swaps a directory of the target for a link to elsewhere and back, again and again, until told to end.
+fn swap_until(end: &std::sync::atomic::AtomicBool, target: &Path, outside: &Path) -> u64 {
+    let (real, aside) = (target.join("d"), target.join("d.aside"));
+    let mut swaps = 0;
+    while !end.load(std::sync::atomic::Ordering::Relaxed) {
+        if fs::rename(&real, &aside).is_ok() && symlink(outside, &real).is_ok() {
+            swaps += 1;
+        }
+        // The restore may have been quicker to make a directory here: then that one is used from now on.
+        if fs::remove_file(&real).is_ok() {
+            drop(fs::rename(&aside, &real));
+        } else {
+            drop(fs::remove_dir_all(&aside));
+        }
+    }
+    swaps
+}
+
+#[test]
+fn a_link_that_is_swapped_in_meanwhile_leads_nowhere() {
+    let mut b = Builder::new();
+    let dir = b.directory(ROOT, "d");
+    for n in 0..30u8 {
+        b.file(dir, &format!("f{n}"), &noise(n, 500));
+        let below = b.directory(dir, &format!("e{n}"));
+        b.put(below, "s", 0o777, Body::Symlink(b"/x".to_vec()));
+    }
+    let view = b.view();
+    let scratch = tempfile::tempdir().unwrap();
+    let (target, outside) = (scratch.path().join("t"), scratch.path().join("outside"));
+    fs::create_dir_all(target.join("d")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("f1"), "untouched").unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o711)).unwrap();
+    let state = |path: &Path| {
+        let stat = fs::symlink_metadata(path).unwrap();
+        (stat.ino(), stat.mode(), stat.uid(), stat.mtime_nsec(), stat.ctime_nsec())
+    };
+    let before = (state(&outside), state(&outside.join("f1")));
+    let end = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let swapper = scope.spawn(|| swap_until(&end, &target, &outside));
+        for _ in 0..20 {
+            // Whether it succeeds is the swapper's doing.
+            drop(run(&view, &target, &Options { force: true, ..Options::default() }));
+        }
+        end.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(swapper.join().unwrap() > 0);
+    });
+    assert_eq!(names(&outside), ["f1"]);
+    assert_eq!((state(&outside), state(&outside.join("f1"))), before);
 }

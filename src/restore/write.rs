@@ -101,6 +101,7 @@ impl Writer<'_> {
     fn single(&self, job: &Job) -> Result<(), Stop> {
         if self.is_finished(job)? {
             count(&self.report.kept);
+            self.report.progress.add_bytes(file_bytes(job));
             return Ok(());
         }
         let temporary = self.temporary(job)?;
@@ -214,7 +215,7 @@ impl Writer<'_> {
     /// Writes the content of `inode` into the empty `file`, holes as holes; how many bytes that took.
     fn write(&self, inode: &Inode, content: &Content, file: &File) -> Result<u64, Stop> {
         let size = inode.entry().meta.size;
-        let (mut written, mut end) = (0, 0);
+        let (mut written, mut end, mut told) = (0, 0, 0);
         if let Content::Inline(bytes) = content {
             if bytes.len() as u64 != size {
                 return Err(contradiction("it is not as long as the file"));
@@ -232,15 +233,24 @@ impl Writer<'_> {
                 let data = chunk_of(&frame, chunk).ok_or_else(|| contradiction("a chunk exceeds its frame"))?;
                 file.write_all_at(data, at).map_err(refused("write"))?;
                 written += data.len() as u64;
-                end = upto;
-                self.report.progress.add_bytes(data.len() as u64);
+                self.report.progress.add_bytes(upto - end);
+                (end, told) = (upto, upto);
                 Ok(true)
             })?;
         }
         if end < size {
             file.set_len(size).map_err(refused("set the size"))?;
         }
+        self.report.progress.add_bytes(size - told);
         Ok(written)
+    }
+}
+
+/// The size of a regular file, for the progress; all else counts nothing.
+pub(super) fn file_bytes(job: &Job) -> u64 {
+    match &job.inode.entry().body {
+        Body::File(_) => job.inode.entry().meta.size,
+        _ => 0,
     }
 }
 

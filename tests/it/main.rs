@@ -8,6 +8,8 @@
 
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/skip.rs"]
+mod skip;
 
 mod architecture;
 mod cli;

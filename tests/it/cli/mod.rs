@@ -4,5 +4,6 @@ mod bench;
 mod capture;
 mod generated;
 mod repository;
+mod restore;
 mod source;
 mod usage;
