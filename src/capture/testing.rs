@@ -115,7 +115,7 @@ pub(super) struct SeenFile {
     pub(super) entry: Entry,
     /// Which inode: the key of its record, or its own.
     pub(super) inode: Key,
-    /// Content of a regular file, holes as zeros.
+    /// Content of a regular file without its holes.
     pub(super) bytes: Vec<u8>,
     /// Stretches of data, joined.
     pub(super) data: Vec<(u64, u64)>,
@@ -221,29 +221,25 @@ fn content(reader: &Reader, entry: Entry, inode: Key, extents: Vec<(u64, ChunkRe
     let mut bytes = Vec::new();
     let mut data: Vec<(u64, u64)> = Vec::new();
     if let Body::File(content) = &entry.body {
-        bytes.resize(usize::try_from(entry.meta.size).unwrap(), 0);
         if let Content::Inline(inline) = content {
             assert_eq!(inline.len() as u64, entry.meta.size);
-            bytes.copy_from_slice(inline);
+            bytes.extend_from_slice(inline);
             data.push((0, entry.meta.size));
         }
         for (offset, chunk) in &extents {
             let frame = reader.data(&chunk.frame).unwrap();
-            let piece = &frame[chunk.start as usize..][..chunk.bytes as usize];
-            let start = usize::try_from(*offset).unwrap();
-            bytes[start..start + piece.len()].copy_from_slice(piece);
+            bytes.extend_from_slice(&frame[chunk.start as usize..][..chunk.bytes as usize]);
             let end = offset + u64::from(chunk.bytes);
+            assert!(end <= entry.meta.size, "data beyond the end");
             match data.last_mut() {
                 Some(last) if last.1 == *offset => last.1 = end,
-                Some(last) => {
-                    assert!(last.1 < *offset, "extents ascend");
+                last => {
+                    assert!(last.is_none_or(|last| last.1 < *offset), "extents ascend");
                     data.push((*offset, end));
                 }
-                None => data.push((*offset, end)),
             }
         }
-        let covered: u64 = data.iter().map(|(from, to)| to - from).sum();
-        assert_eq!(entry.data_bytes(), covered, "st_blocks");
+        assert_eq!(entry.data_bytes(), bytes.len() as u64, "st_blocks");
     }
     SeenFile { entry, inode, bytes, data }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -15,10 +15,12 @@ use crate::format::entry::Body;
 pub(in crate::capture) struct Expected {
     meta: fs::Metadata,
     path: std::path::PathBuf,
+    attributes: Vec<String>,
 }
 
 /// Everything below `root`, the root included, by relative path.
 pub(in crate::capture) fn tree(root: &Path) -> BTreeMap<Vec<u8>, Expected> {
+    let mut attributes = attributes(root);
     let mut found = BTreeMap::new();
     let mut open = vec![(Vec::new(), root.to_owned())];
     while let Some((relative, path)) = open.pop() {
@@ -31,8 +33,10 @@ pub(in crate::capture) fn tree(root: &Path) -> BTreeMap<Vec<u8>, Expected> {
                 open.push((below, path.join(name)));
             }
         }
-        found.insert(relative, Expected { meta, path });
+        let attributes = attributes.remove(path.as_os_str().as_bytes()).unwrap_or_default();
+        found.insert(relative, Expected { meta, path, attributes });
     }
+    assert!(attributes.is_empty(), "attributes of unknown files: {attributes:?}");
     found
 }
 
@@ -64,43 +68,72 @@ pub(in crate::capture) fn same(path: &[u8], expected: &Expected, seen: &SeenFile
         Body::Link(_) => panic!("{shown}: a link that was not followed"),
         Body::File(_) => {
             assert!(kind.is_file(), "{shown}");
-            let bytes = fs::read(&expected.path).unwrap();
+            let (data, bytes) = content(&expected.path);
+            assert_eq!(data, seen.data, "{shown}: data and holes");
             assert!(bytes == seen.bytes, "{shown}: content");
-            assert_eq!(data(&expected.path), seen.data, "{shown}: data and holes");
         }
     }
     let xattrs: Vec<String> =
         entry.xattrs.iter().map(|x| format!("{}={}", x.name.escape_ascii(), x.value.escape_ascii())).collect();
-    assert_eq!(xattrs, attributes(&expected.path), "{shown}: attributes");
+    assert_eq!(xattrs, expected.attributes, "{shown}: attributes");
 }
 
-/// Stretches of data as the filesystem tells them.
-fn data(path: &Path) -> Vec<(u64, u64)> {
+/// Stretches of data as the filesystem tells them, and what is in them.
+fn content(path: &Path) -> (Vec<(u64, u64)>, Vec<u8>) {
     let file = fs::File::open(path).unwrap();
     let size = file.metadata().unwrap().size();
-    crate::capture::chunk::stretches(&file, 0..size).map(|stretch| stretch.unwrap()).map(|s| (s.start, s.end)).collect()
+    let mut stretches = Vec::new();
+    let mut bytes = Vec::new();
+    for stretch in crate::capture::chunk::stretches(&file, 0..size) {
+        let stretch = stretch.unwrap();
+        let start = bytes.len();
+        bytes.resize(start + usize::try_from(stretch.end - stretch.start).unwrap(), 0);
+        file.read_exact_at(&mut bytes[start..], stretch.start).unwrap();
+        stretches.push((stretch.start, stretch.end));
+    }
+    (stretches, bytes)
 }
 
-/// `name=value` for each attribute, by `getfattr`.
-fn attributes(path: &Path) -> Vec<String> {
+/// `name=value` for each attribute of each file below `root` that has any, by `getfattr`.
+fn attributes(root: &Path) -> BTreeMap<Vec<u8>, Vec<String>> {
     let output = Command::new("getfattr")
-        .args(["--no-dereference", "--dump", "--match=-", "--encoding=hex", "--absolute-names", "--"])
-        .arg(path)
+        .args(["--recursive", "--physical", "--no-dereference", "--dump", "--match=-", "--encoding=hex"])
+        .args(["--absolute-names", "--"])
+        .arg(root)
         .output()
         .expect("getfattr (package attr) is installed");
-    let hex = |text: &str| -> Vec<u8> {
-        let digits = text.trim_start_matches("0x").as_bytes();
+    let hex = |text: &[u8]| -> Vec<u8> {
+        let digits = text.strip_prefix(b"0x").unwrap();
         digits.chunks(2).map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
     };
-    let mut found: Vec<String> = String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
-        .map(|line| match line.split_once('=') {
-            Some((name, value)) => format!("{name}={}", hex(value).escape_ascii()),
-            None => format!("{line}="),
-        })
-        .collect();
-    found.sort();
+    let mut found: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+    let mut file = Vec::new();
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        if let Some(path) = line.strip_prefix(b"# file: ") {
+            file = unescape(path);
+            continue;
+        }
+        let split = line.iter().position(|byte| *byte == b'=').unwrap_or(line.len());
+        let (name, value) = line.split_at(split);
+        let value = value.get(1..).map(|value| hex(value)).unwrap_or_default();
+        let listed = found.entry(file.clone()).or_default();
+        listed.push(format!("{}={}", name.escape_ascii(), value.escape_ascii()));
+        listed.sort();
+    }
     found
+}
+
+/// Undoes the octal escapes that `getfattr` writes in names.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        (rest, _) = match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                (tail, plain.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0')))
+            }
+            _ => (tail, plain.push(*first)),
+        };
+    }
+    plain
 }
