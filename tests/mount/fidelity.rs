@@ -147,8 +147,9 @@ fn damage_is_an_error_and_never_an_absence() {
         "f=$(find repository -name '*.pack' -printf '%s %p\\n' | sort -n | tail -1 | cut -d' ' -f2); truncate -s 2M $f",
     );
     walk_in.mount();
-    let said =
-        walk_in.sh(&format!("cd mnt/home/points/{name}; ls | wc -l; cat * 2>&1 >/dev/null | sed 's/.*: //' | sort -u || true"));
+    let said = walk_in.sh(&format!(
+        "cd mnt/home/points/{name}; ls | wc -l; cat * 2>&1 >/dev/null | sed 's/.*: //' | sort -u || true"
+    ));
     assert_eq!(said, "20\nInput/output error\n");
     let errors = walk_in.sh("cat mnt/.amberfs/errors");
     assert!(errors.contains(".pack") && errors.contains(&name), "{errors}");
