@@ -115,7 +115,7 @@ fn attributes(root: &Path) -> BTreeMap<Vec<u8>, Vec<String>> {
         }
         let split = line.iter().position(|byte| *byte == b'=').unwrap_or(line.len());
         let (name, value) = line.split_at(split);
-        let value = value.get(1..).map(|value| hex(value)).unwrap_or_default();
+        let value = value.get(1..).map(hex).unwrap_or_default();
         let listed = found.entry(file.clone()).or_default();
         listed.push(format!("{}={}", name.escape_ascii(), value.escape_ascii()));
         listed.sort();
