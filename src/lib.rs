@@ -22,4 +22,5 @@ pub mod job;
 pub mod repo;
 pub mod restore;
 pub mod store;
+pub mod verify;
 pub mod view;

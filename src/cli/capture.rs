@@ -368,6 +368,7 @@ fn protocol_problem(problem: &Problem) -> protocol::Problem {
         path: String::from_utf8_lossy(&problem.path).into_owned(),
         kind: problem_kind(problem.kind).to_owned(),
         detail: problem.detail.clone(),
+        touches: Vec::new(),
     }
 }
 

@@ -40,6 +40,7 @@ pub mod source;
 pub mod status;
 pub mod sys;
 pub mod umount;
+pub mod verify;
 pub mod version;
 
 use context::Context;
@@ -116,6 +117,8 @@ pub enum Command {
     /// Take a mount away, and wait until its server has ended
     #[command(visible_alias = "unmount")]
     Umount(umount::UmountArgs),
+    /// Check that every point can be read, and name what is damaged and which paths it touches
+    Verify(verify::VerifyArgs),
     /// Show the repository and its sources
     Status(status::StatusArgs),
     /// List the jobs that mounts on this machine took, oldest first
@@ -168,6 +171,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Jobs(args) => jobs::run(&args, context),
         Command::Ctl(args) => ctl::run(&args, context),
         Command::Umount(args) => umount::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Source(command) => source::run(command, context),
         Command::Completion(args) => completion::run(&args),

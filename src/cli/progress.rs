@@ -164,7 +164,11 @@ pub fn line(progress: &Progress) -> String {
         Phase::Verifying => "verifying",
         Phase::Restoring => "restoring",
     };
-    let mut line = format!("{doing}: {} files, {}", count(progress.files), size(progress.bytes));
+    let things = match progress.phase {
+        Phase::Verifying => "objects",
+        Phase::Quiescing | Phase::Captured | Phase::Uploading | Phase::Restoring => "files",
+    };
+    let mut line = format!("{doing}: {} {things}, {}", count(progress.files), size(progress.bytes));
     if progress.seconds >= 1.0 {
         line += &format!(" at {}/s", size((progress.bytes as f64 / progress.seconds) as u64));
     }
@@ -222,7 +226,7 @@ mod tests {
         let mut progress = Progress { phase: Phase::Verifying, files: 3, problems: 2, ..Progress::default() };
         complete(&mut progress, Duration::from_millis(400));
         assert_eq!(progress.seconds_left, None);
-        assert_eq!(line(&progress), "verifying: 3 files, 0 B, 2 problems");
+        assert_eq!(line(&progress), "verifying: 3 objects, 0 B, 2 problems");
         // More than was expected is all of it.
         let over = Progress { files: 9, total_files: Some(3), ..Progress::default() };
         assert_eq!(share(&over), Some(1.0));

@@ -212,6 +212,7 @@ impl Told<'_> {
                 path: String::from_utf8_lossy(&problem.path).into_owned(),
                 kind: class_word(problem.class).to_owned(),
                 detail: problem.detail.clone(),
+                touches: Vec::new(),
             }));
         }
         let counts = &self.outcome.counts;

@@ -107,6 +107,54 @@ pub struct Problem {
     pub kind: String,
     /// In words.
     pub detail: String,
+    /// What cannot be had because of a damaged thing; empty when nothing needs it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touches: Vec<Touches>,
+}
+
+/// What cannot be had, because of one damaged thing, in points that are alike in that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touches {
+    /// The source.
+    pub source: String,
+    /// The points' names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<String>,
+    /// Whether nothing of these points can be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub everything: bool,
+    /// Files that cannot be had, at least in part; bytes that are not UTF-8 are replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Ranges of names that are lost, so that nobody knows which there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Names>,
+    /// Paths and ranges beyond those listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+    /// Entries that are not reached because the name of a directory above them is lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreachable: u64,
+    /// What else is touched, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+}
+
+/// A range of names in a directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// The directory; empty for the source itself.
+    pub directory: String,
+    /// From this name on; none: from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Up to before this name; none: to the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A committed point.
@@ -176,6 +224,9 @@ pub struct Verified {
     /// Points checked.
     #[serde(default)]
     pub points: u64,
+    /// Points of which every file that was checked can be had.
+    #[serde(default)]
+    pub sound_points: u64,
     /// Objects checked.
     #[serde(default)]
     pub objects: u64,
@@ -187,6 +238,21 @@ pub struct Verified {
     pub read_data: bool,
     /// Damaged things found, each told of by a problem before.
     pub damaged: u64,
+    /// Packs that no point owns; no damage.
+    #[serde(default)]
+    pub orphans: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub orphan_bytes: u64,
+    /// Objects that are none of ours, the first of them; no damage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+    /// What is worth knowing and no damage, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What to do about the damage, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
     /// How long it took.
     #[serde(default)]
     pub seconds: f64,
@@ -277,7 +343,12 @@ mod tests {
         );
         let summary = Message::Summary(Summary { source: "home".into(), point: "p".into(), ..Default::default() });
         let error = Message::Error(Failure { class: class_word(Class::Denied).into(), message: "no".into() });
-        let problem = Message::Problem(Problem { path: "a".into(), kind: "vanished".into(), detail: "d".into() });
+        let problem = Message::Problem(Problem {
+            path: "a".into(),
+            kind: "vanished".into(),
+            detail: "d".into(),
+            ..Problem::default()
+        });
         let verified = Message::Verified(Verified { damaged: 1, ..Default::default() });
         for message in [progress, summary, error, problem, verified] {
             assert_eq!(Message::of_line(&message.to_line()), Some(message));

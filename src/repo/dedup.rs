@@ -92,6 +92,14 @@ impl Dedup {
 /// # Errors
 /// [`RepoError`] when the pack is missing, cut off or damaged.
 pub fn read_footer(reader: &Reader, pack: PackId) -> Result<Footer, RepoError> {
+    locate_footer(reader, pack).map(|(footer, _, _)| footer)
+}
+
+/// As [`read_footer`], with the offset of the footer's frame and the bytes of the pack.
+///
+/// # Errors
+/// As [`read_footer`].
+pub fn locate_footer(reader: &Reader, pack: PackId) -> Result<(Footer, u64, u64), RepoError> {
     let object = Object::Pack(reader.source(), pack).name();
     let store = reader.repo().store();
     let (tail, pack_bytes) = store.tail(&object, TAIL_BYTES).map_err(|source| RepoError::reading(&object, source))?;
@@ -99,9 +107,10 @@ pub fn read_footer(reader: &Reader, pack: PackId) -> Result<Footer, RepoError> {
     let (offset, _) = Footer::locate(&tail, pack_bytes).map_err(&damaged)?;
     let tail_from = pack_bytes - tail.len() as u64;
     let header = pack::header(reader.repo().id(), reader.source(), pack);
+    let whole = |footer| (footer, offset, pack_bytes);
     if let Some(begin) = offset.checked_sub(tail_from) {
         let bytes = usize::try_from(begin).ok().and_then(|begin| tail.get(begin..)).unwrap_or_default();
-        return Footer::decode(&header, bytes).map_err(damaged);
+        return Footer::decode(&header, bytes).map(whole).map_err(damaged);
     }
     if pack_bytes - offset > limits::FOOTER_BYTES_MAX as u64 {
         let source = crate::format::FormatError::TooLarge {
@@ -112,5 +121,5 @@ pub fn read_footer(reader: &Reader, pack: PackId) -> Result<Footer, RepoError> {
         return Err(RepoError::Damaged { object, source });
     }
     let bytes = store.get_range(&object, offset..pack_bytes).map_err(|source| RepoError::reading(&object, source))?;
-    Footer::decode(&header, &bytes).map_err(damaged)
+    Footer::decode(&header, &bytes).map(whole).map_err(damaged)
 }

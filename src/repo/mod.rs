@@ -14,7 +14,7 @@ pub mod tree;
 
 use std::sync::Arc;
 
-pub use dedup::{Dedup, read_footer};
+pub use dedup::{Dedup, locate_footer, read_footer};
 pub use error::RepoError;
 pub use reader::{CacheSizes, Reader};
 pub use session::{Session, SessionTotals};

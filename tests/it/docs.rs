@@ -83,7 +83,7 @@ fn commands(text: &str) -> Vec<&str> {
 }
 
 /// Commands that the README shows and that are being built.
-const TO_COME: &[&str] = &["demo", "restore", "verify"];
+const TO_COME: &[&str] = &["demo", "restore"];
 
 #[test]
 fn commands_that_pages_show_exist() {

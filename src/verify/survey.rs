@@ -1,0 +1,81 @@
+//! What there is in the store, beside what ought to be: packs of no point, and objects of no kind.
+//!
+//! A listing is a hint and proves nothing missing: whatever a point needs is asked for by its name.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::logs::Logs;
+use super::report::Leftovers;
+use super::{Options, Progress, VerifyError};
+use crate::format::object::{LogId, Object};
+use crate::format::{SessionId, SourceId};
+use crate::repo::{Repo, RepoError};
+use crate::store::Listed;
+
+/// Names of leftovers that a report lists.
+const NAMES_MAX: usize = 100;
+
+/// What the store lists.
+pub(super) struct Survey {
+    listed: Vec<Listed>,
+    owned_bytes: u64,
+    pub(super) orphans: Leftovers,
+    pub(super) unknown: Leftovers,
+}
+
+impl Survey {
+    /// Lists everything, unless single sources are verified.
+    pub(super) fn take(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Result<Survey, VerifyError> {
+        progress.check()?;
+        progress.at(|| "the list of objects".to_owned());
+        let listed = match options.sources {
+            Some(_) => Vec::new(),
+            None => repo.store().list("", None, None).map_err(RepoError::store("list the objects"))?,
+        };
+        Ok(Survey { listed, owned_bytes: 0, orphans: Leftovers::default(), unknown: Leftovers::default() })
+    }
+
+    /// Tells what is listed apart into what the logs account for and what they do not.
+    pub(super) fn compare(&mut self, logs: &Logs) {
+        let known: HashSet<SourceId> = logs.all_sources.iter().copied().collect();
+        let mut sessions: HashMap<(SourceId, SessionId), u32> = HashMap::new();
+        for subject in &logs.subjects {
+            for point in subject.state.points() {
+                sessions.insert((subject.record.id, point.commit.session), point.commit.packs);
+            }
+        }
+        for object in std::mem::take(&mut self.listed) {
+            let of_known = |log: LogId| match log {
+                LogId::Repo => true,
+                LogId::Source(id) => known.contains(&id),
+            };
+            match Object::parse(&object.name) {
+                Some(Object::Marker) => {}
+                Some(Object::Entry(log, _) | Object::Checkpoint(log, _)) if of_known(log) => {}
+                Some(Object::Pack(source, pack)) if known.contains(&source) => {
+                    match sessions.get(&(source, pack.session)) {
+                        Some(packs) if pack.ordinal.0 < *packs => self.owned_bytes += object.bytes,
+                        Some(_) | None => add(&mut self.orphans, object),
+                    }
+                }
+                Some(Object::Entry(..) | Object::Checkpoint(..) | Object::Pack(..) | Object::Probe(_)) | None => {
+                    add(&mut self.unknown, object);
+                }
+            }
+        }
+    }
+
+    /// Bytes of the packs that points own, as far as listed.
+    pub(super) fn pack_bytes(&self) -> u64 {
+        self.owned_bytes
+    }
+}
+
+fn add(leftovers: &mut Leftovers, object: Listed) {
+    leftovers.objects += 1;
+    leftovers.bytes += object.bytes;
+    if leftovers.names.len() < NAMES_MAX {
+        leftovers.names.push(object.name);
+    }
+}
