@@ -373,7 +373,7 @@ impl Ops {
             (attr.uid, attr.gid) = (uid, gid);
         }
         let ttl = |keep: bool| if keep { FOR_EVER } else { Duration::ZERO };
-        Entry { attr, name_ttl: ttl(found.immutable), attr_ttl: ttl(found.immutable || attr.node.is_content()) }
+        Entry { attr, name_ttl: ttl(found.immutable), attr_ttl: ttl(found.immutable) }
     }
 
     fn read_whole(&self, attr: &Attr) -> Result<Vec<u8>, Failure> {

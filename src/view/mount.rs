@@ -438,11 +438,10 @@ impl MountView {
                 // Behind a point come those with larger numbers: stable while points come and go.
                 let state = self.source_state(*source)?;
                 for point in state.points().iter().filter(|point| point.id.0 > after) {
-                    // A point whose root cannot be read is listed all the same: its fault shows when it is entered.
-                    let found = self.point_root(*source, point).unwrap_or_else(|_| {
-                        let node = self.nodes.content((*source, point.id, EntryOrdinal(0))).unwrap_or(NodeId::ROOT);
-                        self.directory(node, point.committed)
-                    });
+                    // A listing of ten thousand points must not read ten thousand packs: what the root of
+                    // each is like is found when it is looked up, and until then nobody may remember this.
+                    let node = self.nodes.content((*source, point.id, EntryOrdinal(0))).unwrap_or(NodeId::ROOT);
+                    let found = self.directory(node, point.committed);
                     if !give(point.name(), point.id.0, found) {
                         break;
                     }

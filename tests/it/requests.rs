@@ -130,9 +130,8 @@ fn ten_thousand_points_cost_as_many_requests_as_one() {
     let listed = names(&view, points);
     assert_eq!(listed.len(), 10_000);
     let calls = since(&recorder);
-    // Each look asks whether the log has grown; the root node of all these points is one frame.
-    let (packs, asked): (Vec<_>, Vec<_>) = calls.iter().partition(|call| call.ends_with("chain"));
-    assert!(packs.len() <= 2, "listing ten thousand points: {packs:#?}");
+    // Each look asks whether the log has grown, and no point is read.
+    let asked = &calls;
     assert!(asked.iter().all(|call| call.ends_with("log")), "{asked:#?}");
     names(&view, listed[7_777].1);
     let first_ls = since(&recorder);
