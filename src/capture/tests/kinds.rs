@@ -154,7 +154,6 @@ fn an_attribute_set_too_large_to_store_is_a_problem_and_the_file_is_kept() {
     let world = World::new();
     let mount = world.dir.path().with_extension("mnt");
     fs::create_dir(&mount).unwrap();
-    // tmpfs allows user attributes of any number in newer kernels only.
     run("mount", &["-t", "tmpfs", "-o", "size=64m", "tmpfs", text(&mount)]);
     let file = mount.join("file");
     fs::write(&file, "x").unwrap();
@@ -164,7 +163,6 @@ fn an_attribute_set_too_large_to_store_is_a_problem_and_the_file_is_kept() {
         text(&mount)
     );
     let made = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
-    let world = World { dir: world.dir, ..world };
     let outcome = crate::capture::capture_tree(
         &world.repo,
         &world.log,

@@ -26,8 +26,7 @@ fn streams_of_all_sizes_come_back() {
     for size in [0, 1, 128, 129, 5000, 70_000, 1 << 20, (5 << 20) + 1, 20 << 20, 3] {
         let data = noise(size, size as u64);
         // A pipe yields pieces of any length.
-        let mut left = data.as_slice();
-        let pieces = PieceReader(&mut left);
+        let pieces = Pieces { left: &data, interrupted: false };
         let outcome = capture(&world, "dump.sql", pieces).unwrap();
         let seen = world.seen(&outcome.point);
         let file = seen.get("dump.sql");
@@ -38,16 +37,20 @@ fn streams_of_all_sizes_come_back() {
     }
 }
 
-/// Yields at most 30,000 bytes at a time, and is interrupted now and then.
-struct PieceReader<'a>(&'a mut &'a [u8]);
+/// Yields at most 30,000 bytes at a time, and is interrupted before each.
+struct Pieces<'a> {
+    left: &'a [u8],
+    interrupted: bool,
+}
 
-impl Read for PieceReader<'_> {
+impl Read for Pieces<'_> {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        if self.0.len() % 7 == 3 {
-            *self.0 = &self.0[..];
+        self.interrupted = !self.interrupted;
+        if self.interrupted {
+            return Err(io::ErrorKind::Interrupted.into());
         }
         let most = space.len().min(30_000);
-        self.0.read(&mut space[..most])
+        self.left.read(&mut space[..most])
     }
 }
 
