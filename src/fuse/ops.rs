@@ -275,7 +275,12 @@ impl Ops {
         let mut broken = None;
         let mut pass_on = |item: DirEntry| match item.next.checked_add(OWN_OFFSETS) {
             Some(next) if next <= i64::MAX as u64 => {
-                take(Item { name: &item.name, next, entry: self.entry(item.found), dots: false })
+                let mut entry = self.entry(item.found);
+                if !dir.is_content() {
+                    // Provisional: a namespace need not read every point to list their names.
+                    entry.attr_ttl = Duration::ZERO;
+                }
+                take(Item { name: &item.name, next, entry, dots: false })
             }
             _ => {
                 broken = Some(item.next);
@@ -373,7 +378,7 @@ impl Ops {
             (attr.uid, attr.gid) = (uid, gid);
         }
         let ttl = |keep: bool| if keep { FOR_EVER } else { Duration::ZERO };
-        Entry { attr, name_ttl: ttl(found.immutable), attr_ttl: ttl(found.immutable) }
+        Entry { attr, name_ttl: ttl(found.immutable), attr_ttl: ttl(found.immutable || attr.node.is_content()) }
     }
 
     fn read_whole(&self, attr: &Attr) -> Result<Vec<u8>, Failure> {

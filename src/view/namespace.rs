@@ -197,7 +197,8 @@ pub trait Namespace: Send + Sync + 'static {
     fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Found, ViewError>;
 
     /// Hands the items of `dir` behind `after` (0: from the start) to `take`, in a stable order,
-    /// until it returns false or the directory ends. `.` and `..` are not among them.
+    /// until it returns false or the directory ends. `.` and `..` are not among them. In a generated
+    /// directory only name, node and type of an item are certain; its other attributes are asked for.
     fn read_dir(&self, dir: NodeId, after: u64, take: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), ViewError>;
 
     /// The directory that holds the directory `dir`; of the root, itself.
