@@ -76,7 +76,6 @@ enum Subject {
 /// # Errors
 /// When there is no point: the source cannot be read, the repository cannot be written.
 pub fn run(args: &CaptureArgs, context: &Context) -> Result<Exit, Failure> {
-    sys::hold_signals().map_err(|error| Failure::io("hold signals", &error))?;
     for label in &args.labels {
         check_label(label)?;
     }

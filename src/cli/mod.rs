@@ -133,6 +133,29 @@ pub enum Command {
     Version(version::VersionArgs),
 }
 
+impl Command {
+    /// Whether it is long work that a [`progress::Watcher`] shows and ends when it is asked to.
+    fn is_watched(&self) -> bool {
+        match self {
+            Command::Capture(_) | Command::Restore(_) | Command::Verify(_) => true,
+            Command::Init(_)
+            | Command::Source(_)
+            | Command::Points(_)
+            | Command::Chains(_)
+            | Command::Ls(_)
+            | Command::Cat(_)
+            | Command::Mount(_)
+            | Command::Umount(_)
+            | Command::Status(_)
+            | Command::Jobs(_)
+            | Command::Ctl(_)
+            | Command::Demo(_)
+            | Command::Completion(_)
+            | Command::Version(_) => false,
+        }
+    }
+}
+
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -147,6 +170,12 @@ pub fn main() -> ExitCode {
         }
     };
     start_diagnostics(&cli.global);
+    if cli.command.is_watched()
+        && let Err(error) = sys::hold_signals()
+    {
+        // Without it a signal ends the work at once, which loses nothing that was acknowledged.
+        tracing::warn!(%error, "signals end this command at once");
+    }
     let context = Context { global: cli.global, env: Env::system(), places: Places::of_process() };
     match run(cli.command, &context) {
         Ok(exit) => exit.into(),

@@ -1,7 +1,7 @@
 //! How far long work is: a line on a terminal, JSON lines for programs, one line for SIGUSR1.
 //!
 //! A thread of its own looks a few times a second, so that the work itself never waits for a terminal.
-//! It also passes on a request to stop: a command that is watched calls [`sys::hold_signals`] first of all.
+//! It also passes on a request to stop: [`sys::hold_signals`] has been called for a command that is watched, before any other thread began.
 //! It ends before the command prints its result.
 
 use std::io::{IsTerminal, Stdout, Write, stderr, stdout};

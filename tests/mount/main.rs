@@ -20,6 +20,7 @@ mod main_job;
 mod orders;
 mod processes;
 mod reading;
+mod readme;
 mod real;
 mod semantics;
 mod sys;
