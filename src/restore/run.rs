@@ -154,6 +154,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(WORKERS.0, NonZeroUsize::get);
+        self.options.workers.unwrap_or(cores.clamp(WORKERS.0, WORKERS.1)).max(1)
+    }
+
     fn failed(&self, source: io::Error) -> RestoreError {
         RestoreError::Write { action: "look at", path: String::from_utf8_lossy(self.wanted.name).into_owned(), source }
     }
@@ -165,6 +170,7 @@ impl Run<'_> {
             policy: self.policy,
             report: self.report,
             turns: Turns::default(),
+            workers: self.workers(),
         };
         self.side_by_side(Aim::Make, plan, |unit| writer.unit(unit))
     }
@@ -190,8 +196,7 @@ impl Run<'_> {
         plan: impl Fn(&mut Planner<'_>) -> Result<(), RestoreError>,
         work: impl Fn(Unit) + Sync,
     ) -> Result<(), RestoreError> {
-        let cores = std::thread::available_parallelism().map_or(WORKERS.0, NonZeroUsize::get);
-        let workers = self.options.workers.unwrap_or(cores.clamp(WORKERS.0, WORKERS.1)).max(1);
+        let workers = self.workers();
         let (send, receive) = crossbeam_channel::bounded::<Unit>(2 * workers);
         std::thread::scope(|scope| {
             for _ in 0..workers {

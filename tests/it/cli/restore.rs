@@ -31,9 +31,11 @@ fn manifest(root: &Path) -> BTreeMap<PathBuf, String> {
         };
         // The first name of an inode stands for it: hard links form the same groups then.
         let group = if stat.is_dir() { &name } else { inodes.entry(stat.ino()).or_insert_with(|| name.clone()) };
-        let (links, size, blocks) = if stat.is_dir() { (0, 0, 0) } else { (stat.nlink(), stat.len(), stat.blocks()) };
+        let (links, size) = if stat.is_dir() { (0, 0) } else { (stat.nlink(), stat.len()) };
+        // How many blocks exactly also depends on how the disk is fragmented.
+        let has_holes = stat.is_file() && stat.blocks() * 512 < size / 2;
         let line = format!(
-            "{:o} {}:{} {links} {size} {blocks} {:x} {}.{} {group:?} {content}",
+            "{:o} {}:{} {links} {size} {has_holes} {:x} {}.{} {group:?} {content}",
             stat.mode(),
             stat.uid(),
             stat.gid(),
@@ -285,4 +287,45 @@ fn damaged_files_are_named_and_the_rest_comes_back() {
         let line = |all: &BTreeMap<PathBuf, String>| all[path].rsplit(' ').next().unwrap().to_owned();
         assert!(damaged || line(&found) == line(&wanted), "{path:?}");
     }
+}
+
+#[test]
+fn a_full_disk_ends_a_restore_that_goes_on_when_there_is_space() {
+    let bench = Bench::new();
+    if !is_root() {
+        return skipped("only root can mount a small filesystem");
+    }
+    let root = source(&bench);
+    bench.good(["init", "--unencrypted"]);
+    bench.good(["capture", "home=source"]);
+    fs::create_dir(bench.path("small")).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=2m small small; set +e; {0} restore home:deep --to small/new; code=$?; set -e; \
+         echo \"code $code\"; find small/new -maxdepth 1 -name .amberfs-restore-\\*; \
+         mount -o remount,size=100m small; {0} restore home:deep --to small/new --verify; \
+         cp -a small/new kept; umount small",
+        env!("CARGO_BIN_EXE_amberfs")
+    );
+    // A mount namespace of its own: whatever happens here, nothing stays mounted.
+    let mut command = bench.command([""; 0]);
+    let variables: Vec<_> =
+        command.get_envs().map(|(name, value)| (name.to_owned(), value.map(OsStr::to_owned))).collect();
+    command = Command::new("unshare");
+    command.args(["-m", "bash", "-euc", &script]).current_dir(bench.path(""));
+    for (name, value) in variables {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let ran = Ran::of(command.output().unwrap());
+    if ran.err.contains("unshare failed") || ran.err.contains("permission denied") {
+        return skipped("this machine does not let root mount");
+    }
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.starts_with("amberfs: cannot write ") && ran.err.contains("No space left"), "{ran:?}");
+    assert!(ran.out.starts_with("code 1\nsmall/new/.amberfs-restore-"), "{ran:?}");
+    assert!(ran.out.contains("finished restoring home#2:deep"), "{ran:?}");
+    assert_eq!(fs::read(bench.path("kept/again")).unwrap(), fs::read(root.join("large")).unwrap());
+    assert_eq!(count(&bench.path("kept")), count(&root.join("deep")));
 }
