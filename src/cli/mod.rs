@@ -118,6 +118,7 @@ pub enum Command {
     #[command(visible_alias = "unmount")]
     Umount(umount::UmountArgs),
     /// Check that every point can be read, and name what is damaged and which paths it touches
+    #[command(visible_alias = "check")]
     Verify(verify::VerifyArgs),
     /// Show the repository and its sources
     Status(status::StatusArgs),
