@@ -11,6 +11,7 @@ mod program;
 #[path = "../support/skip.rs"]
 mod skip;
 
+mod big_tree;
 mod control;
 mod demo;
 mod fidelity;

@@ -1,0 +1,62 @@
+//! A tree of very many small files: everything is found again, and the memory of what serves the mount
+//! stays within its bound, which does not depend on what is walked. `AMBERFS_TREE_FILES` sets how many.
+
+use std::fs;
+
+use crate::walk_in::WalkIn;
+
+const FILES: usize = 4_000;
+const FILES_A_DIRECTORY: usize = 500;
+/// Most that a process of the mount may ever have had in memory, in KiB.
+const RESIDENT_KIB_MAX: u64 = 300 << 10;
+
+/// Most that any process whose environment names `place` has ever had in memory, in KiB, by its command.
+fn resident_kib(place: &str) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |file: &str| fs::read(process.path().join(file)).unwrap_or_default();
+        if !String::from_utf8_lossy(&read("environ")).contains(place) {
+            continue;
+        }
+        let status = String::from_utf8_lossy(&read("status")).into_owned();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(peak) = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.trim().parse().ok()) {
+            found.push((String::from_utf8_lossy(&read("cmdline")).replace('\0', " "), peak));
+        }
+    }
+    found
+}
+
+#[test]
+fn many_files_are_found_again_in_bounded_memory() {
+    let files = std::env::var("AMBERFS_TREE_FILES").map_or(FILES, |n| n.parse().expect("a number of files"));
+    let walk_in = WalkIn::new();
+    let source = walk_in.path("source");
+    for file in 0..files {
+        let dir = source.join(format!("{:05}", file / FILES_A_DIRECTORY));
+        if file % FILES_A_DIRECTORY == 0 {
+            fs::create_dir(&dir).unwrap();
+        }
+        // From nothing, over what an entry holds itself, to what shares a frame.
+        fs::write(dir.join(format!("{file:08}")), "amber ".repeat(file % 97)).unwrap();
+    }
+    let home = format!("home={}", source.display());
+    walk_in.amberfs(&["capture", &home]);
+    walk_in.sh("find source -type f -name '*7777' -exec sh -c 'echo changed >> \"$1\"' _ {} \\;");
+    walk_in.amberfs(&["capture", &home]);
+    walk_in.mount();
+    let listed = "find . -printf '%P %y %m %s %T@ %C@\\n' | sort";
+    walk_in.sh(&format!("(cd source; {listed}) > as-was"));
+    for _ in 0..2 {
+        walk_in.sh(&format!("(cd mnt/home/latest; {listed}) > as-shown"));
+        walk_in.sh("cmp as-was as-shown");
+    }
+    walk_in.sh("diff -r source mnt/home/latest");
+    let resident = resident_kib(walk_in.path("").to_str().unwrap());
+    assert!(!resident.is_empty(), "no process of the mount was found");
+    for (process, peak) in &resident {
+        assert!(*peak < RESIDENT_KIB_MAX, "{peak} KiB were resident, of {RESIDENT_KIB_MAX}: {process}");
+    }
+    println!("{files} files; resident at most: {resident:?}");
+    walk_in.unmount();
+}
