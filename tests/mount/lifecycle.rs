@@ -97,9 +97,17 @@ fn a_killed_supervisor_has_a_successor() {
 
     let toy = Toy::mounted("");
     sys::kill(toy.process("supervisor").unwrap(), libc::SIGKILL);
-    eventually("a successor", || toy.process("successor").is_some());
+    eventually("a successor that listens", || toy.process("successor").is_some_and(hears_sigterm));
     sys::kill(toy.process("successor").unwrap(), libc::SIGTERM);
     all_gone(&toy);
+}
+
+/// Whether a process has got as far as catching or holding SIGTERM; one that has not dies of it.
+fn hears_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let masks = status.lines().filter_map(|line| line.strip_prefix("SigBlk:").or_else(|| line.strip_prefix("SigCgt:")));
+    let sigterm = 1u64 << (libc::SIGTERM - 1);
+    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & sigterm != 0)
 }
 
 /// Kills both processes so that neither can act on the other's end.
