@@ -12,7 +12,9 @@ use crate::base::skip::skipped;
 use crate::base::sys::effective_uid;
 use crate::base::{Class, Classed};
 use crate::format::entry::{Body, Content, Entry, Meta};
-use crate::format::{ChunkRef, FileId, Key};
+use crate::format::log::Roots;
+use crate::format::{ChunkRef, FileId, Key, SourceId};
+use crate::repo::Repo;
 use crate::store::Store;
 use crate::view::PointView;
 
@@ -653,4 +655,46 @@ fn a_link_that_is_swapped_in_meanwhile_leads_nowhere() {
     });
     assert_eq!(names(&outside), ["f1"]);
     assert_eq!((state(&outside), state(&outside.join("f1"))), before);
+}
+
+#[test]
+fn names_in_a_damaged_leaf_are_lost_and_those_behind_it_are_not() {
+    let scratch = tempfile::tempdir().unwrap();
+    let place = scratch.path().join("repo");
+    let repo = repo_over(Store::create_local(&place).unwrap());
+    let mut b = Builder::over(&repo);
+    let all = 3000;
+    for n in 0..all {
+        // Names that do not compress, so that the pack is mostly leaves.
+        let name: String = noise((n % 251) as u8, 40).iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+        b.put(ROOT, &format!("{n}-{name}"), 0o644, Body::File(Content::Hole));
+    }
+    let roots = Roots { entries: *b.view().entries().root().unwrap(), maps: None, usage: None };
+    let found = std::process::Command::new("find").arg(&place).args(["-name", "*.pack"]).output().unwrap();
+    let pack = String::from_utf8(found.stdout).unwrap();
+    let pack = Path::new(pack.trim_end());
+    let mut bytes = fs::read(pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::set_permissions(pack, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(pack, bytes).unwrap();
+
+    let repo = Repo::open(Store::local(&place).unwrap(), repo.env().clone()).unwrap();
+    let view = PointView::new(&repo, SourceId(1), &roots);
+    let target = scratch.path().join("t");
+    let outcome = run(&view, &target, &Options::default()).unwrap();
+    assert_eq!(outcome.failure(), Some(Class::Corrupt));
+    assert_eq!(outcome.problems.len(), 1, "{outcome:#?}");
+    let problem = &outcome.problems[0];
+    assert!(problem.path.is_empty() && problem.detail.contains(".pack"), "{outcome:#?}");
+    // One leaf of many, from its first name to its last.
+    let restored = names(&target);
+    assert_eq!(restored.len() as u64, outcome.counts.files);
+    assert!(restored.len() < all && restored.len() > all - 600, "{} of {all}", restored.len());
+    let mut wanted: Vec<String> = (0..all).map(|n| n.to_string()).collect();
+    wanted.sort_by_key(|n| format!("{n}-"));
+    let has = |n: &String| restored.iter().any(|name| name.starts_with(&format!("{n}-")));
+    assert!(has(&wanted[0]) && has(&wanted[all - 1]));
+    let lost: Vec<usize> = (0..all).filter(|place| !has(&wanted[*place])).collect();
+    assert_eq!(lost.len(), lost[lost.len() - 1] - lost[0] + 1, "names outside the leaf are missing");
 }

@@ -289,43 +289,60 @@ fn damaged_files_are_named_and_the_rest_comes_back() {
     }
 }
 
+/// Runs `script` as root with `$amberfs`, where it may mount: whatever happens there, nothing stays mounted. None where
+/// that is not possible.
+fn with_mounts(bench: &Bench, script: &str) -> Option<Ran> {
+    let amberfs = bench.command([""; 0]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "bash", "-euc", script]).current_dir(bench.path("")).env_clear();
+    command.envs(amberfs.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("amberfs", env!("CARGO_BIN_EXE_amberfs"));
+    let ran = is_root().then(|| Ran::of(command.output().unwrap()));
+    let ran = ran.filter(|ran| !ran.err.contains("unshare failed") && !ran.err.contains("permission denied"));
+    if ran.is_none() {
+        skipped("only root can mount, and only where that is allowed");
+    }
+    ran
+}
+
 #[test]
 fn a_full_disk_ends_a_restore_that_goes_on_when_there_is_space() {
     let bench = Bench::new();
-    if !is_root() {
-        return skipped("only root can mount a small filesystem");
-    }
     let root = source(&bench);
     bench.good(["init", "--unencrypted"]);
     bench.good(["capture", "home=source"]);
-    fs::create_dir(bench.path("small")).unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=2m small small; set +e; {0} restore home:deep --to small/new; code=$?; set -e; \
-         echo \"code $code\"; find small/new -maxdepth 1 -name .amberfs-restore-\\*; \
-         mount -o remount,size=100m small; {0} restore home:deep --to small/new --verify; \
-         cp -a small/new kept; umount small",
-        env!("CARGO_BIN_EXE_amberfs")
-    );
-    // A mount namespace of its own: whatever happens here, nothing stays mounted.
-    let mut command = bench.command([""; 0]);
-    let variables: Vec<_> =
-        command.get_envs().map(|(name, value)| (name.to_owned(), value.map(OsStr::to_owned))).collect();
-    command = Command::new("unshare");
-    command.args(["-m", "bash", "-euc", &script]).current_dir(bench.path(""));
-    for (name, value) in variables {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let ran = Ran::of(command.output().unwrap());
-    if ran.err.contains("unshare failed") || ran.err.contains("permission denied") {
-        return skipped("this machine does not let root mount");
-    }
+    let script = r#"
+        mkdir small; mount -t tmpfs -o size=2m small small; code=0
+        $amberfs restore home:deep --to small/new || code=$?
+        echo "code $code"; find small/new -maxdepth 1 -name '.amberfs-restore-*'
+        mount -o remount,size=100m small; $amberfs restore home:deep --to small/new --verify; cp -a small/new kept
+    "#;
+    let Some(ran) = with_mounts(&bench, script) else { return };
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.err.starts_with("amberfs: cannot write ") && ran.err.contains("No space left"), "{ran:?}");
     assert!(ran.out.starts_with("code 1\nsmall/new/.amberfs-restore-"), "{ran:?}");
     assert!(ran.out.contains("finished restoring home#2:deep"), "{ran:?}");
     assert_eq!(fs::read(bench.path("kept/again")).unwrap(), fs::read(root.join("large")).unwrap());
     assert_eq!(count(&bench.path("kept")), count(&root.join("deep")));
+}
+
+#[test]
+fn a_hard_link_that_would_cross_filesystems_becomes_a_file_and_is_told() {
+    let bench = Bench::new();
+    let root = source(&bench);
+    bench.good(["init", "--unencrypted"]);
+    bench.good(["capture", "home=source"]);
+    let script = r#"
+        mkdir -p new/deep/er; mount -t tmpfs other new/deep/er; code=0
+        $amberfs restore home --to new --force || code=$?
+        echo "code $code"; cp -a new/deep/er kept
+    "#;
+    let Some(ran) = with_mounts(&bench, script) else { return };
+    assert!(ran.out.ends_with("code 3\n"), "{ran:?}");
+    let told: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(told.len(), 1, "{ran:?}");
+    assert!(told[0].starts_with("amberfs: deep/er/third: restored as a file of its own"), "{ran:?}");
+    let inode = |name: &str| fs::metadata(bench.path("new").join(name)).unwrap().ino();
+    assert_eq!(inode("large"), inode("deep/again"));
+    assert_eq!(fs::read(bench.path("kept/third")).unwrap(), fs::read(root.join("large")).unwrap());
 }
