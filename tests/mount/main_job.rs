@@ -4,9 +4,10 @@
 use crate::walk_in::WalkIn;
 use crate::{skip, sys};
 
-/// Several kinds of change, told to a tree with `$T` as its top and some thousand files in it.
+/// Several kinds of change, told to a tree with `$T` as its top and some hundred files in it.
 const CHANGES: &str = r#"
-files=($(find "$T" -type f -size -200k -not -path '*/.git/*' | sort | awk 'NR % 97 == 5' | head -40))
+all=($(find "$T" -type f -size -200k -not -path '*/.git/*' | sort))
+files=(); for n in $(seq 0 39); do files+=("${all[$((n * ${#all[@]} / 40))]}"); done
 for f in "${files[@]:0:10}"; do echo edited >"$f"; done
 for f in "${files[@]:10:10}"; do echo appended >>"$f"; done
 rm "${files[@]:20:5}"
