@@ -17,7 +17,8 @@ use crate::format::log::SourceRecord;
 use crate::job::{ConfigFile, Places};
 use crate::repo::{Repo, RepoError};
 use crate::store::Store;
-use crate::view::Selector;
+use crate::view::namespace::ViewError;
+use crate::view::{Selector, loss};
 
 /// What every command knows.
 pub struct Context {
@@ -136,8 +137,19 @@ impl Opened {
         let record = self.source(&selector.source)?;
         let state = self.log(&record).load()?;
         let point = selector.pick.resolve(&state, self.repo.env().now(), &TimeZone::system());
-        let point = Arc::clone(point.map_err(|error| Failure::from(error).during(format!("source {}", record.name)))?);
-        Ok((record, point))
+        let in_doubt = |doubt: ViewError| {
+            Failure::from(doubt)
+                .during(format!("source {}", record.name))
+                .hint(format!("amberfs points {0} lists what is known; {0}#ID takes one of them as it is", record.name))
+        };
+        let point = Arc::clone(point.map_err(|error| match loss::of_absence(&state, record.id) {
+            Some(doubt) => in_doubt(doubt),
+            None => Failure::from(error).during(format!("source {}", record.name)),
+        })?);
+        match loss::of_answer(&selector.pick, &state, record.id, &point) {
+            Some(doubt) => Err(in_doubt(doubt)),
+            None => Ok((record, point)),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub use session::{Session, SessionTotals};
 
 use crate::base::{Env, limits};
 use crate::format::marker::Marker;
-use crate::format::object::Object;
+use crate::format::object::{LogId, Object, entries_prefix};
 use crate::format::{RepoId, SourceId};
 use crate::store::{CreateSupport, Created, Store};
 
@@ -75,7 +75,12 @@ impl Repo {
         let bytes = match store.get(&name, limits::LOG_ENTRY_BYTES_MAX as u64) {
             Ok(bytes) => bytes,
             Err(error) if crate::base::Classed::class(&error) == crate::base::Class::NotFound => {
-                return Err(RepoError::Absent { store: store.describe() });
+                // A repository that has lost its marker is damaged; one without a log has never been.
+                let log = store.list(&entries_prefix(LogId::Repo), None, Some(1));
+                return Err(match log.map_err(RepoError::store("open the repository"))?.is_empty() {
+                    true => RepoError::Absent { store: store.describe() },
+                    false => RepoError::Missing { object: name },
+                });
             }
             Err(source) => return Err(RepoError::Store { context: "open the repository", source }),
         };

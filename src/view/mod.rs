@@ -2,6 +2,7 @@
 
 pub mod info;
 pub mod inode;
+pub mod loss;
 pub mod moment;
 pub mod mount;
 pub mod namespace;

@@ -12,12 +12,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::base::{Env, FileTime, Instant};
+use crate::chain::name::{check_label, check_source, parse_point};
+use crate::chain::state::LogState;
 use crate::chain::{ChainError, Point, RepoLog, RepoState, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
+use crate::format::object::LogId;
 use crate::format::{ChainId, EntryOrdinal, PointId, SourceId};
 use crate::repo::Repo;
 use crate::view::info;
 use crate::view::inode::Inode;
+use crate::view::loss;
 use crate::view::moment::Moment;
 use crate::view::namespace::{Attr, DirEntry, FileKind, Found, Namespace, NodeId, SeekTo, ViewError, WrongKind};
 use crate::view::nodes::Nodes;
@@ -361,26 +365,33 @@ impl MountView {
                     return Ok(self.directory(node, self.changed(&state)));
                 }
                 match name {
-                    "latest" => state.newest().map(|point| self.link(*source, point, 0)).ok_or(ViewError::NotFound),
+                    "latest" => match state.newest() {
+                        Some(newest) => self.answer(&Pick::Newest, *source, &state, newest, 0),
+                        None => Err(absent(&state, *source, true)),
+                    },
                     "info.json" => Ok(self.info(&self.record(*source)?, &state)),
                     _ => Err(ViewError::NotFound),
                 }
             }
             Generated::Points(source) => {
                 let state = self.source_state(*source)?;
-                let point = state.by_name(name).ok_or(ViewError::NotFound)?;
+                let possible = parse_point(name).is_ok();
+                let point = state.by_name(name).ok_or_else(|| absent(&state, *source, possible))?;
                 self.point_root(*source, point)
             }
             Generated::Labels(source) => {
                 let state = self.source_state(*source)?;
-                let point = state.by_label(name).ok_or(ViewError::NotFound)?;
-                Ok(self.link(*source, point, 1))
+                let point = state.by_label(name).ok_or_else(|| absent(&state, *source, check_label(name).is_ok()))?;
+                self.answer(&Pick::Label(name.to_owned()), *source, &state, point, 1)
             }
             Generated::Chains(source) => {
                 let state = self.source_state(*source)?;
                 let chain = name.parse().map(ChainId).map_err(|_| ViewError::NotFound)?;
-                if chain.0.to_string() != name || state.chain(chain).is_none_or(|chain| chain.is_empty()) {
+                if chain.0.to_string() != name {
                     return Err(ViewError::NotFound);
+                }
+                if state.chain(chain).is_none_or(|chain| chain.is_empty()) {
+                    return Err(absent(&state, *source, true));
                 }
                 let node = self.nodes.generated(&Generated::Chain(*source, chain));
                 Ok(self.directory(node, self.changed(&state)))
@@ -388,18 +399,35 @@ impl MountView {
             Generated::Chain(source, chain) => {
                 let state = self.source_state(*source)?;
                 let chain = state.chain(*chain).ok_or(ViewError::NotFound)?;
-                let point = chain.points().find(|point| chain_name(point) == name).ok_or(ViewError::NotFound)?;
+                let point = chain.points().find(|point| chain_name(point) == name);
+                let point = point.ok_or_else(|| absent(&state, *source, true))?;
                 Ok(self.link(*source, point, 2))
             }
             Generated::Times(source) => {
                 let moment: Moment = name.parse().map_err(|_| ViewError::NotFound)?;
                 let state = self.source_state(*source)?;
                 let now = self.repo.env().now();
-                let point =
-                    Pick::At(moment).resolve(&state, now, &self.settings.zone).map_err(|_| ViewError::NotFound)?;
-                Ok(self.link(*source, point, 1))
+                let pick = Pick::At(moment);
+                let point = pick.resolve(&state, now, &self.settings.zone);
+                let point = point.map_err(|_| absent(&state, *source, true))?;
+                self.answer(&pick, *source, &state, point, 1)
             }
             Generated::Link(..) | Generated::Info(..) => Err(ViewError::WrongKind(WrongKind::NotDirectory)),
+        }
+    }
+
+    /// The link to the point that `pick` means, unless a lost entry may hold another.
+    fn answer(
+        &self,
+        pick: &Pick,
+        source: SourceId,
+        state: &SourceState,
+        point: &Point,
+        depth: u8,
+    ) -> Result<Found, ViewError> {
+        match loss::of_answer(pick, state, source, point) {
+            Some(doubt) => Err(doubt),
+            None => Ok(self.link(source, point, depth)),
         }
     }
 
@@ -416,8 +444,12 @@ impl MountView {
         after: u64,
         take: &mut dyn FnMut(DirEntry) -> bool,
     ) -> Result<(), ViewError> {
-        let mut give =
-            |name: &str, next: u64, found: Found| take(DirEntry { name: name.as_bytes().to_vec(), next, found });
+        let mut stopped = false;
+        let mut give = |name: &str, next: u64, found: Found| {
+            let more = take(DirEntry { name: name.as_bytes().to_vec(), next, found });
+            stopped |= !more;
+            more
+        };
         match thing {
             Generated::Source(source) => {
                 let state = self.source_state(*source)?;
@@ -480,8 +512,25 @@ impl MountView {
             Generated::Times(_) => {}
             Generated::Link(..) | Generated::Info(..) => return Err(ViewError::WrongKind(WrongKind::NotDirectory)),
         }
-        Ok(())
+        match thing {
+            // What is known has been listed; that it may not be all must not look like the end.
+            Generated::Points(source)
+            | Generated::Labels(source)
+            | Generated::Chains(source)
+            | Generated::Chain(source, _)
+                if !stopped =>
+            {
+                let state = self.source_state(*source)?;
+                loss::doubt(state.read(), LogId::Source(*source), |_| true).map_or(Ok(()), Err)
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+/// Why a source has no such thing: a name that it could have is in doubt while an entry of its log is lost.
+fn absent(state: &SourceState, source: SourceId, possible: bool) -> ViewError {
+    if possible { loss::absence(state.read(), LogId::Source(source)) } else { ViewError::NotFound }
 }
 
 /// A point's name in its chain's directory: place and kind, so that the order shows lineage.
@@ -506,7 +555,11 @@ impl Namespace for MountView {
     fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Found, ViewError> {
         if dir == NodeId::ROOT {
             let name = std::str::from_utf8(name).map_err(|_| ViewError::NotFound)?;
-            let record = self.repo_state()?.by_name(name).cloned().ok_or(ViewError::NotFound)?;
+            let state = self.repo_state()?;
+            let record = state.by_name(name).cloned().ok_or_else(|| match check_source(name) {
+                Ok(()) => loss::absence(state.tip(), LogId::Repo),
+                Err(_) => ViewError::NotFound,
+            })?;
             let node = self.nodes.generated(&Generated::Source(record.id));
             return self.generated_found(node);
         }
@@ -528,10 +581,10 @@ impl Namespace for MountView {
                 // The times of a source would cost its log: a listing of sources must not read all logs.
                 let found = self.directory(node, self.repo.marker().created);
                 if !take(DirEntry { name: record.name.as_bytes().to_vec(), next: record.id.0, found }) {
-                    break;
+                    return Ok(());
                 }
             }
-            return Ok(());
+            return loss::doubt(self.repo_state()?.tip(), LogId::Repo, |_| true).map_or(Ok(()), Err);
         }
         if !dir.is_content() {
             let thing = self.nodes.thing(dir).ok_or(ViewError::NotFound)?;

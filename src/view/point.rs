@@ -132,7 +132,8 @@ impl PointView {
     pub fn list(&self, dir: &Inode, skip: u64) -> Result<Listing<'_>, ViewError> {
         let id = directory(dir)?;
         let start = self.entries.rank(&Key::entry(id, b"")).map_err(|e| fault("list a directory", e))?;
-        Ok(Listing { view: self, id, start, scan: self.entries.scan(start.saturating_add(skip)) })
+        let scan = self.entries.scan(start.saturating_add(skip)).before(Key::after(id));
+        Ok(Listing { view: self, id, start, scan })
     }
 
     /// The directory that holds the directory `dir`; of the root, itself.
@@ -178,7 +179,8 @@ impl PointView {
             if let (Some(to), Some(from)) = (target.get_mut(..count), source.get(..count)) {
                 to.copy_from_slice(from);
             }
-            Ok(true)
+            // The page behind may be another leaf, which this range does not need.
+            Ok(at.saturating_add(u64::from(chunk.bytes)) < end)
         })?;
         Ok(buffer)
     }
@@ -271,7 +273,7 @@ impl PointView {
                     Some(item) => item.rank(),
                     None => 0,
                 };
-                for item in self.maps.scan(first) {
+                for item in self.maps.scan(first).before(Key::after(*id)) {
                     let item = item.map_err(reading)?;
                     let (file, _) = item.key().split_page().map_err(ViewError::from)?;
                     if file < *id {

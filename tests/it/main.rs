@@ -14,6 +14,7 @@ mod skip;
 mod architecture;
 mod cli;
 mod crash;
+mod damage;
 mod desk;
 mod docs;
 mod format_doc;

@@ -149,7 +149,7 @@ impl<K: TreeKind> Tree<K> {
 
     /// All items from `rank` on, in order.
     pub fn scan(&self, rank: u64) -> Scan<K> {
-        Scan { tree: self.clone(), rank, path: Vec::new(), failed: false }
+        Scan { tree: self.clone(), rank, before: None, path: Vec::new(), failed: false }
     }
 
     /// All items from `key` on, in order.
@@ -166,12 +166,25 @@ impl<K: TreeKind> Tree<K> {
 pub struct Scan<K: TreeKind> {
     tree: Tree<K>,
     rank: u64,
+    /// Leaves that begin at or behind this key are not read.
+    before: Option<Key>,
     /// From the root to the current leaf: each node and the index of the next child or item.
     path: Vec<(Arc<Node<K>>, usize)>,
     failed: bool,
 }
 
 impl<K: TreeKind> Scan<K> {
+    /// The same items, for somebody whom those from `key` on do not concern: they may be left out, and
+    /// no node is read for them. A neighbour's damage then stays the neighbour's.
+    #[must_use]
+    pub fn before(self, key: Key) -> Scan<K> {
+        Scan { before: Some(key), ..self }
+    }
+
+    fn concerns(&self, child: &Child) -> bool {
+        self.before.as_ref().is_none_or(|before| child.first < *before)
+    }
+
     /// Builds the path down to the item at `self.rank`.
     fn descend(&mut self) -> Result<bool, RepoError> {
         let Some(mut pointer) = self.tree.root.filter(|root| self.rank < root.items) else { return Ok(false) };
@@ -194,8 +207,8 @@ impl<K: TreeKind> Scan<K> {
                         index += 1;
                     }
                     match children.get(index) {
-                        Some(child) => pointer = child.node,
-                        None => return Ok(false),
+                        Some(child) if self.concerns(child) => pointer = child.node,
+                        Some(_) | None => return Ok(false),
                     }
                     self.path.push((node, index + 1));
                 }
@@ -205,14 +218,16 @@ impl<K: TreeKind> Scan<K> {
 
     /// Moves to the first item of the next leaf.
     fn next_leaf(&mut self) -> Result<bool, RepoError> {
-        while let Some((node, next)) = self.path.last_mut() {
+        while let Some((node, next)) = self.path.last() {
             let child = match &**node {
                 Node::Leaf(_) => None,
-                Node::Inner(children) => children.get(*next).map(|child| child.node),
+                Node::Inner(children) => children.get(*next),
             };
-            match child {
+            match child.filter(|child| self.concerns(child)).map(|child| child.node) {
                 Some(pointer) => {
-                    *next += 1;
+                    if let Some((_, next)) = self.path.last_mut() {
+                        *next += 1;
+                    }
                     let node = self.tree.reader.node::<K>(&pointer)?;
                     let leaf = matches!(&*node, Node::Leaf(_));
                     self.path.push((node, 0));

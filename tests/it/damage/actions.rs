@@ -1,0 +1,134 @@
+//! The ways in which an object can be damaged.
+
+use amberfs::format::frame;
+use amberfs::format::object::{Object, ObjectName};
+use amberfs::format::pack::{self, Footer};
+
+use super::repository::Repository;
+
+/// Objects with other bytes, or none.
+#[derive(Debug, Clone)]
+pub(super) struct Damage {
+    pub(super) label: String,
+    /// The object and the part of it that is damaged.
+    pub(super) region: String,
+    pub(super) changes: Vec<(ObjectName, Option<Vec<u8>>)>,
+}
+
+impl Damage {
+    pub(super) fn new(what: &str, changes: Vec<(ObjectName, Option<Vec<u8>>)>) -> Damage {
+        let names: Vec<&str> = changes.iter().map(|(object, _)| object.as_str()).collect();
+        Damage { label: format!("{what} {}", names.join(", ")), region: names.join(", "), changes }
+    }
+
+    pub(super) fn is_deletion(&self) -> bool {
+        self.changes.iter().all(|(_, bytes)| bytes.is_none())
+    }
+}
+
+/// What one object could be taken for: another of its kind.
+fn siblings(repository: &Repository, object: &ObjectName) -> Vec<ObjectName> {
+    let same = |other: &ObjectName| match (Object::parse(object), Object::parse(other)) {
+        (Some(Object::Entry(a, _)), Some(Object::Entry(b, _))) => a == b,
+        (Some(Object::Pack(..)), Some(Object::Pack(..))) => true,
+        (Some(Object::Checkpoint(..)), Some(Object::Entry(..))) => true,
+        _ => false,
+    };
+    repository.objects.keys().filter(|other| *other != object && same(other)).cloned().collect()
+}
+
+/// Whether the object is one of the many entries that say nothing of a point.
+fn is_filler(repository: &Repository, object: &ObjectName) -> bool {
+    match Object::parse(object) {
+        Some(Object::Entry(log, number)) => {
+            let covered = repository.checkpoint(log).is_some_and(|(_, covered)| number < covered);
+            covered && number.0 > 12
+        }
+        _ => false,
+    }
+}
+
+/// Every object deleted, cut, zeroed, doubled, swapped with a sibling, replaced by an older one.
+pub(super) fn whole_object(repository: &Repository) -> Vec<Damage> {
+    let mut cases = Vec::new();
+    for (object, bytes) in &repository.objects {
+        let mut case = |what: &str, changed: Option<Vec<u8>>| {
+            cases.push(Damage::new(what, vec![(object.clone(), changed)]));
+        };
+        case("deleted", None);
+        if is_filler(repository, object) && !object.as_str().ends_with('7') {
+            continue;
+        }
+        case("empty", Some(Vec::new()));
+        case("half of", Some(bytes[..bytes.len() / 2].to_vec()));
+        case("all but a byte of", Some(bytes[..bytes.len() - 1].to_vec()));
+        case("zeros in place of", Some(vec![0; bytes.len()]));
+        case("twice", Some([bytes.as_slice(), bytes].concat()));
+        case("one byte more than", Some([bytes.as_slice(), &[0]].concat()));
+        let siblings = siblings(repository, object);
+        if let Some(older) = siblings.iter().rev().find(|sibling| *sibling < object) {
+            case("an older one in place of", Some(repository.objects[older].clone()));
+        }
+        if let Some(next) = siblings.iter().find(|sibling| *sibling > object) {
+            let other = repository.objects[next].clone();
+            let changes = vec![(object.clone(), Some(other)), (next.clone(), Some(bytes.clone()))];
+            cases.push(Damage::new("swapped", changes));
+        }
+    }
+    cases
+}
+
+/// Single bits: one in every byte of small objects, one in every 64 bytes of packs; or all of them.
+pub(super) fn flips(repository: &Repository, every_bit: bool) -> Vec<Damage> {
+    let mut cases = Vec::new();
+    for (object, bytes) in &repository.objects {
+        let is_pack = matches!(Object::parse(object), Some(Object::Pack(..)));
+        let step = match (every_bit, is_pack) {
+            (true, _) => 1,
+            (false, true) => 64,
+            (false, false) if is_filler(repository, object) => 16,
+            (false, false) => 1,
+        };
+        let regions = if is_pack { regions(bytes) } else { vec![(bytes.len(), "all".to_owned())] };
+        for block in (0..bytes.len()).step_by(step) {
+            // Not always the same place in a block, nor the same bit.
+            let at = (block + (block / step * 29) % step).min(bytes.len() - 1);
+            let bits = if every_bit { 0..8 } else { (at % 8)..(at % 8 + 1) };
+            for bit in bits {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                let region = regions.iter().find(|(end, _)| at < *end).map_or("behind", |(_, name)| name);
+                let damage = Damage::new(&format!("bit {bit} of byte {at} of"), vec![(object.clone(), Some(changed))]);
+                cases.push(Damage { region: format!("{object} {region}"), ..damage });
+            }
+        }
+        // Every frame is hit, however small.
+        let mut start = 0;
+        for (end, name) in &regions {
+            for at in [start, end - 1] {
+                let mut changed = bytes.clone();
+                changed[at] ^= 0x20;
+                let damage = Damage::new(&format!("bit 5 of byte {at} of"), vec![(object.clone(), Some(changed))]);
+                cases.push(Damage { region: format!("{object} {name}"), ..damage });
+            }
+            start = *end;
+        }
+    }
+    cases
+}
+
+/// The parts of a pack: where each ends, and a name.
+fn regions(bytes: &[u8]) -> Vec<(usize, String)> {
+    let (footer, length) = Footer::locate(&bytes[bytes.len() - pack::TRAILER_BYTES..], bytes.len() as u64).unwrap();
+    let footer = usize::try_from(footer).unwrap();
+    let mut regions = vec![(pack::HEADER_BYTES, "header".to_owned())];
+    let mut at = pack::HEADER_BYTES;
+    while at < footer {
+        let head = frame::header(&bytes[at..]).unwrap();
+        at += frame::HEADER_BYTES + head.stored_bytes as usize;
+        regions.push((at, format!("{:?} frame {}", head.kind, regions.len() - 1)));
+    }
+    regions.push((footer + length as usize, "footer".to_owned()));
+    regions.push((bytes.len(), "trailer".to_owned()));
+    regions
+}

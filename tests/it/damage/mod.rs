@@ -1,0 +1,176 @@
+//! Damage to every object of a small repository: reads fail on exactly the files that need what was
+//! damaged and are right on all others, and a verification names the same objects and paths.
+//!
+//! ```text
+//!  repository  the repository and what its points must hold
+//!  predict     which files need which bytes, from the tree's pointers alone
+//!  judge       what a mount shows and a verification says, held against that
+//!  actions     the ways in which an object can be damaged
+//! ```
+//! Every damaged object is read frame by frame and log by log. The reading of every file of every point
+//! through a mount's view, and a verification, are repeated for every whole-object action and once for
+//! each region of an object (a frame, a header, a footer): within one, the prediction is the same.
+//! `AMBERFS_DAMAGE=full` flips every bit instead of some and reads and verifies each time.
+
+mod actions;
+mod judge;
+mod predict;
+mod repository;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use actions::{Damage, flips, whole_object};
+use amberfs::base::Class;
+use judge::{complaints_of_frames, complaints_of_reading, complaints_of_verification, read_all, verified};
+use predict::{Model, Prediction};
+use repository::{Copy, Repository};
+
+fn is_full() -> bool {
+    std::env::var("AMBERFS_DAMAGE").is_ok_and(|value| value == "full")
+}
+
+/// One repository for all tests of this module that run together: it is never changed, only copies are.
+fn repository() -> Arc<(Repository, Model)> {
+    static BUILT: Mutex<Weak<(Repository, Model)>> = Mutex::new(Weak::new());
+    let mut built = BUILT.lock().unwrap();
+    // The last test to end takes its directory away.
+    built.upgrade().unwrap_or_else(|| {
+        let repository = Repository::build();
+        let model = Model::of(&repository);
+        let both = Arc::new((repository, model));
+        *built = Arc::downgrade(&both);
+        both
+    })
+}
+
+/// Judges each case on one of a few copies of the repository.
+fn run(cases: Vec<Damage>, thorough: impl Fn(&Damage) -> bool + Sync) {
+    let both = repository();
+    let (repository, model) = &*both;
+    let (next, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        let copy = Copy::of(repository);
+        while let Some(damage) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            copy.apply(damage);
+            let prediction = model.predict(repository, damage);
+            let mut found = complaints_of_frames(repository, model, damage, &prediction, copy.root());
+            if thorough(damage) {
+                read.fetch_add(1, Ordering::Relaxed);
+                found.extend(complaints_of_reading(repository, &prediction, &read_all(repository, copy.root())));
+                found.extend(complaints_of_verification(repository, &prediction, &verified(copy.root())));
+            }
+            copy.restore(repository, damage);
+            if !found.is_empty() {
+                failed.lock().unwrap().push(format!("{}:\n  {}", damage.label, found.join("\n  ")));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).min(8) {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    eprintln!("{} cases of damage, {} of them read through and verified", cases.len(), read.into_inner());
+    assert!(failed.is_empty(), "{} of {} cases, first:\n{}", failed.len(), cases.len(), first(&failed));
+}
+
+fn first(failed: &[String]) -> String {
+    failed.iter().take(5).cloned().collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_repository_is_sound_before_it_is_damaged() {
+    let both = repository();
+    let (repository, _) = &*both;
+    let copy = Copy::of(repository);
+    let nothing = Prediction::nothing();
+    let found = complaints_of_reading(repository, &nothing, &read_all(repository, copy.root()));
+    assert_eq!(found, Vec::<String>::new());
+    assert_eq!(complaints_of_verification(repository, &nothing, &verified(copy.root())), Vec::<String>::new());
+    repository.assert_varied();
+}
+
+#[test]
+fn objects_gone_cut_zeroed_doubled_and_swapped() {
+    run(whole_object(&repository().0), |_| true);
+}
+
+#[test]
+fn single_bits() {
+    let both = repository();
+    let (repository, _) = &*both;
+    let seen = Mutex::new(HashSet::new());
+    let full = is_full();
+    run(flips(repository, full), |damage| full || seen.lock().unwrap().insert(damage.region.clone()));
+}
+
+/// The newest entry of a log cannot be told from one that was never written, unless a checkpoint covers it.
+/// This is where the limit lies, and not a byte further.
+#[test]
+fn only_the_deletion_of_a_logs_newest_entry_goes_unnoticed() {
+    let both = repository();
+    let (repository, model) = &*both;
+    for damage in whole_object(repository) {
+        let prediction = model.predict(repository, &damage);
+        let unnoticed = prediction.opens && prediction.objects.is_empty();
+        let of_newest = damage.changes.iter().all(|(object, _)| repository.is_newest_entry(object));
+        let of_checkpoint = damage.changes.iter().all(|(object, _)| object.as_str().contains("checkpoint"));
+        assert!(!unnoticed || (damage.is_deletion() && (of_newest || of_checkpoint)), "{}", damage.label);
+    }
+}
+
+/// A campaign that cannot fail proves nothing: each lie that a reader could tell is told once.
+#[test]
+fn every_lie_is_noticed() {
+    let both = repository();
+    let (repository, model) = &*both;
+    let copy = Copy::of(repository);
+    let file = b"plain/grouped-3".as_slice();
+    let damage = model.damage_to_content_of(repository, 0, file);
+    let prediction = model.predict(repository, &damage);
+    assert!(prediction.points[0].unreadable.contains(file));
+
+    let sound = read_all(repository, copy.root());
+    copy.apply(&damage);
+    let broken = read_all(repository, copy.root());
+    let report = verified(copy.root()).unwrap();
+    assert_eq!(complaints_of_reading(repository, &prediction, &broken), Vec::<String>::new());
+    assert_eq!(complaints_of_verification(repository, &prediction, &Ok(report.clone())), Vec::<String>::new());
+
+    let noticed = |what: &str, complaints: Vec<String>| assert!(!complaints.is_empty(), "not noticed: {what}");
+    noticed("damage that nobody meets", complaints_of_reading(repository, &prediction, &sound));
+    noticed("a fault without damage", complaints_of_reading(repository, &Prediction::nothing(), &broken));
+    let lie = |change: &dyn Fn(&mut judge::Reading)| {
+        let mut reading = broken.clone();
+        change(reading.as_mut().unwrap()[0].as_mut().unwrap().files.get_mut(file).unwrap());
+        complaints_of_reading(repository, &prediction, &reading)
+    };
+    noticed("absence in place of a fault", lie(&|reading| reading.content = Err(Class::NotFound)));
+    noticed("a refusal in place of a fault", lie(&|reading| reading.content = Err(Class::Denied)));
+    noticed("zeros in place of a fault", lie(&|reading| reading.content = Ok(vec![0; 600])));
+    noticed("a fault of attributes that were not damaged", lie(&|reading| reading.attributes = Err(Class::Corrupt)));
+    let mut reading = broken.clone();
+    let other = reading.as_mut().unwrap()[0].as_mut().unwrap().files.get_mut(b"plain/inline".as_slice()).unwrap();
+    other.content.as_mut().unwrap()[0] ^= 1;
+    noticed("a wrong byte elsewhere", complaints_of_reading(repository, &prediction, &reading));
+    let mut reading = broken.clone();
+    reading.as_mut().unwrap()[0].as_mut().unwrap().files.remove(b"plain/inline".as_slice());
+    noticed("a file that is missing elsewhere", complaints_of_reading(repository, &prediction, &reading));
+
+    let told = |change: &dyn Fn(&mut amberfs::verify::Report)| {
+        let mut report = report.clone();
+        change(&mut report);
+        complaints_of_verification(repository, &prediction, &Ok(report))
+    };
+    noticed("no finding", told(&|report| report.findings.clear()));
+    noticed("a finding without paths", told(&|report| report.findings[0].touches.clear()));
+    noticed("one path too few", told(&|report| drop(report.findings[0].touches[0].paths.pop())));
+    noticed("one point too few", told(&|report| drop(report.findings[0].touches[0].points.pop())));
+    noticed("a point that passes for sound", told(&|report| drop(report.sources[0].touched.pop())));
+    let extra = amberfs::verify::Touched::Path(b"plain/inline".to_vec());
+    noticed("one path too many", told(&|report| report.findings[0].touches[0].paths.push(extra.clone())));
+}
