@@ -239,37 +239,39 @@ impl Rules {
                 self.largest
             ));
         }
-        let mut told = |what: String| {
-            if broken.len() < TOLD_MAX {
-                broken.push(what);
-            }
-        };
-        for id in std::mem::take(&mut self.touched_directories) {
+        // What is broken stays so until something about it changes: it is told of every point that has it.
+        let directories = std::mem::take(&mut self.touched_directories);
+        for id in directories {
             if let Err(what) = self.check_directory(id) {
-                told(what);
+                self.touched_directories.insert(id);
+                broken.push(what);
             }
         }
         for id in std::mem::take(&mut self.touched_links) {
-            match self.links.get(&id).copied() {
-                None => {}
-                Some(Linked { names: 0, records: 0 }) => drop(self.links.remove(&id)),
-                Some(Linked { names, records: 1 }) if names > 0 => {}
-                Some(Linked { names, records }) => {
-                    told(format!("inode {id} has {names} names and {records} records"));
+            match self.links.get(&id).copied().unwrap_or_default() {
+                Linked { names: 0, records: 0 } => drop(self.links.remove(&id)),
+                Linked { names, records: 1 } if names > 0 => {}
+                Linked { names, records } => {
+                    self.touched_links.insert(id);
+                    broken.push(format!("inode {id} has {names} names and {records} records"));
                 }
             }
         }
         for id in std::mem::take(&mut self.touched_maps) {
-            match self.maps.get(&id).copied() {
-                None => {}
-                Some(map) if map == Mapped::default() => drop(self.maps.remove(&id)),
-                Some(Mapped { files: 1, pages, promised, covered }) if pages > 0 && promised == covered => {}
-                Some(Mapped { files, pages, promised, covered }) => told(format!(
-                    "map {id} belongs to {files} files and has {pages} pages, of {covered} bytes where {promised} are \
-                     recorded"
-                )),
+            match self.maps.get(&id).copied().unwrap_or_default() {
+                map if map == Mapped::default() => drop(self.maps.remove(&id)),
+                Mapped { files: 1, pages, promised, covered } if pages > 0 && promised == covered => {}
+                Mapped { files, pages, promised, covered } => {
+                    self.touched_maps.insert(id);
+                    broken.push(format!(
+                        "map {id} belongs to {files} files and has {pages} pages, of {covered} bytes where {promised} \
+                         are recorded"
+                    ));
+                }
             }
         }
+        broken.sort();
+        broken.truncate(TOLD_MAX);
         broken
     }
 

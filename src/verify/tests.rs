@@ -14,6 +14,8 @@ use crate::format::object::{LogId, Object, ObjectName};
 use crate::repo::locate_footer;
 use crate::store::Store;
 
+mod contradictions;
+
 /// A directory, captured into a repository in a directory of its own.
 struct World {
     dir: tempfile::TempDir,
