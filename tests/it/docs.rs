@@ -82,9 +82,6 @@ fn commands(text: &str) -> Vec<&str> {
     found
 }
 
-/// Commands that the README shows and that are being built.
-const TO_COME: &[&str] = &["demo", "restore"];
-
 #[test]
 fn commands_that_pages_show_exist() {
     let reference = fs::read_to_string(root().join("docs/cli.md")).unwrap();
