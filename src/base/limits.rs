@@ -89,6 +89,9 @@ pub const CAPTURE_UNITS_BYTES: usize = 48 << 20;
 /// Threads of a capture that read and compress, at most.
 pub const CAPTURE_WORKERS_MAX: usize = 16;
 
+/// Threads that look ahead of a capture's walk.
+pub const CAPTURE_SCOUTS: usize = 4;
+
 /// Deadline of one request for metadata to the store.
 pub const METADATA_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of one request for data to the store.

@@ -13,6 +13,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
+
 use super::directory::Directory;
 use super::error::CaptureError;
 use super::stat::{Identity, Stat};
@@ -26,10 +28,16 @@ pub(super) struct Boundary {
     root_device: (u32, u32),
     root_path: Option<Vec<u8>>,
     refused: Vec<Identity>,
-    amberfs: HashSet<(u32, u32)>,
-    devices: HashSet<(u32, u32)>,
     /// Mountpoints below the root by their path relative to it; whether each is an amberfs.
     mounts: HashMap<Vec<u8>, bool>,
+    devices: Mutex<Devices>,
+}
+
+/// Devices that the mount table has told of so far.
+#[derive(Debug, Default)]
+struct Devices {
+    known: HashSet<(u32, u32)>,
+    amberfs: HashSet<(u32, u32)>,
 }
 
 impl Boundary {
@@ -44,13 +52,18 @@ impl Boundary {
             root_device: root.stat().identity.device,
             root_path: root.absolute(),
             refused,
-            amberfs: HashSet::new(),
-            devices: HashSet::new(),
             mounts: HashMap::new(),
+            devices: Mutex::default(),
         };
-        boundary.refresh();
+        for mount in mount_table(boundary.devices.get_mut()) {
+            let below = boundary.root_path.as_deref().and_then(|root| relative(root, &mount.path));
+            if let Some(path) = below {
+                // The last mount on a path is the one on top.
+                boundary.mounts.insert(path.to_vec(), mount.amberfs);
+            }
+        }
         let path = || PathBuf::from(std::ffi::OsString::from_vec(boundary.root_path.clone().unwrap_or_default()));
-        if boundary.amberfs.contains(&boundary.root_device) {
+        if boundary.devices.get_mut().amberfs.contains(&boundary.root_device) {
             return Err(CaptureError::InsideAmberfs { path: path() });
         }
         if boundary.holds_refused(root).unwrap_or(false) {
@@ -76,22 +89,6 @@ impl Boundary {
         Ok(false)
     }
 
-    /// Reads the mount table again. Without one (no `/proc`), device numbers alone must do.
-    fn refresh(&mut self) {
-        let Ok(table) = std::fs::read(MOUNT_TABLE) else { return };
-        for mount in parse(&table) {
-            self.devices.insert(mount.device);
-            if mount.amberfs {
-                self.amberfs.insert(mount.device);
-            }
-            let below = self.root_path.as_deref().and_then(|root| relative(root, &mount.path));
-            if let Some(path) = below {
-                // The last mount on a path is the one on top.
-                self.mounts.insert(path.to_vec(), mount.amberfs);
-            }
-        }
-    }
-
     /// Whether the mount table already tells that `path` is not to be entered, so that nothing is asked of it.
     pub(super) fn bars_path(&self, path: &[u8]) -> bool {
         match self.mounts.get(path) {
@@ -107,7 +104,7 @@ impl Boundary {
     }
 
     /// Whether the directory that `stat` tells of is not to be entered.
-    pub(super) fn bars(&mut self, stat: &Stat) -> bool {
+    pub(super) fn bars(&self, stat: &Stat) -> bool {
         let device = stat.identity.device;
         if self.refused.contains(&stat.identity) {
             return true;
@@ -118,13 +115,26 @@ impl Boundary {
         if !self.cross {
             return true;
         }
-        if !self.devices.contains(&device) {
+        let mut devices = self.devices.lock();
+        if !devices.known.contains(&device) {
             // Mounted after the table was read. Subvolumes have devices that no table lists: remembered too.
-            self.refresh();
-            self.devices.insert(device);
+            mount_table(&mut devices);
+            devices.known.insert(device);
         }
-        self.amberfs.contains(&device)
+        devices.amberfs.contains(&device)
     }
+}
+
+/// Reads the mount table into `devices`. Without one (no `/proc`), device numbers alone must do.
+fn mount_table(devices: &mut Devices) -> Vec<Mount> {
+    let mounts: Vec<Mount> = std::fs::read(MOUNT_TABLE).map(|table| parse(&table).collect()).unwrap_or_default();
+    for mount in &mounts {
+        devices.known.insert(mount.device);
+        if mount.amberfs {
+            devices.amberfs.insert(mount.device);
+        }
+    }
+    mounts
 }
 
 /// One line of the mount table.

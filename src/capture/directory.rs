@@ -138,15 +138,19 @@ impl Directory {
         Some(link.as_os_str().as_bytes().to_vec())
     }
 
-    /// All names in it, sorted by their bytes.
+    /// All names in it, sorted by their bytes; none if there are more than about `most`. To be asked once.
     ///
     /// # Errors
     /// Those of reading it.
-    pub(super) fn names(&self, buffer: &mut [u8]) -> io::Result<Names> {
+    pub(super) fn names(&self, buffer: &mut [u8], most: usize) -> io::Result<Option<Names>> {
         let mut names = Names::none();
-        while sys::read_names(self.fd.as_fd(), buffer, |name, kind| names.push(name, kind))? {}
+        while sys::read_names(self.fd.as_fd(), buffer, |name, kind| names.push(name, kind))? {
+            if names.len() > most {
+                return Ok(None);
+            }
+        }
         names.sort();
-        Ok(names)
+        Ok(Some(names))
     }
 }
 
@@ -242,6 +246,11 @@ impl Names {
         items.sort_unstable_by(|a, b| name(a).cmp(name(b)));
         // Some filesystems repeat a name when a directory changes while it is read.
         items.dedup_by(|a, b| name(a) == name(b));
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
     }
 
     /// The name at `index`.

@@ -3,6 +3,7 @@
 //! ```text
 //!  directory, stat, sys      an open directory and what the kernel says
 //!  walk, exclude, boundary   what is there, in order, and what is left out
+//!  census                    how much that is, for who watches a first capture
 //!  merge, change, links      what of it is new, beside the parent point
 //!  planner, worker, recorder units of work, done side by side, written down in order
 //!  chunk, large, frames      where files are cut and how chunks share frames
@@ -12,6 +13,7 @@
 mod attempt;
 mod attributes;
 mod boundary;
+mod census;
 mod change;
 mod chunk;
 mod claims;

@@ -17,6 +17,8 @@ pub struct Options {
     pub cross_filesystems: bool,
     /// The job that asked for the capture, if one did.
     pub job: Option<String>,
+    /// Count the source ahead of a first capture, for who watches: see [`super::Progress::expected`].
+    pub census: bool,
     /// Threads that read and compress; none lets the machine's size decide.
     pub workers: Option<usize>,
 }

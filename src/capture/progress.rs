@@ -71,7 +71,7 @@ impl Progress {
         self.stored_bytes.load(Ordering::Relaxed)
     }
 
-    /// Files and bytes that the previous point had: what to expect; none for a first capture.
+    /// Files and bytes to expect: those of the previous point, or what a census has counted; none as long as nobody knows.
     pub fn expected(&self) -> Option<(u64, u64)> {
         let files = self.expected_files.load(Ordering::Relaxed);
         (files > 0).then(|| (files, self.expected_bytes.load(Ordering::Relaxed)))

@@ -3,18 +3,20 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::attempt::{Capture, Outcome};
 use super::boundary::Boundary;
+use super::census;
 use super::directory::Directory;
 use super::error::CaptureError;
 use super::merge::Merge;
 use super::options::Options;
-use super::planner::Halt;
 use super::progress::Progress;
 use super::stat::Identity;
 use super::sys;
 use super::walk::{Rules, Walk};
+use crate::base::limits;
 use crate::chain::SourceLog;
 use crate::format::log::{SourceKind, SourceRecord};
 use crate::repo::Repo;
@@ -51,13 +53,34 @@ pub fn capture_tree(
     drop(boundary(repo, &open()?, options)?);
     let place = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     let capture = Capture { repo, log, source, place: place.as_os_str().as_bytes(), options, progress };
-    capture.run(|plan| {
-        let root = open().map_err(Halt::Failed)?;
+    let walk = |scouts: usize| -> Result<Walk, CaptureError> {
+        let root = open()?;
         let boundary = boundary(repo, &root, options)?;
         let rules = Rules { excludes: options.excludes.clone(), skip_caches: options.exclude_caches };
-        let walk = Walk::new(root, boundary, rules);
-        Merge::new(walk, plan.planner, plan.parent, plan.identities, plan.counts, plan.progress)?.run()
+        Ok(Walk::new(root, boundary, rules, scouts))
+    };
+    capture.run(|plan| {
+        let (over, progress) = (AtomicBool::new(false), plan.progress);
+        std::thread::scope(|scope| {
+            if options.census && progress.expected().is_none() {
+                let walk = walk(0)?;
+                let over = || over.load(Ordering::Relaxed) || progress.is_cancelled();
+                scope.spawn(move || census::count(walk, progress, over));
+            }
+            let _over = Over(&over);
+            let walk = walk(limits::CAPTURE_SCOUTS)?;
+            Merge::new(walk, plan.planner, plan.parent, plan.identities, plan.counts, progress)?.run()
+        })
     })
+}
+
+/// Says that the capture's own walk is over, however it ended.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The boundary of the source at `root`: the repository's own directory is never entered.

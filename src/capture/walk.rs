@@ -5,33 +5,41 @@
 //! are subdirectories are announced in their place and entered (or [`Step::Lost`]) later, in the same
 //! order, so whoever follows needs a queue and no search.
 //!
-//! Invariants: one step looks at one inode; at most [`OPEN_MAX`] directories of the path are held
-//! open, whatever its depth; memory follows the names on the path, not the tree. A directory that was
+//! Scouts look ahead: at the next names of the directory that is being told, and at its next
+//! subdirectories. What they find changes how long the walk takes and nothing else.
+//!
+//! Invariants: at most [`OPEN_MAX`] directories of the path are held open, whatever its depth, and a
+//! bounded number ahead of it; memory follows the names on the path, not the tree. A directory that was
 //! closed is found again through `..` of the one below, or by its names from the root, and must then
 //! be the same inode.
 //!
 //! The walk does not read files, and what changes behind it is noticed by whoever reads.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
+use self::ground::{Ground, Listed, RUN, Run, Survey};
+use self::scouts::{Ahead, FRESH, LISTING_BYTES, Scouts};
 use super::boundary::Boundary;
-use super::directory::{Directory, Hint, Names, Place, fits, shown};
+use super::directory::{Directory, Names, Place, shown};
 use super::error::CaptureError;
 use super::exclude::Excludes;
-use super::stat::{Kind, Stat};
-use super::sys::Ask;
-use crate::base::FileTime;
-use crate::format::entry::Meta;
+use super::stat::Stat;
 use crate::format::log::{Problem, ProblemKind};
+
+mod ground;
+mod scouts;
 
 /// Directories of the current path that are held open.
 const OPEN_MAX: usize = 48;
-/// Bytes of names that one system call may yield.
-const LISTING_BYTES: usize = 64 << 10;
-/// The file that marks a directory as a cache, and how it must begin (<https://bford.info/cachedir/>).
-const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
-const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+/// Runs of names of one directory that are looked at ahead.
+const RUNS_AHEAD: usize = 8;
+/// Subdirectories of one directory that are looked at ahead.
+const SUBDIRECTORIES_AHEAD: usize = 16;
+/// Names of a directory that is held before it is entered.
+const NAMES_AHEAD_MAX: usize = 1 << 14;
 
 /// What the walk comes across.
 #[derive(Debug)]
@@ -74,12 +82,12 @@ pub(super) struct Rules {
 
 /// A walk under way.
 pub(super) struct Walk {
-    rules: Rules,
-    boundary: Boundary,
+    ground: Arc<Ground>,
+    scouts: Scouts,
     buffer: Vec<u8>,
     stack: Vec<Level>,
     /// The root, until it has been entered.
-    start: Option<Arc<Directory>>,
+    start: Option<Directory>,
 }
 
 /// One directory of the current path.
@@ -87,19 +95,57 @@ struct Level {
     /// None while it is closed, and when it is behind the boundary.
     open: Option<Arc<Directory>>,
     place: Place,
-    names: Names,
+    names: Arc<Names>,
+    /// What stands under the names from `told` on, as far as it is known.
+    run: std::vec::IntoIter<Option<Step>>,
+    /// When it was found: what is too old is looked at again.
+    found: Instant,
     /// The next name to tell.
-    next: usize,
+    told: usize,
+    /// What follows `run`, as far as it has been asked for.
+    runs: VecDeque<Ahead<Run>>,
     /// Subdirectories that were announced, as indexes of names, and the next to enter.
     announced: Vec<usize>,
     entered: usize,
+    /// What the next to enter are, as far as it has been asked for.
+    surveys: VecDeque<Ahead<Survey>>,
     listed: bool,
 }
 
+impl Level {
+    fn new(open: Option<Arc<Directory>>, place: Place, names: Arc<Names>, first: Run) -> Level {
+        Level {
+            open,
+            place,
+            names,
+            run: first.into_iter(),
+            found: Instant::now(),
+            told: 0,
+            runs: VecDeque::new(),
+            announced: Vec::new(),
+            entered: 0,
+            surveys: VecDeque::new(),
+            listed: false,
+        }
+    }
+
+    /// Closes the directory, and all that was opened through it.
+    fn close(&mut self) {
+        self.open = None;
+        self.surveys.clear();
+    }
+}
+
 impl Walk {
-    /// A walk of everything below `root`.
-    pub(super) fn new(root: Directory, boundary: Boundary, rules: Rules) -> Walk {
-        Walk { rules, boundary, buffer: vec![0; LISTING_BYTES], stack: Vec::new(), start: Some(Arc::new(root)) }
+    /// A walk of everything below `root`, with `scouts` threads that look ahead.
+    pub(super) fn new(root: Directory, boundary: Boundary, rules: Rules, scouts: usize) -> Walk {
+        Walk {
+            ground: Arc::new(Ground { rules, boundary }),
+            scouts: Scouts::new(scouts),
+            buffer: vec![0; LISTING_BYTES],
+            stack: Vec::new(),
+            start: Some(root),
+        }
     }
 
     /// The next step; none at the end.
@@ -108,102 +154,142 @@ impl Walk {
     /// [`CaptureError::Root`] when the root itself cannot be listed; nothing below it is fatal.
     pub(super) fn step(&mut self) -> Result<Option<Step>, CaptureError> {
         if let Some(root) = self.start.take() {
-            let names = self
-                .list(&root)
-                .map_err(|source| CaptureError::Root { path: root.absolute().unwrap_or_default(), source })?;
-            return Ok(Some(self.enter(Vec::new(), root, names)));
+            let path = root.absolute().unwrap_or_default();
+            let listed = self
+                .ground
+                .list(root, &mut self.buffer, usize::MAX)
+                .map_err(|source| CaptureError::Root { path, source })?;
+            return Ok(listed.map(|listed| self.enter(Vec::new(), listed)));
+        }
+        if self.stack.is_empty() {
+            return Ok(None);
+        }
+        if let Some(step) = self.name() {
+            return Ok(Some(step));
         }
         let Some(level) = self.stack.last_mut() else { return Ok(None) };
-        while let Some((name, hint)) = level.names.get(level.next) {
-            let index = level.next;
-            level.next += 1;
-            let Some(open) = &level.open else { continue };
-            if let Some(step) = look(open, name, hint, &self.rules, &self.boundary) {
-                if matches!(step, Step::Announce(_)) {
-                    level.announced.push(index);
-                }
-                return Ok(Some(step));
-            }
-        }
         if !level.listed {
             level.listed = true;
             return Ok(Some(Step::Listed));
         }
-        let next = level.announced.get(level.entered).and_then(|index| level.names.get(*index));
-        if let Some((name, _)) = next {
-            level.entered += 1;
-            let (name, above, place) = (name.to_vec(), level.open.clone(), level.place.clone());
-            return Ok(Some(match above {
-                Some(above) => self.descend(&above, name),
-                None => {
-                    let problem = problem(place.path_of(&name), &io::Error::from_raw_os_error(libc::ESTALE));
-                    Step::Lost(name, problem)
-                }
-            }));
+        if let Some(step) = self.descend() {
+            return Ok(Some(step));
         }
         self.ascend();
         Ok(Some(Step::Leave))
     }
 
-    /// Enters the directory `name` of `above`, or tells why not.
-    fn descend(&mut self, above: &Arc<Directory>, name: Vec<u8>) -> Step {
-        if self.boundary.has_mounts() && self.boundary.bars_path(&above.path_of(&name)) {
-            let stat = match above.stat_of(&name, Ask::Kernel) {
-                Ok(stat) if stat.kind == Kind::Directory => stat,
-                _ => unknown_mountpoint(above.stat()),
-            };
-            return self.pass_by(above, name, stat);
-        }
-        let opened = above.open(&name).and_then(|directory| {
-            if self.boundary.bars(directory.stat()) {
-                return Ok(Err(*directory.stat()));
+    /// What stands under the next name of the deepest directory that is not left out.
+    fn name(&mut self) -> Option<Step> {
+        loop {
+            let level = self.stack.last_mut()?;
+            if level.run.len() > 0 && level.found.elapsed() > FRESH {
+                let open = level.open.as_ref()?;
+                let rest = level.told..level.told + level.run.len();
+                level.run = self.ground.run(open, &level.names, rest).into_iter();
+                level.found = Instant::now();
             }
-            let names = self.list(&directory)?;
-            Ok(Ok((directory, names)))
-        });
-        match opened {
-            Ok(Ok((directory, names))) => self.enter(name, Arc::new(directory), names),
-            Ok(Err(stat)) => self.pass_by(above, name, stat),
-            Err(error) => {
-                let problem = problem(above.path_of(&name), &error);
-                Step::Lost(name, problem)
+            for step in level.run.by_ref() {
+                let index = level.told;
+                level.told += 1;
+                if let Some(step) = step {
+                    if matches!(step, Step::Announce(_)) {
+                        level.announced.push(index);
+                    }
+                    return Some(step);
+                }
+            }
+            let open = level.open.as_ref().filter(|_| level.told < level.names.len())?;
+            let ahead = level.runs.pop_front().and_then(|ahead| ahead.take(&mut self.buffer));
+            let next = level.told..level.told + RUN;
+            let run = ahead.unwrap_or_else(|| self.ground.run(open, &level.names, next));
+            level.run = run.into_iter();
+            level.found = Instant::now();
+            self.look_ahead();
+        }
+    }
+
+    /// Asks for the next names of the deepest directory.
+    fn look_ahead(&mut self) {
+        let depth = self.stack.len();
+        let Some(level) = self.stack.last_mut() else { return };
+        let Some(open) = &level.open else { return };
+        while level.runs.len() < RUNS_AHEAD {
+            let start = level.told + level.run.len() + level.runs.len() * RUN;
+            if start >= level.names.len() {
+                break;
+            }
+            let (ground, open, names) = (Arc::clone(&self.ground), Arc::clone(open), Arc::clone(&level.names));
+            let run = self.scouts.ask(depth, move |_| ground.run(&open, &names, start..start + RUN));
+            match run {
+                Some(run) => level.runs.push_back(run),
+                None => break,
             }
         }
     }
 
-    fn enter(&mut self, name: Vec<u8>, directory: Arc<Directory>, names: Names) -> Step {
+    /// Asks for the next subdirectories of the deepest directory.
+    fn survey_ahead(&mut self) {
+        let depth = self.stack.len();
+        let Some(level) = self.stack.last_mut() else { return };
+        let Some(open) = &level.open else { return };
+        while level.surveys.len() < SUBDIRECTORIES_AHEAD {
+            let Some(index) = level.announced.get(level.entered + level.surveys.len()).copied() else { break };
+            let (ground, open, names) = (Arc::clone(&self.ground), Arc::clone(open), Arc::clone(&level.names));
+            let survey = self.scouts.ask(depth, move |buffer| {
+                let name = names.get(index).map_or(&b""[..], |(name, _)| name);
+                ground.survey(&open, name, buffer, NAMES_AHEAD_MAX)
+            });
+            match survey {
+                Some(survey) => level.surveys.push_back(survey),
+                None => break,
+            }
+        }
+    }
+
+    /// Enters the next announced directory, or tells why not; none when there is no other.
+    fn descend(&mut self) -> Option<Step> {
+        self.survey_ahead();
+        let level = self.stack.last_mut()?;
+        let (name, _) = level.announced.get(level.entered).and_then(|index| level.names.get(*index))?;
+        let name = name.to_vec();
+        level.entered += 1;
+        let Some(above) = level.open.clone() else {
+            let problem = problem(level.place.path_of(&name), &io::Error::from_raw_os_error(libc::ESTALE));
+            return Some(Step::Lost(name, problem));
+        };
+        let ahead = level.surveys.pop_front().and_then(|ahead| ahead.take(&mut self.buffer));
+        let survey = match ahead {
+            None | Some(Survey::Large) => self.ground.survey(&above, &name, &mut self.buffer, usize::MAX),
+            Some(survey) => survey,
+        };
+        Some(match survey {
+            Survey::Open(listed) => self.enter(name, listed),
+            Survey::Barred(stat) => {
+                // Counts as empty.
+                self.stack.push(Level::new(None, above.place(), Arc::new(Names::none()), Run::new()));
+                Step::Enter(Entered { name, stat, open: None })
+            }
+            Survey::Lost(problem) => Step::Lost(name, problem),
+            // No directory has more names than can be counted.
+            Survey::Large => {
+                Step::Lost(name, problem(above.path().to_vec(), &io::Error::from_raw_os_error(libc::EFBIG)))
+            }
+        })
+    }
+
+    fn enter(&mut self, name: Vec<u8>, listed: Listed) -> Step {
+        let Listed { directory, names, first } = listed;
         let entered = Entered { name, stat: *directory.stat(), open: Some(Arc::clone(&directory)) };
         // The root stays open: from there, lost ways are found again.
         let far = self.stack.len().checked_sub(OPEN_MAX).filter(|index| *index > 0);
         if let Some(far) = far.and_then(|index| self.stack.get_mut(index)) {
-            far.open = None;
+            far.close();
         }
         let place = directory.place();
-        self.stack.push(Level {
-            open: Some(directory),
-            place,
-            names,
-            next: 0,
-            announced: Vec::new(),
-            entered: 0,
-            listed: false,
-        });
+        self.stack.push(Level::new(Some(directory), place, names, first));
+        self.look_ahead();
         Step::Enter(entered)
-    }
-
-    /// Counts a directory behind the boundary as empty.
-    fn pass_by(&mut self, above: &Directory, name: Vec<u8>, stat: Stat) -> Step {
-        let place = above.place();
-        self.stack.push(Level {
-            open: None,
-            place,
-            names: Names::none(),
-            next: 0,
-            announced: Vec::new(),
-            entered: 0,
-            listed: false,
-        });
-        Step::Enter(Entered { name, stat, open: None })
     }
 
     /// Leaves the deepest directory; the one above is opened again if it had been closed.
@@ -232,78 +318,6 @@ impl Walk {
             at = Arc::new(next);
         }
         Some(at)
-    }
-
-    /// The names of a directory; of a tagged cache the tag only, if so ruled.
-    fn list(&mut self, directory: &Directory) -> io::Result<Names> {
-        let mut names = directory.names(&mut self.buffer)?;
-        if self.rules.skip_caches && names.contains(CACHE_TAG) && is_cache(directory) {
-            names.keep_only(CACHE_TAG);
-        }
-        Ok(names)
-    }
-}
-
-/// What stands under one name; none when it is left out.
-fn look(directory: &Directory, name: &[u8], hint: Hint, rules: &Rules, boundary: &Boundary) -> Option<Step> {
-    let excluded = |kind: Hint| {
-        !rules.excludes.is_empty() && rules.excludes.exclude(&directory.path_of(name), kind == Hint::Directory)
-    };
-    // Known kinds are judged before anything is asked of the inode.
-    if hint != Hint::Unknown && excluded(hint) {
-        return None;
-    }
-    if !fits(name) {
-        let detail = format!("its name has {} bytes, at most 255 can be stored: rename it", name.len());
-        let path = directory.path_of(name);
-        return Some(Step::Failed(name.to_vec(), Problem { path, kind: ProblemKind::Unsupported, detail }));
-    }
-    if hint == Hint::Directory {
-        return Some(Step::Announce(name.to_vec()));
-    }
-    // A mountpoint can be a file too, and its server as dead.
-    let barred = boundary.has_mounts() && boundary.bars_path(&directory.path_of(name));
-    let ask = if barred { Ask::Kernel } else { Ask::Filesystem };
-    match directory.stat_of(name, ask) {
-        Ok(stat) => {
-            let kind = if stat.kind == Kind::Directory { Hint::Directory } else { Hint::Other };
-            if hint != kind && excluded(kind) {
-                None
-            } else if kind == Hint::Directory {
-                Some(Step::Announce(name.to_vec()))
-            } else {
-                Some(Step::Name(name.to_vec(), stat))
-            }
-        }
-        Err(error) => Some(Step::Failed(name.to_vec(), problem(directory.path_of(name), &error))),
-    }
-}
-
-/// Whether the directory's tag is a true one.
-fn is_cache(directory: &Directory) -> bool {
-    use std::os::unix::fs::FileExt;
-    let mut head = [0u8; CACHE_SIGNATURE.len()];
-    directory
-        .open_file(CACHE_TAG)
-        .and_then(|(file, _)| file.read_exact_at(&mut head, 0))
-        .is_ok_and(|()| head == CACHE_SIGNATURE)
-}
-
-/// What stands for a mountpoint whose server does not answer: an empty directory as new as its surroundings.
-fn unknown_mountpoint(above: &Stat) -> Stat {
-    let times = above.meta;
-    Stat {
-        kind: Kind::Directory,
-        meta: Meta {
-            permissions: 0o755,
-            links: 2,
-            size: 0,
-            inode: 0,
-            btime: None,
-            atime: FileTime::default(),
-            ..times
-        },
-        ..*above
     }
 }
 

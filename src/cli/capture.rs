@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, count, printable, size};
 use super::points::kind;
-use super::progress::{Watched, Watcher, duration};
+use super::progress::{self, Watched, Watcher, duration};
 use super::sys;
 use crate::base::Class;
 use crate::base::suggest::did_you_mean;
@@ -86,7 +86,8 @@ pub fn run(args: &CaptureArgs, context: &Context) -> Result<Exit, Failure> {
     let opened = context.open()?;
     let progress = Arc::new(Capturing(capture::Progress::new()));
     let mut watcher = Watcher::start(context, Arc::clone(&progress) as Arc<dyn Watched>)?;
-    let (record, outcome) = capture_subject(&subject, args, &opened, &progress.0).map_err(Failure::unless_stopped)?;
+    let (record, outcome) =
+        capture_subject(&subject, args, context, &opened, &progress.0).map_err(Failure::unless_stopped)?;
     watcher.end();
     told(&record, &outcome, args, context, &watcher)?;
     Ok(if outcome.point.commit.stats.problems == 0 { Exit::Done } else { Exit::Partial })
@@ -95,10 +96,17 @@ pub fn run(args: &CaptureArgs, context: &Context) -> Result<Exit, Failure> {
 fn capture_subject(
     subject: &Subject,
     args: &CaptureArgs,
+    context: &Context,
     opened: &Opened,
-    progress: &capture::Progress,
+    done: &capture::Progress,
 ) -> Result<(SourceRecord, Outcome), Failure> {
-    let options = Options { full: args.full, labels: args.labels.clone(), job: args.job.clone(), ..Options::default() };
+    let options = Options {
+        full: args.full,
+        labels: args.labels.clone(),
+        job: args.job.clone(),
+        census: progress::is_watched(context),
+        ..Options::default()
+    };
     let claim = |name: &str, kind, path: &[u8]| opened.sources.claim_source(name, kind, origin::here(path), args.adopt);
     match subject {
         Subject::Tree(source) => {
@@ -114,13 +122,13 @@ fn capture_subject(
                 return Err(Failure::new(Class::NotFound, text));
             }
             let record = claim(&source.name, SourceKind::Tree, source.path.as_os_str().as_bytes())?;
-            let outcome = capture_tree(&opened.repo, &opened.log(&record), &record, &source.path, &options, progress)?;
+            let outcome = capture_tree(&opened.repo, &opened.log(&record), &record, &source.path, &options, done)?;
             Ok((record, outcome))
         }
         Subject::Stream { name, file } => {
             let record = claim(name, SourceKind::Stream, file.as_bytes())?;
             let log = opened.log(&record);
-            let outcome = capture_stream(&opened.repo, &log, &record, file, &mut Stdin, &options, progress)?;
+            let outcome = capture_stream(&opened.repo, &log, &record, file, &mut Stdin, &options, done)?;
             Ok((record, outcome))
         }
     }

@@ -49,7 +49,7 @@ impl Watcher {
         let look = Look {
             work,
             says: context.global.json.then(|| Arc::clone(&says)),
-            bar: (!context.global.json && !context.global.quiet && stderr().is_terminal()).then(bar),
+            bar: shows_bar(context).then(bar),
             began: Instant::now(),
             said: None,
             stopping: false,
@@ -129,6 +129,15 @@ impl Look {
             }
         }
     }
+}
+
+/// Whether anybody is told how far work is.
+pub fn is_watched(context: &Context) -> bool {
+    context.global.json || shows_bar(context)
+}
+
+fn shows_bar(context: &Context) -> bool {
+    !context.global.json && !context.global.quiet && stderr().is_terminal()
 }
 
 fn bar() -> ProgressBar {

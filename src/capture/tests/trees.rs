@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::base::{Class, Classed};
 use crate::capture::testing::{World, noise, run, text};
-use crate::capture::{CaptureError, Options, Phase, Progress, capture_tree};
+use crate::capture::{CaptureError, Excludes, Options, Phase, Progress, capture_tree};
 use crate::format::log::SourceKind;
 use crate::format::object::Object;
 use crate::store::Store;
@@ -143,6 +143,28 @@ fn progress_counts_what_is_there() {
         assert_eq!(progress.phase(), Phase::Committed);
         assert_eq!(progress.expected(), (round == 1).then_some((31, 30_000 + (2 << 20))));
     }
+}
+
+#[test]
+fn a_census_tells_of_a_first_capture_what_to_expect() {
+    let mut world = World::new();
+    for i in 0..30 {
+        world.write(&format!("d/f{i}"), noise(1000, i));
+    }
+    world.write("left.o", noise(5000, 1));
+    run("mkfifo", &[text(&world.path("fifo"))]);
+    run("ln", &[text(&world.path("d/f0")), text(&world.path("link"))]);
+    world.options =
+        Options { census: true, full: true, excludes: Excludes::new(&["*.o".into()], &[]).unwrap(), ..world.options };
+    // The capture may be through before its census is: then nobody is left to be told.
+    let told = (0..100).find_map(|_| {
+        world.env.advance(std::time::Duration::from_secs(60));
+        let progress = Progress::new();
+        capture_tree(&world.repo, &world.log, &world.source, world.dir.path(), &world.options, &progress).unwrap();
+        assert_eq!((progress.files(), progress.bytes()), (32, 30_000));
+        progress.expected()
+    });
+    assert_eq!(told, Some((32, 30_000)), "the one file of two names counts once in bytes, twice in names");
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::ground::CACHE_SIGNATURE;
 use super::*;
 use crate::capture::directory::Directory;
 
 fn walk_with(root: &Path, cross: bool, refused: Vec<crate::capture::stat::Identity>, rules: Rules) -> Walk {
     let root = Directory::root(root).unwrap();
     let boundary = Boundary::new(&root, cross, refused).unwrap();
-    Walk::new(root, boundary, rules)
+    Walk::new(root, boundary, rules, 0)
 }
 
 fn plain() -> Rules {
@@ -119,6 +120,43 @@ fn names_come_in_byte_order_and_directories_after_them() {
             "d/y File"
         ]
     );
+}
+
+#[test]
+fn scouts_change_nothing_of_what_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // One directory of more names than are looked at in one go or held ahead, and a tree wider and deeper than the windows.
+    fs::create_dir_all(at("large/inner")).unwrap();
+    for number in 0..NAMES_AHEAD_MAX + 3 * RUN {
+        fs::File::create(at("large").join(number.to_string())).unwrap();
+    }
+    for number in 0..3 * SUBDIRECTORIES_AHEAD {
+        let deep = (0..number % 9).map(|_| "d").collect::<Vec<_>>().join("/");
+        fs::create_dir_all(at("wide").join(number.to_string()).join(deep).join("end")).unwrap();
+        fs::write(at("wide").join(number.to_string()).join("x.o"), "").unwrap();
+    }
+    let deep = (0..OPEN_MAX + 9).map(|level| if level % 2 == 0 { "a" } else { "b" }).collect::<Vec<_>>();
+    for length in 1..=deep.len() {
+        for side in ["c", "d"] {
+            fs::create_dir_all(at("z").join(deep[..length].join("/")).join(side)).unwrap();
+        }
+    }
+    let rules = || Rules { excludes: Excludes::new(&["*.o".into()], &[]).unwrap(), skip_caches: true };
+    let alone = told(&mut walk_with(dir.path(), false, Vec::new(), rules()));
+    assert_eq!(
+        alone.len(),
+        1 + 1 + NAMES_AHEAD_MAX + 3 * RUN + 1 + {
+            let wide: usize = (0..3 * SUBDIRECTORIES_AHEAD).map(|number| 2 + number % 9).sum();
+            wide + 1 + 3 * deep.len()
+        }
+    );
+    for scouts in [1, 2, 7] {
+        let root = Directory::root(dir.path()).unwrap();
+        let boundary = Boundary::new(&root, false, Vec::new()).unwrap();
+        let with = told(&mut Walk::new(root, boundary, rules(), scouts));
+        assert!(with == alone, "{scouts} scouts");
+    }
 }
 
 #[test]
