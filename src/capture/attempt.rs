@@ -155,7 +155,7 @@ impl Capture<'_> {
             },
         )?;
         let Some(roots) = recorded.roots else {
-            return Err(RepoError::Inconsistent { what: "a capture without a root directory".to_owned() }.into());
+            return Err(RepoError::Defect { what: "a capture without a root directory".to_owned() }.into());
         };
         self.progress.enter(Phase::Uploading);
         let totals = session.finish()?;
@@ -193,7 +193,7 @@ impl Capture<'_> {
 }
 
 /// Whether the error says that stored bytes are missing or wrong, as opposed to being out of reach.
-fn is_damage(error: &CaptureError) -> bool {
+pub(super) fn is_damage(error: &CaptureError) -> bool {
     matches!(error, CaptureError::Repo(error) if error.class() == Class::Corrupt)
 }
 

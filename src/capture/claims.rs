@@ -5,7 +5,9 @@
 //! it will store; a later unit that finds the claim relies on it, because results are recorded in the
 //! order of units. An earlier unit cannot, and stores the chunk again: rare, and only a few bytes.
 //!
-//! A claim is forgotten when no unit that could have relied on it is under way any more.
+//! A claim is a promise until it is settled, and knowledge afterwards: then its place is told at once,
+//! because the index may be full and never learn of it. It is forgotten when no unit that relies on the
+//! promise can be under way any more.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -39,8 +41,10 @@ struct Claim {
 pub(super) enum Claimed {
     /// It is ours to store.
     Ours,
-    /// An earlier unit stores it.
+    /// An earlier unit stores it, and will have done so when this one is recorded.
     Earlier,
+    /// An earlier unit has stored it here.
+    Stored(ChunkRef),
     /// A later unit stores it, which helps nobody here: store it, without a claim.
     Later,
 }
@@ -59,6 +63,7 @@ impl Claims {
                 state.chunks.insert(*hash, Claim { unit, place: None });
                 Claimed::Ours
             }
+            Some(Claim { place: Some(place), .. }) => Claimed::Stored(*place),
             Some(claim) if claim.unit < unit => Claimed::Earlier,
             Some(claim) if claim.unit == unit => Claimed::Ours,
             Some(_) => Claimed::Later,
@@ -84,11 +89,11 @@ impl Claims {
 
     /// Forgets what only units before `recorded` could rely on.
     pub(super) fn forget(&self, recorded: u64) {
-        // Whoever relied on unit n had a number of at most n + window when n was recorded at the latest,
-        // and is itself recorded at most as many units later.
+        // Whoever relies on unit n was under way beside it, so its number is at most n + window: a claim
+        // that has been settled is relied on by nobody new.
         let mut state = self.state.lock();
         while let Some((unit, hash)) = state.settled.front().copied() {
-            if unit + 2 * self.window + 2 > recorded {
+            if unit + self.window >= recorded {
                 break;
             }
             state.settled.pop_front();
@@ -130,10 +135,11 @@ mod tests {
         claims.settle(5, &hash, place(2));
         claims.settle(5, &hash, place(3));
         assert_eq!(claims.place(&hash), Some(place(2)));
-        claims.forget(10);
-        assert_eq!(claims.place(&hash), Some(place(2)));
-        claims.forget(11);
+        assert_eq!(claims.claim(7, &hash), Claimed::Stored(place(2)), "a promise no more");
+        claims.forget(7);
+        assert_eq!(claims.place(&hash), Some(place(2)), "unit 7 may rely on it");
+        claims.forget(8);
         assert_eq!(claims.place(&hash), None);
-        assert_eq!(claims.claim(11, &hash), Claimed::Ours);
+        assert_eq!(claims.claim(8, &hash), Claimed::Ours);
     }
 }

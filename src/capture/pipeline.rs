@@ -89,7 +89,7 @@ impl Pipeline<'_> {
                 });
             }
             drop((units_out, results_in));
-            let recorded = record_in_order(&mut recorder, results_out, gate);
+            let recorded = record_in_order(results_out, gate, |done| recorder.record(done));
             if recorded.is_err() {
                 gate.close();
             }
@@ -109,20 +109,42 @@ impl Pipeline<'_> {
 
 /// Records results in the order of their units, until there are no more.
 fn record_in_order(
-    recorder: &mut Recorder<'_>,
     results: crossbeam_channel::Receiver<Done>,
     gate: &Gate,
+    mut record: impl FnMut(Done) -> Result<(), RepoError>,
 ) -> Result<(), RepoError> {
+    let _guard = CloseOnPanic(gate);
     let mut early: BTreeMap<u64, Done> = BTreeMap::new();
     let mut next = 0;
     for done in results {
         early.insert(done.number, done);
         while let Some(done) = early.remove(&next) {
             let weight = done.weight;
-            recorder.record(done)?;
+            record(done)?;
             gate.leave(weight);
             next += 1;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorder_that_panics_leaves_nobody_waiting_at_the_gate() {
+        let gate = Gate::new(1, 1);
+        let (results_in, results_out) = crossbeam_channel::unbounded();
+        results_in.send(Done { number: 0, weight: 0, frames: Vec::new(), results: Vec::new(), read_bytes: 0 }).unwrap();
+        std::thread::scope(|scope| {
+            let recorder = scope.spawn(|| {
+                record_in_order(results_out, &gate, |_| -> Result<(), RepoError> {
+                    std::panic::resume_unwind(Box::new("on purpose"))
+                })
+            });
+            assert!(recorder.join().is_err());
+        });
+        assert!(gate.is_closed());
+    }
 }

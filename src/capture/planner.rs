@@ -89,6 +89,11 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
     /// Nothing more shall enter.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;

@@ -252,9 +252,7 @@ impl<'s> Recorder<'s> {
             }
             Place::Claimed => self.claims.place(&piece.hash),
         };
-        place.ok_or_else(|| RepoError::Inconsistent {
-            what: "a chunk that another unit was to store is not there".into(),
-        })
+        place.ok_or_else(|| RepoError::Defect { what: "a chunk that another unit was to store is not there".into() })
     }
 
     fn edit(&mut self, key: Key, new: Option<Entry>) -> Result<(), RepoError> {
@@ -389,7 +387,7 @@ impl<'s> Recorder<'s> {
         frames: &[FrameRef],
     ) -> Result<(), RepoError> {
         let Some(mut open) = self.open.take() else {
-            return Err(RepoError::Inconsistent { what: "a slice of no file".into() });
+            return Err(RepoError::Defect { what: "a slice of no file".into() });
         };
         for piece in pieces {
             let chunk = self.resolve(piece, frames)?;
@@ -402,7 +400,7 @@ impl<'s> Recorder<'s> {
 
     fn end(&mut self, end: EndJob) -> Result<(), RepoError> {
         let Some(open) = self.open.take() else {
-            return Err(RepoError::Inconsistent { what: "the end of no file".into() });
+            return Err(RepoError::Defect { what: "the end of no file".into() });
         };
         let EndJob { key, old, file, stat, xattrs, path, failed, inode, touched } = end;
         let covered = open.content.end();

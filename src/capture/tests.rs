@@ -6,3 +6,4 @@ mod history;
 mod kinds;
 mod streams;
 mod trees;
+mod twins;

@@ -212,6 +212,7 @@ impl Worker<'_> {
     fn taken(&self, unit: u64, hash: &ChunkHash, frames: &Frames) -> Option<Place> {
         frames.find(hash).or_else(|| match self.claims.claim(unit, hash) {
             Claimed::Earlier => Some(Place::Claimed),
+            Claimed::Stored(chunk) => Some(Place::Known(chunk)),
             Claimed::Ours | Claimed::Later => None,
         })
     }

@@ -23,6 +23,7 @@ const TAIL_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Dedup {
     reader: Reader,
+    chunks_max: usize,
     state: Mutex<State>,
 }
 
@@ -37,7 +38,12 @@ struct State {
 impl Dedup {
     /// An index over `packs`: those of committed points of the chain, oldest first.
     pub fn over(reader: Reader, packs: Vec<PackId>) -> Dedup {
-        Dedup { reader, state: Mutex::new(State { unread: Some(packs), ..State::default() }) }
+        Dedup::over_at_most(reader, packs, limits::DEDUP_CHUNKS_MAX)
+    }
+
+    /// As [`Dedup::over`], of at most `chunks_max` chunks.
+    pub fn over_at_most(reader: Reader, packs: Vec<PackId>, chunks_max: usize) -> Dedup {
+        Dedup { reader, chunks_max, state: Mutex::new(State { unread: Some(packs), ..State::default() }) }
     }
 
     /// Where the chain has this chunk.
@@ -52,7 +58,7 @@ impl Dedup {
     /// Remembers a chunk that this session has stored; one that it stored again is found there from now on.
     pub fn insert(&self, hash: ChunkHash, chunk: ChunkRef) {
         let mut state = self.state.lock();
-        if state.chunks.len() < limits::DEDUP_CHUNKS_MAX || state.chunks.contains_key(&hash) {
+        if state.chunks.len() < self.chunks_max || state.chunks.contains_key(&hash) {
             state.chunks.insert(hash, chunk);
         }
     }
@@ -64,7 +70,7 @@ impl Dedup {
 
     fn fill(&self, state: &mut State, packs: &[PackId]) {
         for pack in packs.iter().rev().take(PACKS_MAX) {
-            if state.chunks.len() >= limits::DEDUP_CHUNKS_MAX {
+            if state.chunks.len() >= self.chunks_max {
                 return;
             }
             match read_footer(&self.reader, *pack) {

@@ -60,6 +60,12 @@ pub enum RepoError {
         /// How.
         what: String,
     },
+    /// The writer contradicts itself: what is stored may be sound, so no conclusion about it is drawn from this.
+    #[error("amberfs has a defect: {what}; nothing was committed. Please report it")]
+    Defect {
+        /// How.
+        what: String,
+    },
     /// An earlier failure left the session unusable.
     #[error("the capture's writer has failed before: {why}")]
     Poisoned {
@@ -99,7 +105,7 @@ impl Classed for RepoError {
             RepoError::Absent { .. } => Class::NotFound,
             RepoError::Exists { .. } | RepoError::PackTaken { .. } => Class::Conflict,
             RepoError::Unsafe { .. } => Class::Unsupported,
-            RepoError::Poisoned { .. } => Class::Transient,
+            RepoError::Poisoned { .. } | RepoError::Defect { .. } => Class::Transient,
         }
     }
 }

@@ -37,8 +37,9 @@ fn many_files_are_found_again_in_bounded_memory() {
         if file % FILES_A_DIRECTORY == 0 {
             fs::create_dir(&dir).unwrap();
         }
-        // From nothing, over what an entry holds itself, to what shares a frame.
-        fs::write(dir.join(format!("{file:08}")), "amber ".repeat(file % 97)).unwrap();
+        // From nothing, over what an entry holds itself, to what shares a frame; every fifth is the twin of an earlier one.
+        let content = if file % 5 == 0 { file.saturating_sub(97 * 20) } else { file };
+        fs::write(dir.join(format!("{file:08}")), format!("{content:08}").repeat(content % 97)).unwrap();
     }
     let home = format!("home={}", source.display());
     walk_in.amberfs(&["capture", &home]);

@@ -352,7 +352,7 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
                 }
                 Node::Inner(_) => Err(RepoError::Inconsistent { what: "an inner node among leaves".to_owned() }),
             },
-            Slot::Inner(_) => Err(RepoError::Inconsistent { what: "an inner node among leaves".to_owned() }),
+            Slot::Inner(_) => Err(RepoError::Defect { what: "an inner node among leaves".to_owned() }),
         }
     }
 }
