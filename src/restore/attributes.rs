@@ -17,6 +17,12 @@ const CAPABILITY: &[u8] = b"security.capability";
 
 /// Gives an inode of its own the metadata of `entry`. What cannot be set is noted; the rest is set.
 pub(super) fn set(of: Handle<'_>, entry: &Entry, policy: &Policy, report: &Report<'_>, path: &[u8]) {
+    let permissions = set_all_but_last(of, entry, policy, report, path);
+    set_last(of, permissions, entry, report, path);
+}
+
+/// Sets what comes before permissions and times; the permissions that are due, of which a symbolic link has none.
+fn set_all_but_last(of: Handle<'_>, entry: &Entry, policy: &Policy, report: &Report<'_>, path: &[u8]) -> Option<u32> {
     let meta = &entry.meta;
     let mut owned = policy.keeps_owner(meta);
     if policy.owner {
@@ -28,23 +34,50 @@ pub(super) fn set(of: Handle<'_>, entry: &Entry, policy: &Policy, report: &Repor
         count(&report.left_owners);
     }
     let dropped = set_xattrs(of, entry, policy, owned, report, path);
-    if !matches!(entry.body, Body::Symlink(_)) {
-        let directory = matches!(entry.body, Body::Directory { .. });
-        let permissions = policy.permissions(meta, directory, owned);
-        if dropped || permissions != u32::from(meta.permissions) {
-            count(&report.left_set_ids);
-        }
-        if let Err(error) = sys::chmod(of, permissions) {
-            report.refused(path, "set the permissions", error);
-        }
+    if matches!(entry.body, Body::Symlink(_)) {
+        return None;
     }
-    set_times(of, entry, report, path);
+    let directory = matches!(entry.body, Body::Directory { .. });
+    let permissions = policy.permissions(meta, directory, owned);
+    if dropped || permissions != u32::from(meta.permissions) {
+        count(&report.left_set_ids);
+    }
+    Some(permissions)
 }
 
-/// Sets the times alone.
-pub(super) fn set_times(of: Handle<'_>, entry: &Entry, report: &Report<'_>, path: &[u8]) {
+/// Sets permissions, if there are any, and times.
+fn set_last(of: Handle<'_>, permissions: Option<u32>, entry: &Entry, report: &Report<'_>, path: &[u8]) {
+    if let Some(permissions) = permissions
+        && let Err(error) = sys::chmod(of, permissions)
+    {
+        report.refused(path, "set the permissions", error);
+    }
     if let Err(error) = sys::set_times(of, entry.meta.atime, entry.meta.mtime) {
         report.refused(path, "set the times", error);
+    }
+}
+
+/// A directory out of which something has yet to be removed: its owner may write to it until [`Open::close`].
+#[derive(Debug)]
+#[must_use = "it stays writable until it is closed"]
+pub(super) struct Open<'a> {
+    directory: Handle<'a>,
+    entry: &'a Entry,
+    permissions: Option<u32>,
+}
+
+/// As [`set`], of the target itself, but leaves it open.
+pub(super) fn set_open<'a>(directory: Handle<'a>, entry: &'a Entry, policy: &Policy, report: &Report<'_>) -> Open<'a> {
+    let permissions = set_all_but_last(directory, entry, policy, report, b"");
+    // Should the end of the restore be cut off, everything else is as it must be already.
+    set_last(directory, permissions.map(|permissions| permissions | 0o700), entry, report, b"");
+    Open { directory, entry, permissions }
+}
+
+impl Open<'_> {
+    /// Sets what is left.
+    pub(super) fn close(self, report: &Report<'_>) {
+        set_last(self.directory, self.permissions, self.entry, report, b"");
     }
 }
 

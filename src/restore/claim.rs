@@ -207,7 +207,14 @@ impl Claim {
 
     fn make(target: &Arc<Directory>, wish: &Wish<'_>, env: &Env) -> io::Result<Claim> {
         let name = own_name(&format!("{PREFIX}{}", hex::encode(&env.random::<8>())))?;
-        let directory = target.make_dir(&name)?;
+        let directory = match target.make_dir(&name) {
+            // A target that an earlier restore made read-only, as the point has it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && wish.force => {
+                target.make_usable()?;
+                target.make_dir(&name)?
+            }
+            made => made?,
+        };
         let lock = directory.new_file(&own_name(LOCK)?)?;
         lock.try_lock()?;
         let state = State {

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::sys::{self, Stat};
+use super::sys::{self, Handle, Stat};
 use crate::base::{limits, sys::effective_uid};
 
 /// A single component of a path: not empty, not `.` or `..`, without `/` and zero bytes.
@@ -112,6 +112,19 @@ impl Directory {
     pub(super) fn make_dir(&self, name: &Name) -> io::Result<Directory> {
         sys::make_dir(self.fd(), name.c())?;
         Directory::of(sys::open_beneath(self.fd(), name.c(), sys::DIRECTORY)?)
+    }
+
+    /// Lets its owner, the caller, make names in it; its permissions are set at the end. Nothing else is changed.
+    ///
+    /// # Errors
+    /// Those of changing its permissions.
+    pub(super) fn make_usable(&self) -> io::Result<()> {
+        let stat = self.stat_self()?;
+        let user = effective_uid();
+        if user != 0 && user == stat.uid && stat.mode & 0o700 != 0o700 {
+            sys::chmod(Handle::Open(self.fd()), stat.mode & 0o7777 | 0o700)?;
+        }
+        Ok(())
     }
 
     /// The directory that holds this one, if it is the one expected.

@@ -15,10 +15,10 @@ use super::claim::Claim;
 use super::directory::{Directory, Name};
 use super::error::RestoreError;
 use super::outcome::{Report, count};
-use super::sys::{self, Handle};
+
 use super::trail::Trail;
 use super::walk::{Place, Visitor};
-use crate::base::{Class, sys::effective_uid};
+use crate::base::Class;
 use crate::format::entry::{Body, Content};
 use crate::format::{FrameOrdinal, PackId};
 use crate::view::Inode;
@@ -175,7 +175,7 @@ impl<'a> Planner<'a> {
             Err(error) => return Some(Err(error)),
         };
         if stat.is_dir() && (self.claim.may_replace() || name.bytes() == b"lost+found") {
-            return Some(here.open_dir(name).and_then(|directory| usable(directory, stat.mode, stat.uid)));
+            return Some(here.open_dir(name).and_then(|directory| directory.make_usable().map(|()| directory)));
         }
         if !self.claim.may_replace() {
             self.report.problem(path, Class::Conflict, in_the_way());
@@ -190,15 +190,6 @@ impl<'a> Planner<'a> {
 /// filesystem does not tell apart from another.
 pub(super) fn in_the_way() -> String {
     "something with this name is there already: another process made it, or the filesystem ignores case".to_owned()
-}
-
-/// An existing directory in which its owner, the caller, can make names; its permissions are set at the end.
-fn usable(directory: Directory, mode: u32, owner: u32) -> io::Result<Directory> {
-    let user = effective_uid();
-    if user != 0 && user == owner && mode & 0o700 != 0o700 {
-        sys::chmod(Handle::Open(directory.fd()), mode & 0o7777 | 0o700)?;
-    }
-    Ok(directory)
 }
 
 /// The frame that holds a job's first bytes, as far as its entry tells.

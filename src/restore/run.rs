@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! claim the target → make directories and files → [read back] → directories' metadata from below
-//!   → synchronise → mark complete → release the claim → the target's own metadata
+//!   → synchronise → mark complete → the target's own metadata, but writable → release the claim
+//!   → the target's permissions and times
 //! ```
 //!
 //! Crash behaviour: killed at any moment before the claim is released, the same restore continues.
@@ -96,13 +97,16 @@ pub fn restore(
         return Ok(report.outcome(resumed, false));
     }
     claim.complete().map_err(failed)?;
-    if !shared {
-        // Before, too: should the end of this be cut off, all but the times is as it must be.
-        attributes::set(Handle::Open(directory.fd()), wanted.inode.entry(), &policy, &report, b"");
-    }
-    claim.release().map_err(failed)?;
-    if !shared {
-        attributes::set_times(Handle::Open(directory.fd()), wanted.inode.entry(), &report, b"");
+    // Whoever is not root can remove the claim only out of a directory that its owner may write to.
+    let open =
+        (!shared).then(|| attributes::set_open(Handle::Open(directory.fd()), wanted.inode.entry(), &policy, &report));
+    claim.release().map_err(|source| RestoreError::Write {
+        action: "remove the claim from",
+        path: String::new(),
+        source,
+    })?;
+    if let Some(open) = open {
+        open.close(&report);
         count(&report.directories);
     }
     directory.sync().map_err(failed)?;

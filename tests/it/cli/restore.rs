@@ -257,6 +257,37 @@ fn another_user_gets_what_a_user_may_have() {
 }
 
 #[test]
+fn a_directory_that_nobody_may_write_to_is_restored_by_an_ordinary_user() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("source/module")).unwrap();
+    fs::write(bench.path("source/module/file"), "text").unwrap();
+    for mode in [0o555, 0o500] {
+        let wanted = bench.path("source/module");
+        fs::set_permissions(&wanted, fs::Permissions::from_mode(mode)).unwrap();
+        if mode == 0o555 {
+            bench.good(["init", "--unencrypted"]);
+        }
+        bench.good(["capture", "home=source"]);
+        let target = format!("new{mode:o}");
+        let restore = |more: &[&str]| {
+            let arguments = [&["restore", "home:module", "--to", &target], more].concat();
+            Ran::of(bench.unprivileged(arguments).output().unwrap())
+        };
+        // The second finds the target as the first left it: read-only.
+        for more in [&[][..], &["--force"]] {
+            let ran = restore(more);
+            assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+            let found = fs::metadata(bench.path(&target)).unwrap();
+            assert_eq!(found.permissions().mode() & 0o7777, mode);
+            assert_eq!(found.modified().unwrap(), fs::metadata(&wanted).unwrap().modified().unwrap());
+            let names = fs::read_dir(bench.path(&target)).unwrap().map(|item| item.unwrap().file_name());
+            assert_eq!(names.collect::<Vec<_>>(), ["file"]);
+        }
+        restore(&[]).fails(11, "is not empty");
+    }
+}
+
+#[test]
 fn damaged_files_are_named_and_the_rest_comes_back() {
     let bench = Bench::new();
     let root = source(&bench);
