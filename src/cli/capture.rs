@@ -19,8 +19,9 @@ use crate::capture::{self, Excludes, Options, Outcome, capture_stream, capture_t
 use crate::chain::name::{check_label, check_source};
 use crate::chain::origin;
 use crate::format::log::{Problem, ProblemKind, SourceKind, SourceRecord};
+use crate::job::SourceConfig;
 use crate::job::protocol::{self, Message, Phase, Summary};
-use crate::job::{SourceConfig, request};
+use crate::job::witness::{Witness, job_of};
 
 /// Capture a source: make a point of it as it is now
 ///
@@ -57,7 +58,7 @@ pub struct CaptureArgs {
     /// Capture standard input as one file
     #[arg(long, conflicts_with_all = ["exclude", "exclude_file", "exclude_caches", "cross_filesystems"])]
     stdin: bool,
-    /// The job that asks for it.
+    /// The job that asks for it, as [`Witness`] writes it.
     #[arg(long, hide = true, value_name = "ID")]
     job: Option<String>,
 }
@@ -80,7 +81,7 @@ pub fn run(args: &CaptureArgs, context: &Context) -> Result<Exit, Failure> {
         check_label(label)?;
     }
     if let Some(job) = &args.job {
-        request::check_job(job).map_err(|error| Failure::usage(error.to_string()))?;
+        Witness::parse(job).map_err(|error| Failure::usage(error.to_string()))?;
     }
     let subject = if args.stdin { stream(&args.source)? } else { tree(&args.source, args, context)? };
     let opened = context.open()?;
@@ -311,7 +312,7 @@ fn told(
             reason: point.commit.reason.clone(),
             parent: outcome.parent.clone(),
             labels: point.commit.labels.clone(),
-            job: args.job.clone(),
+            job: args.job.as_deref().map(|job| job_of(job).to_owned()),
             files: stats.files,
             directories: stats.directories,
             others: stats.others,

@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, count, printable, size, timestamp};
 use crate::chain::{Point, SourceState};
+use crate::job::witness::job_of;
 
 /// List the points, oldest first
 #[derive(Debug, clap::Args)]
@@ -127,7 +128,7 @@ fn listed<'a>(source: &'a str, state: &'a SourceState, point: &'a Point) -> List
         path: String::from_utf8_lossy(&commit.origin.path).into_owned(),
         reason: &commit.reason,
         writer: &commit.writer,
-        job: commit.job.as_deref(),
+        job: commit.job.as_deref().map(job_of),
         files: commit.stats.files,
         directories: commit.stats.directories,
         others: commit.stats.others,

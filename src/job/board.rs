@@ -94,10 +94,9 @@ impl Board {
                 sheet.log.add(&format!("{}: {}: {}", problem.kind, problem.path, problem.detail));
             }
             Message::Summary(summary) => sheet.log.add(&format!(
-                "point {} of {} ({}: {}): {} files, {} bytes, {} stored, {} problems",
+                "point {} of {} ({}): {} files, {} bytes, {} stored, {} problems",
                 summary.point,
                 summary.source,
-                summary.kind,
                 summary.reason,
                 summary.files,
                 summary.bytes,

@@ -32,8 +32,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::places::{Places, PlacesError};
-use super::request::{check_label, check_source};
 use crate::base::{Class, Classed, limits, suggest, sys};
+use crate::chain::name::{check_label, check_source};
 
 /// What the configuration file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]

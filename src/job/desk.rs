@@ -32,6 +32,7 @@ use super::record::{Accepted, Entry, Table};
 use super::request::{Command, Request};
 use super::runner::{self, Core};
 use super::state::State;
+use super::witness::Witness;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Env, Instant, hex, limits};
 use crate::format::ids::RepoId;
@@ -44,11 +45,11 @@ pub trait Site: Send + Sync + 'static {
     /// Why there is no configuration to go by, in words.
     fn sources(&self) -> Result<Vec<String>, String>;
 
-    /// The point of `source` that the capture for `job` committed, if it did. May wait for the store.
+    /// The point of `source` that the capture for exactly this `job` committed, if it did. May wait for the store.
     ///
     /// # Errors
     /// Why that cannot be found out, in words.
-    fn testimony(&self, source: &str, job: &JobId) -> Result<Option<Testimony>, String>;
+    fn testimony(&self, source: &str, job: &Witness) -> Result<Option<Testimony>, String>;
 
     /// A job has committed a point of `source`: whoever now reads the job's state must see it in the
     /// mount as well. May wait for the store.

@@ -8,9 +8,10 @@
 //! Pure: what a name refers to is decided by the desk.
 
 use super::control::{JobId, Reason};
-use super::request::{Command, Request, check_job, check_label, check_source};
+use super::request::{Command, Request, check_job};
 use crate::base::limits;
 use crate::base::suggest::did_you_mean;
+use crate::chain::name::{check_label, check_source};
 
 /// A verb of the control file.
 #[derive(Debug)]
@@ -219,7 +220,7 @@ fn job(name: &str) -> Result<JobId, Refused> {
 }
 
 fn source(name: &str) -> Result<String, Refused> {
-    check_source(name).map_err(|bad| syntax(bad.0))?;
+    check_source(name).map_err(|bad| syntax(bad.to_string()))?;
     Ok(name.to_owned())
 }
 
@@ -250,7 +251,7 @@ fn build(verb: &Verb, name: Option<&str>, values: &Values<'_>) -> Result<Command
         "capture" => {
             let labels: Vec<String> = values.all("label").map(str::to_owned).collect();
             for (at, label) in labels.iter().enumerate() {
-                check_label(label).map_err(|bad| syntax(bad.0))?;
+                check_label(label).map_err(|bad| syntax(bad.to_string()))?;
                 if labels.iter().take(at).any(|earlier| earlier == label) {
                     return Err(syntax(format!("label={label:?} is given twice")));
                 }
@@ -352,13 +353,19 @@ mod tests {
             ("capture home full=yes full=yes", "line 1: full= is given twice"),
             ("capture home label=a label=a", "line 1: label=\"a\" is given twice"),
             ("capture home full=1", "line 1: full=\"1\" must be yes or no"),
-            ("capture home label=", "line 1: \"\" is no label: it is empty"),
+            (
+                "capture home label=",
+                "line 1: \"\" cannot be a label: use 1 to 128 bytes without `/` and control characters, `.` and `-` not first",
+            ),
             ("capture home label='x", "line 1: a quote is opened and not closed, or a `\\` ends the line"),
             ("capture home label=x\\", "line 1: a quote is opened and not closed, or a `\\` ends the line"),
-            ("capture ''", "line 1: \"\" is no source: it is empty (letters, digits, `.`, `_`, `-`; at most 64)"),
+            (
+                "capture ''",
+                "line 1: \"\" cannot name a source: use 1 to 64 letters, digits, `.`, `_` and `-`, a letter or digit first",
+            ),
             (
                 "capture /etc",
-                "line 1: \"/etc\" is no source: it must begin with a letter or digit (letters, digits, `.`, `_`, `-`; at most 64)",
+                "line 1: \"/etc\" cannot name a source: use 1 to 64 letters, digits, `.`, `_` and `-`, a letter or digit first",
             ),
             ("cancel", "line 1: cancel needs a JOB"),
             ("cancel n-1 job=n-1", "line 1: cancel has no key \"job\" (known: none)"),

@@ -21,6 +21,7 @@ pub mod request;
 mod runner;
 pub mod state;
 mod sys;
+pub mod witness;
 
 pub use child::Program;
 pub use config::{Config, ConfigFile, SourceConfig};

@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::child::Program;
 use super::config::ConfigFile;
-use super::control::JobId;
 use super::desk::{Desk, DeskOptions, Site};
 use super::error::JobError;
 use super::outcome::Testimony;
+use super::witness::Witness;
 use crate::chain::{ChainError, RepoLog};
 use crate::store::Operation;
 use crate::view::MountView;
@@ -32,12 +32,12 @@ impl MountSite {
         MountSite { view, sources, config }
     }
 
-    fn look_up(&self, source: &str, job: &JobId) -> Result<Option<Testimony>, ChainError> {
+    fn look_up(&self, source: &str, job: &Witness) -> Result<Option<Testimony>, ChainError> {
         let state = self.sources.refresh()?;
         let Some(record) = state.by_name(source) else { return Ok(None) };
         let points = self.view.source_log(record.id).refresh()?;
         // The newest first: an orphan's point is among the last.
-        let point = points.points().iter().rev().find(|point| point.commit.job.as_deref() == Some(job.0.as_str()));
+        let point = points.points().iter().rev().find(|point| point.commit.job.as_deref() == Some(job.text()));
         Ok(point.map(|point| Testimony { point: point.name().to_owned(), problems: point.commit.stats.problems }))
     }
 }
@@ -66,7 +66,7 @@ impl Site for MountSite {
         Ok(config.sources.iter().map(|source| source.name.clone()).collect())
     }
 
-    fn testimony(&self, source: &str, job: &JobId) -> Result<Option<Testimony>, String> {
+    fn testimony(&self, source: &str, job: &Witness) -> Result<Option<Testimony>, String> {
         self.look_up(source, job).map_err(|error| error.to_string())
     }
 
@@ -109,6 +109,7 @@ mod tests {
     use crate::chain::SourceLog;
     use crate::chain::testing::{commit, origin};
     use crate::format::log::SourceKind;
+    use crate::job::control::JobId;
     use crate::repo::Repo;
     use crate::store::Store;
     use crate::view::MountSettings;
@@ -124,7 +125,8 @@ mod tests {
     fn the_log_testifies_to_the_point_of_a_job() {
         let repo = Repo::init(Store::memory(), Env::seeded(1, Instant::from_nanos(1))).unwrap();
         let site = MountSite::new(mount(&repo), Arc::new(ConfigFile::at("/nonexistent/config.toml")));
-        let job = JobId("n-1".into());
+        let of = |job: &str, accepted| Witness::new(&JobId(job.into()), accepted);
+        let job = of("n-1", 7);
         assert_eq!(site.testimony("home", &job), Ok(None));
         let (store, env) = (repo.store().clone(), repo.env().clone());
         let record = RepoLog::open(store.clone(), env.clone(), repo.id())
@@ -132,17 +134,19 @@ mod tests {
             .unwrap();
         assert_eq!(site.testimony("home", &job), Ok(None));
         let log = SourceLog::open(store, env, repo.id(), record.id);
-        for (second, job) in [(1, None), (2, Some("n-1")), (3, Some("n-2"))] {
+        for (second, job) in [(1, None), (2, Some(of("n-1", 7))), (3, Some(of("n-2", 8)))] {
             let session = log.begin().unwrap();
             let chain = log.open_chain(&session).unwrap();
             let mut commit = commit(session, chain.0, None, second);
-            commit.job = job.map(str::to_owned);
+            commit.job = job.map(|job| job.to_string());
             commit.stats.problems = 4;
             log.commit(commit).unwrap();
         }
         let point = "1970-01-01T00-00-02Z".to_owned();
         assert_eq!(site.testimony("home", &job), Ok(Some(Testimony { point, problems: 4 })));
-        assert_eq!(site.testimony("home", &JobId("n-3".into())), Ok(None));
+        assert_eq!(site.testimony("home", &of("n-3", 9)), Ok(None));
+        // The id again, when nobody remembers the first.
+        assert_eq!(site.testimony("home", &of("n-1", 9)), Ok(None));
         assert_eq!(site.testimony("other", &job), Ok(None));
     }
 
@@ -159,7 +163,7 @@ mod tests {
         let session = log.begin().unwrap();
         let chain = log.open_chain(&session).unwrap();
         // A capture that was cancelled makes the desk read the log, before anybody looks at the source.
-        assert_eq!(site.testimony("home", &JobId("n".into())), Ok(None));
+        assert_eq!(site.testimony("home", &Witness::new(&JobId("n".into()), 1)), Ok(None));
         log.commit(commit(session, chain.0, None, 2)).unwrap();
         site.committed("home");
         let source = view.lookup(NodeId::ROOT, b"home").unwrap().attr.node;
@@ -180,7 +184,7 @@ mod tests {
         std::fs::write(&path, "nonsense").unwrap();
         assert!(site.sources().unwrap_err().contains("config.toml"));
         assert!(site.status().contains_key("configuration_error"));
-        assert_eq!(site.testimony("home", &JobId("n".into())), Ok(None));
+        assert_eq!(site.testimony("home", &Witness::new(&JobId("n".into()), 1)), Ok(None));
         let metrics = site.metrics();
         assert!(metrics.iter().any(|(name, value)| name == "amberfs_store_get_total" && *value > 0), "{metrics:?}");
         site.committed("home");

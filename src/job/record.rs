@@ -12,6 +12,7 @@ use super::control::JobId;
 use super::protocol::Progress;
 use super::request::Request;
 use super::state::State;
+use super::witness::Witness;
 use crate::base::{Instant, limits};
 
 /// The journal's version, in its first entry.
@@ -152,6 +153,11 @@ impl Record {
     /// When it was accepted.
     pub fn accepted_at(&self) -> Instant {
         Instant::from_nanos(self.accepted)
+    }
+
+    /// How its point names it.
+    pub fn witness(&self) -> Witness {
+        Witness::new(&self.job, self.accepted)
     }
 }
 

@@ -251,7 +251,7 @@ impl Shared {
 
     fn start(self: &Arc<Self>, core: &mut Core, record: &Record) {
         let job = &record.job;
-        let arguments = record.request.arguments(job);
+        let arguments = record.request.arguments(&record.witness());
         let started = child::start(&self.dir, job, &self.options.program, arguments, self.options.niceness);
         let (child, stdout, stderr) = match started {
             Ok(started) => started,
@@ -425,12 +425,17 @@ impl Shared {
 
     /// Decides how a job ended, with a look into the source's log where needed, and writes it down.
     fn judge(&self, job: &JobId, request: &Request, said: &Said, exit: Exit, stop: Option<Stop>) {
-        // The next desk judges what ends after this one has left.
-        if self.core.lock().has_left() {
-            return;
-        }
+        let witness = {
+            let core = self.core.lock();
+            // The next desk judges what ends after this one has left.
+            if core.has_left() {
+                return;
+            }
+            core.journal.table().get(job).map(Record::witness)
+        };
         let source = request.source().unwrap_or_default();
-        let verdict = outcome::judge(request, said, exit, stop, || self.site.testimony(source, job));
+        let ask = || witness.as_ref().map_or(Ok(None), |witness| self.site.testimony(source, witness));
+        let verdict = outcome::judge(request, said, exit, stop, ask);
         if verdict.state.has_point() {
             self.site.committed(source);
         }

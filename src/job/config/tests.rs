@@ -63,9 +63,9 @@ fn what_makes_no_sense_is_refused_with_place_and_suggestion() {
         ("[[source]]\nname = \"a\"\n", "missing field `path`"),
         ("[[source]]\nname = 3\n", "line 2: invalid type: integer `3`, expected a string"),
         ("[[source]\n", "line 1: "),
-        ("[[source]]\nname = \"a/b\"\npath = \"/a\"\n", "is no source"),
+        ("[[source]]\nname = \"a/b\"\npath = \"/a\"\n", "\"a/b\" cannot name a source"),
         ("[[source]]\nname = \"a\"\npath = \"a\"\n", "must be an absolute path"),
-        ("[[source]]\nname = \"a\"\npath = \"/a\"\nlabels = [\"-x\"]\n", "\"-x\" is no label"),
+        ("[[source]]\nname = \"a\"\npath = \"/a\"\nlabels = [\"-x\"]\n", "\"-x\" cannot be a label"),
         ("[[source]]\nname=\"a\"\npath=\"/a\"\n[[source]]\nname=\"a\"\npath=\"/b\"\n", "configured twice"),
     ] {
         let error = Config::parse(text, Path::new("/etc/amberfs/config.toml")).unwrap_err();

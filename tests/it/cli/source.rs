@@ -36,7 +36,7 @@ fn what_cannot_be_configured_is_refused_with_advice() {
     let bench = Bench::new();
     bench.good(["source", "add", "etc", "/etc"]);
     bench.run(["source", "add", "etc", "/usr"]).fails(11, "already configured");
-    bench.run(["source", "add", "a/b", "/usr"]).fails(2, "is no source");
+    bench.run(["source", "add", "a/b", "/usr"]).fails(2, "cannot name a source");
     bench.run(["source", "add", "gone", "nowhere"]).fails(2, "is no directory");
     bench.run(["source", "remove", "ect"]).fails(1, "did you mean \"etc\"?");
     let ran = bench.run(["source", "remove", "ect", "--json"]);

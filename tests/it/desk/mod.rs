@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use amberfs::base::Env;
 use amberfs::format::ids::RepoId;
 use amberfs::job::control::{Caller, Control, DeskFile, JobFile, JobId, Reason};
+use amberfs::job::witness::{Witness, job_of};
 use amberfs::job::{Desk, DeskOptions, Program, Site, Testimony};
 use parking_lot::Mutex;
 
@@ -42,10 +43,10 @@ impl Site for TestSite {
         }
     }
 
-    fn testimony(&self, _source: &str, job: &JobId) -> Result<Option<Testimony>, String> {
+    fn testimony(&self, _source: &str, job: &Witness) -> Result<Option<Testimony>, String> {
         match self.trouble.lock().clone() {
             Some(trouble) => Err(trouble),
-            None => Ok(self.points.lock().get(&job.0).cloned()),
+            None => Ok(self.points.lock().get(job.job()).cloned()),
         }
     }
 
@@ -101,9 +102,10 @@ impl Stage {
         Gate { path }
     }
 
-    /// How often a script ran for a job, if it begins with `echo $* >> $STAGE/runs`.
+    /// How often a script ran for a job, if it begins with `echo $* >> $STAGE/runs`; of the job only its id.
     fn runs(&self) -> Vec<String> {
-        std::fs::read_to_string(self.path("runs")).unwrap_or_default().lines().map(str::to_owned).collect()
+        let runs = std::fs::read_to_string(self.path("runs")).unwrap_or_default();
+        runs.lines().map(|run| run.split(' ').map(job_of).collect::<Vec<_>>().join(" ")).collect()
     }
 }
 
@@ -175,7 +177,7 @@ fn refused(desk: &Desk, commands: &str) -> Reason {
 
 fn summary(problems: u32) -> String {
     format!(
-        r#"echo '{{"message_type":"summary","source":"home","point":"2026-11-20T12-00-00Z","kind":"full","reason":"first","problems":{problems}}}'"#
+        r#"echo '{{"message_type":"summary","source":"home","point":"2026-11-20T12-00-00Z","kind":"full","reason":"full: first capture of this source","problems":{problems}}}'"#
     )
 }
 

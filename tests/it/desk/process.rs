@@ -28,6 +28,7 @@ fn a_capture_is_followed_from_step_to_step() {
     assert_eq!(text(&desk, "n", JobFile::Error), "1 file could not be captured exactly; the log names it");
     let log = text(&desk, "n", JobFile::Log);
     assert!(log.contains("vanished: a: it was gone\n") && log.contains("some warning"), "{log}");
+    assert!(log.contains("of home (full: first capture of this source): "), "{log}");
     let events: Vec<serde_json::Value> =
         page(&desk, DeskFile::Events).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let states: Vec<&str> = events.iter().filter_map(|event| event["state"].as_str()).collect();
@@ -44,7 +45,10 @@ fn a_process_gets_its_arguments_a_clean_environment_and_no_input() {
     await_state(&desk, "n", "committed");
     let log = text(&desk, "n", JobFile::Log);
     let mut lines = log.lines();
-    assert_eq!(lines.next(), Some("capture --json --full --label=a b --job n -- home"));
+    // The job with the instant at which it was accepted: an id alone may have been used before.
+    let first = lines.next().unwrap();
+    let accepted = first.strip_prefix("capture --json --full --label=a b --job n@").unwrap();
+    assert!(accepted.strip_suffix(" -- home").is_some_and(|at| at.parse::<i64>().is_ok()), "{first}");
     assert_eq!(lines.next(), Some("/"));
     assert!(!log.contains("HOME=") && !log.contains("CARGO"), "{log}");
     assert!(log.lines().any(|line| line == "0"), "{log}");
