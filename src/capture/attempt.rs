@@ -179,6 +179,7 @@ impl Capture<'_> {
             packs: totals.packs,
             stats: Stats { stored_bytes: totals.stored_bytes, ..recorded.stats },
             problems: recorded.problems_frame,
+            disk: None,
         };
         let point = self.log.commit(commit)?;
         self.progress.enter(Phase::Committed);
@@ -199,7 +200,7 @@ pub(super) fn is_damage(error: &CaptureError) -> bool {
 
 /// The packs of a chain's points, oldest first.
 fn packs(state: &SourceState, chain: ChainId) -> Vec<PackId> {
-    let points = state.points().iter().filter(|point| point.chain() == chain);
+    let points = state.committed().iter().filter(|point| point.chain() == chain);
     points
         .flat_map(|point| {
             let session = point.commit.session;

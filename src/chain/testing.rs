@@ -44,6 +44,7 @@ pub(crate) fn commit(session: SessionId, chain: u32, parent: Option<u64>, second
         packs: 1,
         stats: Stats::default(),
         problems: None,
+        disk: None,
     }
 }
 

@@ -97,6 +97,7 @@ pub fn kind(kind: SourceKind) -> &'static str {
     match kind {
         SourceKind::Tree => "tree",
         SourceKind::Stream => "stream",
+        SourceKind::Disk => "disk",
     }
 }
 

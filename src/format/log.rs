@@ -39,6 +39,8 @@ pub enum SourceKind {
     Tree,
     /// A stream, stored as one file.
     Stream,
+    /// A disk: a block device, or an image of one. Stored as one file.
+    Disk,
 }
 
 /// Where a source is captured from.
@@ -100,6 +102,21 @@ pub enum SourceBody {
     },
     /// The log ends here for ever: whatever stands behind this is void.
     Seal,
+    /// These points are in the trash: out of sight, and no longer in the way of whoever collects space.
+    Delete {
+        /// The points, ascending.
+        points: Vec<PointId>,
+    },
+    /// These points are out of the trash again.
+    Undelete {
+        /// The points, ascending.
+        points: Vec<PointId>,
+    },
+    /// The next incremental builds on this point: the source was rolled back to it.
+    Head {
+        /// The point.
+        point: PointId,
+    },
 }
 
 /// A node of a tree: where it is and what hangs below it.
@@ -159,6 +176,47 @@ pub struct Commit {
     pub stats: Stats,
     /// A frame with the list of problems, if there were any.
     pub problems: Option<FrameRef>,
+    /// Of a disk: what its one file does not say.
+    pub disk: Option<DiskFacts>,
+}
+
+/// What a point records of a disk besides its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct DiskFacts {
+    /// Bytes of the disk.
+    pub bytes: u64,
+    /// Bytes of a chunk: a power of two.
+    pub chunk_bytes: u32,
+    /// Bytes of a logical sector; 512 for an image.
+    pub sector_bytes: u32,
+    /// How it was found out what had changed.
+    pub method: Method,
+    /// What could write to the disk meanwhile.
+    pub stillness: Stillness,
+}
+
+/// How a capture of a disk found out what had changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Method {
+    /// There was nothing to compare with: all data was read.
+    Everything,
+    /// All data was read, and its hashes compared with the parent's.
+    Compared,
+    /// The image's inode says that nothing was written since the parent: nothing was read.
+    Untouched,
+}
+
+/// What could write to a disk while it was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Stillness {
+    /// Nothing that could be seen: it was not mounted, and an image's inode did not change.
+    Still,
+    /// It, or a partition of it, was mounted read-only.
+    MountedReadOnly,
+    /// It, or a partition of it, was mounted for writing: the point may mix states of different instants.
+    MountedReadWrite,
+    /// The image was written to: the point mixes states of different instants.
+    Changed,
 }
 
 /// Counts of a capture.
@@ -254,6 +312,21 @@ pub struct SourceSnapshot {
     pub sealed: bool,
     /// The points, in log order, each with its number and the instant of its commit entry.
     pub points: Vec<(PointId, Instant, Commit)>,
+    /// Those of them that are in the trash, ascending.
+    pub trash: Vec<Deletion>,
+    /// The point that was committed last, or was made the head since.
+    pub head: Option<PointId>,
+}
+
+/// A point in the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Deletion {
+    /// The point.
+    pub point: PointId,
+    /// The entry that deleted it.
+    pub entry: LogNumber,
+    /// When that was written, by the writer's clock.
+    pub written: Instant,
 }
 
 /// Lets entries and checkpoints of both logs share their envelope code.

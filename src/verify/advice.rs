@@ -50,7 +50,7 @@ pub(super) fn of(report: &Report, subjects: &[Subject]) -> Vec<String> {
         if touched > 0 {
             advice.push(format!(
                 "source {name}: {touched} of {} points are touched; in them everything but what is listed can be had",
-                subject.state.points().len()
+                subject.state.committed().len()
             ));
         }
     }

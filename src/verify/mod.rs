@@ -95,14 +95,14 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
         let reader = repo.reader(subject.record.id);
         let mut check = PointCheck::new(reader.clone(), &findings, progress, key, subject.log_is_whole);
         let mut touched: Vec<Arc<Point>> = Vec::new();
-        for point in chain.points() {
+        for point in chain.committed() {
             if !check.check(point)? {
                 touched.push(Arc::clone(point));
             }
         }
         if check.is_harmed() {
             let mut search = PathSearch::new(reader, &findings, &subject.record.name, options.paths_max);
-            for point in chain.points() {
+            for point in chain.committed() {
                 progress.check()?;
                 search.look(point)?;
             }
@@ -117,7 +117,7 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
         of_source.sort_by_key(|point| point.id);
         SourceReport {
             name: subject.record.name.clone(),
-            points: subject.state.points().len() as u64,
+            points: subject.state.committed().len() as u64,
             touched: of_source.iter().map(|point| point.name().to_owned()).collect(),
         }
     });
@@ -139,9 +139,9 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
     Ok(report)
 }
 
-/// The packs that the points of a source have written.
+/// The packs that the points of a source have written, those in the trash included.
 fn owned(subject: &Subject) -> impl Iterator<Item = PackId> {
-    subject.state.points().iter().flat_map(|point| {
+    subject.state.committed().iter().flat_map(|point| {
         let commit = &point.commit;
         (0..commit.packs).map(|ordinal| PackId {
             chain: commit.chain,

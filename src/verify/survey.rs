@@ -41,7 +41,7 @@ impl Survey {
         let known: HashSet<SourceId> = logs.all_sources.iter().copied().collect();
         let mut sessions: HashMap<(SourceId, SessionId), u32> = HashMap::new();
         for subject in &logs.subjects {
-            for point in subject.state.points() {
+            for point in subject.state.committed() {
                 sessions.insert((subject.record.id, point.commit.session), point.commit.packs);
             }
         }

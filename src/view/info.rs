@@ -56,7 +56,11 @@ pub(super) fn render(record: &SourceRecord, state: &SourceState) -> String {
     let info = json!({
         "source": record.name,
         "id": record.id.0,
-        "kind": match record.kind { SourceKind::Tree => "tree", SourceKind::Stream => "stream" },
+        "kind": match record.kind {
+            SourceKind::Tree => "tree",
+            SourceKind::Stream => "stream",
+            SourceKind::Disk => "disk",
+        },
         "origin": origin::describe(&record.origin),
         "chains": state.chains().map(|chain| chain.id.0).collect::<Vec<_>>(),
         "points": points,

@@ -40,6 +40,7 @@ impl Model for Scenario {
             Property::always(DIFFER, |_, world: &World| world.acknowledged_points_differ()),
             Property::always(FENCED, |_, world: &World| world.no_fenced_session_is_acknowledged()),
             Property::always(FENCES, |_, world: &World| world.acknowledged_fences_hold()),
+            Property::always(DELETIONS, |_, world: &World| world.deletions_are_as_planned()),
             Property::always(AGREE, |_, world: &World| world.readers_agree()),
             Property::always("every entry continues the log", |_, world: &World| world.every_entry_continues_the_log()),
             Property::always("nobody is stopped", |_, world: &World| world.nobody_is_stopped()),
@@ -64,6 +65,7 @@ const EXIST: &str = "acknowledged points exist";
 const DIFFER: &str = "acknowledged points differ";
 const FENCED: &str = "no fenced session is acknowledged";
 const FENCES: &str = "acknowledged fences hold";
+const DELETIONS: &str = "deletions are as planned";
 const AGREE: &str = "readers agree";
 const BOTH: &str = "both writers are acknowledged";
 const REFUSED: &str = "a writer is refused";
@@ -101,7 +103,7 @@ fn larger_mixes_in_the_long_campaign() {
         println!("SKIPPED: set AMBERFS_SCHEDULES to check two full captures and three faults exhaustively");
         return;
     }
-    for fencer in [Role::Abort(0), Role::Floor, Role::Seal] {
+    for fencer in [Role::Abort(0), Role::Floor, Role::Seal, Role::Delete] {
         check(&[Role::Full, Role::Incremental, fencer], 1);
         check(&[Role::Full, Role::Full, fencer], 1);
         check(&[Role::Incremental, Role::Incremental, fencer], 3);
@@ -130,6 +132,22 @@ fn two_writers_and_a_seal() {
     check(&[Role::Full, Role::Incremental, Role::Seal], 0);
 }
 
+/// Here a writer is refused nothing: a point whose parent is deleted meanwhile is complete in itself.
+#[test]
+fn two_writers_and_a_deletion() {
+    for (roles, faults) in
+        [([Role::Incremental, Role::Incremental, Role::Delete], 2), ([Role::Full, Role::Incremental, Role::Delete], 0)]
+    {
+        let scenario = Scenario { roles: roles.to_vec(), faults, defect: Defect::None };
+        let checker = scenario.checker().threads(2).spawn_bfs().join();
+        let wanted = |property: &&Property<Scenario>| property.name != REFUSED;
+        for Property { name, expectation, .. } in checker.model().properties().iter().filter(wanted) {
+            let found = checker.discovery(name).is_some();
+            assert_eq!(found, matches!(expectation, stateright::Expectation::Sometimes), "{roles:?}: {name}");
+        }
+    }
+}
+
 /// The checker finds the defect: a model that cannot fail proves nothing.
 fn is_caught(defect: Defect, fencer: Role, promise: &'static str) {
     let scenario = Scenario { roles: vec![Role::Incremental, Role::Incremental, fencer], faults: 1, defect };
@@ -147,6 +165,7 @@ fn a_writer_that_takes_silence_for_success_is_caught() {
 fn a_writer_that_goes_on_without_reading_is_caught() {
     is_caught(Defect::ReadsNothing, Role::Seal, EXIST);
     is_caught(Defect::ReadsNothing, Role::Abort(0), FENCED);
+    is_caught(Defect::ReadsNothing, Role::Delete, DELETIONS);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use amberfs::base::Instant;
 use amberfs::chain::protocol::{Answer, Append, Outcome, Step};
-use amberfs::chain::state::{LogState, SourceGoal, SourceState};
+use amberfs::chain::state::{Dependents, LogState, SourceGoal, SourceState};
 use amberfs::format::log::{Commit, EntryHash, LogEntry, NodeRef, Origin, Roots, SourceBody, Stats, encode_entry};
 use amberfs::format::object::LogId;
 use amberfs::format::{
@@ -53,13 +53,15 @@ pub(crate) enum Role {
     Floor,
     /// Seals the log.
     Seal,
+    /// Deletes the first point, unless something depends on it.
+    Delete,
 }
 
 impl Role {
     fn writes(self) -> bool {
         match self {
             Role::Incremental | Role::Full => true,
-            Role::Abort(_) | Role::Floor | Role::Seal => false,
+            Role::Abort(_) | Role::Floor | Role::Seal | Role::Delete => false,
         }
     }
 }
@@ -200,6 +202,7 @@ fn commit(session: SessionId, chain: ChainId, parent: Option<PointId>) -> Commit
         packs: 1,
         stats: Stats::default(),
         problems: None,
+        disk: None,
     }
 }
 
@@ -263,7 +266,7 @@ impl World {
         actor.round += 1;
         let stage = match actor.role {
             Role::Abort(_) => Stage::Waiting,
-            Role::Incremental | Role::Full | Role::Floor | Role::Seal => {
+            Role::Incremental | Role::Full | Role::Floor | Role::Seal | Role::Delete => {
                 Stage::Begin(self.append(index, state, None, 0))
             }
         };
@@ -368,7 +371,8 @@ impl World {
 
     /// Makes the machine's next request and gives it the store's answer.
     fn request(&mut self, index: usize, append: &mut Append<SourceState>, reply: Reply) {
-        let lies = self.actors[index].role.writes().then_some(self.defect);
+        let role = self.actors[index].role;
+        let lies = (role.writes() || role == Role::Delete).then_some(self.defect);
         let answer = match (append.step(), reply) {
             (Step::Done(_), _) => return,
             (Step::List(_), Reply::Stale) => Answer::Listed(None),
@@ -481,6 +485,10 @@ impl World {
             Role::Full => Stage::Open(session, with(&SourceGoal::OpenChain(session))),
             Role::Floor => Stage::Fence(SourceGoal::Floor(floor), with(&SourceGoal::Floor(floor))),
             Role::Seal | Role::Abort(_) => Stage::Fence(SourceGoal::Seal, with(&SourceGoal::Seal)),
+            Role::Delete => {
+                let goal = SourceGoal::Delete(vec![FIRST_POINT], Dependents::Refuse);
+                Stage::Fence(goal.clone(), with(&goal))
+            }
         }
     }
 
@@ -509,6 +517,7 @@ impl World {
                         counted.insert(*number, commit);
                     }
                 }
+                SourceBody::Delete { .. } | SourceBody::Undelete { .. } | SourceBody::Head { .. } => {}
             }
         }
         counted
@@ -544,7 +553,11 @@ impl World {
                 SourceBody::Abort { session: aborted } => aborted != session,
                 SourceBody::Floor { floor } => floor.0 > *number || session.base >= *floor,
                 SourceBody::Seal => false,
-                SourceBody::OpenChain { .. } | SourceBody::Commit(_) => true,
+                SourceBody::OpenChain { .. }
+                | SourceBody::Commit(_)
+                | SourceBody::Delete { .. }
+                | SourceBody::Undelete { .. }
+                | SourceBody::Head { .. } => true,
             })
         })
     }
@@ -555,12 +568,33 @@ impl World {
         self.acknowledged.iter().all(|told| {
             let mut behind = counted.range(told.number + 1..).map(|(_, commit)| commit.session);
             match &told.fence {
-                None | Some(SourceGoal::Commit(_) | SourceGoal::OpenChain(_)) => true,
+                None
+                | Some(
+                    SourceGoal::Commit(_)
+                    | SourceGoal::OpenChain(_)
+                    | SourceGoal::Delete(..)
+                    | SourceGoal::Undelete(_)
+                    | SourceGoal::Head(_),
+                ) => true,
                 Some(SourceGoal::Abort(aborted)) => behind.all(|session| session != *aborted),
                 Some(SourceGoal::Floor(floor)) => behind.all(|session| session.base >= *floor),
                 Some(SourceGoal::Seal) => behind.next().is_none(),
             }
         })
+    }
+
+    /// Whether nothing that counted depended on what was deleted on the condition that nothing does, and
+    /// whether a deletion that was acknowledged stands.
+    pub(crate) fn deletions_are_as_planned(&self) -> bool {
+        let counted = self.counted();
+        let deletes =
+            |stored: &Stored| matches!(&stored.entry.body, SourceBody::Delete { points } if *points == [FIRST_POINT]);
+        let mut deletions = self.log.iter().filter(|(_, stored)| deletes(stored)).map(|(number, _)| *number);
+        let alone = deletions
+            .clone()
+            .all(|deletion| counted.range(..deletion).all(|(_, commit)| commit.parent != Some(FIRST_POINT)));
+        let asked = self.acknowledged.iter().filter(|told| matches!(told.fence, Some(SourceGoal::Delete(..))));
+        alone && asked.map(|told| told.number).max().is_none_or(|told| deletions.any(|deletion| deletion <= told))
     }
 
     /// Whether all that have read up to the same number agree, with each other and with the rules.
@@ -572,7 +606,7 @@ impl World {
             states.insert(state.tip().number.0, state.clone());
         }
         let by_rules: Vec<u64> = self.counted().into_keys().collect();
-        let by_fold: Vec<u64> = state.points().iter().map(|point| point.id.0).collect();
+        let by_fold: Vec<u64> = state.committed().iter().map(|point| point.id.0).collect();
         by_rules == by_fold
             && self.actors.iter().all(|actor| match &actor.stage {
                 Stage::Waiting | Stage::Over(_) => true,
@@ -598,11 +632,12 @@ impl World {
     /// The first promise that is broken.
     pub(crate) fn broken(&self) -> Option<&'static str> {
         type Promise = (&'static str, fn(&World) -> bool);
-        let promises: [Promise; 8] = [
+        let promises: [Promise; 9] = [
             ("acknowledged points exist", World::acknowledged_points_exist),
             ("acknowledged points differ", World::acknowledged_points_differ),
             ("no fenced session is acknowledged", World::no_fenced_session_is_acknowledged),
             ("acknowledged fences hold", World::acknowledged_fences_hold),
+            ("deletions are as planned", World::deletions_are_as_planned),
             ("readers agree", World::readers_agree),
             ("every entry continues the log", World::every_entry_continues_the_log),
             ("nobody is stopped", World::nobody_is_stopped),

@@ -14,7 +14,7 @@ mod tip;
 mod void;
 
 pub use repo::{RepoGoal, RepoState};
-pub use source::{Chain, SourceGoal, SourceState};
+pub use source::{Chain, Dependents, SourceGoal, SourceState};
 pub use tip::{Damage, Fault, Tip};
 pub use void::{Refusal, Void};
 

@@ -6,19 +6,23 @@
 //! - it commits for a session that was aborted, or whose base is below the floor or not below the
 //!   entry, or that has committed before;
 //! - it commits into a chain that is not open, with a parent that is no point of that chain, or a
-//!   second full point; or under a name that is taken, or with names that break their rules.
+//!   second full point; or under a name that is taken, or with names that break their rules;
+//! - it deletes, undeletes or makes the head what is no point, or makes the head what is in the trash.
+//!
+//! A point in the trash keeps its name, its session and its descendants: it is complete in itself, and so
+//! are they. It is shown to nobody, is on no list, and nothing new builds on it.
 //!
 //! A void entry changes nothing; all that is said about numbers, names and sessions counts the others
 //! only. Whether an entry is void depends on the entries below it alone, so it never changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{LogState, Proposal, Refusal, Tip, Void};
 use crate::base::Instant;
 use crate::chain::name;
 use crate::chain::point::Point;
-use crate::format::log::{Checkpoint, Commit, LogEntry, SourceBody, SourceSnapshot};
+use crate::format::log::{Checkpoint, Commit, Deletion, LogEntry, SourceBody, SourceSnapshot};
 use crate::format::{ChainId, LogNumber, PointId, SessionId};
 
 /// The chains and points of a source.
@@ -34,15 +38,22 @@ pub struct SourceState {
     /// Sorted, none below the floor.
     aborted: Vec<SessionId>,
     sealed: bool,
-    /// In log order, which is the order of ids.
-    points: Vec<Arc<Point>>,
-    /// Indexes of `points`, sorted by name.
+    /// All that were ever committed, in log order, which is the order of ids.
+    committed: Vec<Arc<Point>>,
+    /// Indexes of `committed`, sorted by name.
     by_name: Vec<u32>,
-    /// Indexes of `points`, sorted by session.
+    /// Indexes of `committed`, sorted by session.
     by_session: Vec<u32>,
-    /// Indexes of each chain's points, in log order. A chain without points has no item.
+    /// How many were committed to each chain; a lost full point counts. A chain without points has no item.
+    begun: BTreeMap<ChainId, u32>,
+    trash: BTreeMap<PointId, Deletion>,
+    /// The last point that was committed or made the head.
+    head: Option<PointId>,
+    /// Those of `committed` that are not in the trash.
+    points: Vec<Arc<Point>>,
+    /// Indexes of each chain's `points`, in log order. A chain without any has no item.
     by_chain: BTreeMap<ChainId, Vec<u32>>,
-    /// Index of the newest point with each label.
+    /// Index of the newest of `points` with each label.
     by_label: BTreeMap<String, u32>,
 }
 
@@ -66,6 +77,23 @@ pub enum SourceGoal {
     Floor(LogNumber),
     /// That the log end.
     Seal,
+    /// That these points be in the trash.
+    Delete(Vec<PointId>, Dependents),
+    /// That these points be out of the trash.
+    Undelete(Vec<PointId>),
+    /// That the next incremental build on this point.
+    Head(PointId),
+}
+
+/// What becomes of points that descend from a deleted one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dependents {
+    /// There must be none.
+    Refuse,
+    /// They are deleted as well.
+    Cascade,
+    /// They stay, complete in themselves, and count as children of the nearest ancestor that stays.
+    Keep,
 }
 
 /// A chain, as a reader sees it.
@@ -81,7 +109,13 @@ impl<'a> Chain<'a> {
     /// Its points in log order; the first is the full point.
     pub fn points(&self) -> impl DoubleEndedIterator<Item = &'a Arc<Point>> + use<'a> {
         let state = self.state;
-        self.points.iter().filter_map(|at| state.at_index(*at))
+        self.points.iter().filter_map(|at| state.points.get(*at as usize))
+    }
+
+    /// The points that were ever committed to it, those in the trash included, in log order.
+    pub fn committed(&self) -> impl DoubleEndedIterator<Item = &'a Arc<Point>> + use<'a> {
+        let id = self.id;
+        self.state.committed.iter().filter(move |point| point.chain() == id)
     }
 
     /// How many points it has.
@@ -89,7 +123,7 @@ impl<'a> Chain<'a> {
         self.points.len()
     }
 
-    /// Whether nothing was ever committed to it.
+    /// Whether nothing was committed to it, or all of it is deleted.
     pub fn is_empty(&self) -> bool {
         self.points.is_empty()
     }
@@ -116,23 +150,48 @@ impl SourceState {
         &self.aborted
     }
 
-    /// The points in log order.
+    /// The points in log order. What is in the trash is not among them.
     pub fn points(&self) -> &[Arc<Point>] {
         &self.points
     }
 
+    /// The points that were ever committed, those in the trash included, in log order.
+    pub fn committed(&self) -> &[Arc<Point>] {
+        &self.committed
+    }
+
+    /// The points in the trash, in log order, and how they came there.
+    pub fn trash(&self) -> impl DoubleEndedIterator<Item = (&Arc<Point>, &Deletion)> {
+        self.trash.values().filter_map(|deletion| Some((self.ever(deletion.point)?, deletion)))
+    }
+
     /// The point with this identity.
     pub fn point(&self, id: PointId) -> Option<&Arc<Point>> {
-        self.points.binary_search_by_key(&id, |point| point.id).ok().and_then(|at| self.points.get(at))
+        self.ever(id).filter(|point| !self.is_deleted(point.id))
+    }
+
+    /// The point with this identity, were it in the trash.
+    pub fn ever(&self, id: PointId) -> Option<&Arc<Point>> {
+        self.committed.binary_search_by_key(&id, |point| point.id).ok().and_then(|at| self.committed.get(at))
+    }
+
+    /// Whether the point is in the trash.
+    pub fn is_deleted(&self, id: PointId) -> bool {
+        self.trash.contains_key(&id)
     }
 
     /// The point with this name.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Point>> {
+        self.ever_by_name(name).filter(|point| !self.is_deleted(point.id))
+    }
+
+    /// The point with this name, were it in the trash.
+    pub fn ever_by_name(&self, name: &str) -> Option<&Arc<Point>> {
         let at = self.name_place(name).ok()?;
         self.by_name.get(at).and_then(|at| self.at_index(*at))
     }
 
-    /// The point that this session committed.
+    /// The point that this session committed, were it in the trash.
     pub fn by_session(&self, session: &SessionId) -> Option<&Arc<Point>> {
         let at = self.session_place(session).ok()?;
         self.by_session.get(at).and_then(|at| self.at_index(*at))
@@ -150,12 +209,12 @@ impl SourceState {
 
     /// The newest point that carries `label`.
     pub fn by_label(&self, label: &str) -> Option<&Arc<Point>> {
-        self.by_label.get(label).and_then(|at| self.at_index(*at))
+        self.by_label.get(label).and_then(|at| self.points.get(*at as usize))
     }
 
     /// Every label, with the newest point that carries it.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &Arc<Point>)> {
-        self.by_label.iter().filter_map(|(label, at)| Some((label.as_str(), self.at_index(*at)?)))
+        self.by_label.iter().filter_map(|(label, at)| Some((label.as_str(), self.points.get(*at as usize)?)))
     }
 
     /// The newest point, in log order, that was captured at or before `instant`.
@@ -163,9 +222,11 @@ impl SourceState {
         self.points.iter().rev().find(|point| point.commit.captured <= instant)
     }
 
-    /// The point on which the next incremental builds.
+    /// The point on which the next incremental builds: what was committed last, or made the head since, or the
+    /// nearest ancestor of it that is not in the trash.
     pub fn head(&self) -> Option<&Arc<Point>> {
-        self.newest()
+        let head = self.ever(self.head?)?;
+        if self.is_deleted(head.id) { self.parent(head) } else { Some(head) }
     }
 
     /// The chains that were opened, those without points included.
@@ -181,16 +242,38 @@ impl SourceState {
         })
     }
 
-    /// The points that were captured against `parent`, in log order.
-    pub fn children(&self, parent: PointId) -> impl Iterator<Item = &Arc<Point>> {
-        let chain = self.point(parent).and_then(|point| self.chain(point.chain()));
-        chain.into_iter().flat_map(|chain| chain.points()).filter(move |point| point.commit.parent == Some(parent))
+    /// The nearest ancestor of `point` that is not in the trash.
+    pub fn parent(&self, point: &Point) -> Option<&Arc<Point>> {
+        let above = |point: &Point| point.commit.parent.and_then(|parent| self.ever(parent));
+        // A parent is always older, so this ends.
+        std::iter::successors(above(point), |point| above(point)).find(|point| !self.is_deleted(point.id))
     }
 
-    /// The point with this identity, its parent, and so on up to the full point.
+    /// The points whose [`SourceState::parent`] is `parent`, in log order.
+    pub fn children(&self, parent: PointId) -> impl Iterator<Item = &Arc<Point>> {
+        let chain = self.point(parent).and_then(|point| self.chain(point.chain()));
+        let points = chain.into_iter().flat_map(|chain| chain.points());
+        points.filter(move |point| self.parent(point).is_some_and(|point| point.id == parent))
+    }
+
+    /// The point with this identity, its [`SourceState::parent`], and so on up to the first of its line.
     pub fn lineage(&self, id: PointId) -> impl Iterator<Item = &Arc<Point>> {
-        // A parent is always older, so this ends.
-        std::iter::successors(self.point(id), |point| point.commit.parent.and_then(|parent| self.point(parent)))
+        std::iter::successors(self.point(id), |point| self.parent(point))
+    }
+
+    /// The points that descend from any of `ancestors`, directly or indirectly, also through points in the
+    /// trash, and are not themselves among them; in log order.
+    pub fn dependents(&self, ancestors: &[PointId]) -> Vec<&Arc<Point>> {
+        let mut line: BTreeSet<PointId> = ancestors.iter().copied().collect();
+        let mut dependents = Vec::new();
+        // A parent is always older, so one pass in log order meets it first.
+        for point in &self.committed {
+            let descends = point.commit.parent.is_some_and(|parent| line.contains(&parent));
+            if descends && line.insert(point.id) && !self.is_deleted(point.id) {
+                dependents.push(point);
+            }
+        }
+        dependents
     }
 
     /// Why a commit of `session` as the next entry would be void, whatever it said.
@@ -230,9 +313,9 @@ impl SourceState {
             return Err(Void::UnknownChain(commit.chain));
         }
         match commit.parent {
-            None if self.by_chain.contains_key(&commit.chain) => return Err(Void::SecondFull(commit.chain)),
+            None if self.begun.contains_key(&commit.chain) => return Err(Void::SecondFull(commit.chain)),
             None => {}
-            Some(parent) => match self.point(parent) {
+            Some(parent) => match self.ever(parent) {
                 Some(point) if point.chain() == commit.chain => {}
                 Some(point) => return Err(Void::ForeignParent { parent, chain: point.chain() }),
                 None if self.tip.lost(LogNumber(parent.0)) => {}
@@ -249,26 +332,82 @@ impl SourceState {
 
     /// Counts `commit`, which has been checked.
     fn insert(&mut self, id: PointId, committed: Instant, commit: &Commit) {
-        let index = u32::try_from(self.points.len()).unwrap_or(u32::MAX);
-        let newest = self.by_chain.get(&commit.chain).and_then(|chain| self.at_index(*chain.last()?));
-        // Position 0 is kept for the full point, also where that one is lost.
-        let position = newest.map_or(u32::from(commit.parent.is_some()), |point| point.position.saturating_add(1));
         let (Err(name_place), Err(session_place)) =
             (self.name_place(&commit.name), self.session_place(&commit.session))
         else {
             return;
         };
-        self.points.push(Arc::new(Point { id, committed, position, commit: commit.clone() }));
+        // Position 0 is kept for the full point, also where that one is lost.
+        let next = self.begun.entry(commit.chain).or_insert(u32::from(commit.parent.is_some()));
+        let position = *next;
+        *next = next.saturating_add(1);
+        let index = u32::try_from(self.committed.len()).unwrap_or(u32::MAX);
+        let point = Arc::new(Point { id, committed, position, commit: commit.clone() });
+        self.committed.push(Arc::clone(&point));
         self.by_name.insert(name_place, index);
         self.by_session.insert(session_place, index);
-        self.by_chain.entry(commit.chain).or_default().push(index);
-        for label in &commit.labels {
+        self.head = Some(id);
+        self.show(point);
+    }
+
+    /// Adds a point to what is shown, behind all others.
+    fn show(&mut self, point: Arc<Point>) {
+        let index = u32::try_from(self.points.len()).unwrap_or(u32::MAX);
+        self.by_chain.entry(point.chain()).or_default().push(index);
+        for label in &point.commit.labels {
             self.by_label.insert(label.clone(), index);
+        }
+        self.points.push(point);
+    }
+
+    /// Shows what is not in the trash, and nothing else.
+    fn show_again(&mut self) {
+        self.points.clear();
+        self.by_chain.clear();
+        self.by_label.clear();
+        for point in self.committed.clone() {
+            if !self.is_deleted(point.id) {
+                self.show(point);
+            }
         }
     }
 
+    /// Why an entry that names these points is void.
+    fn check_named(&self, points: &[PointId]) -> Result<(), Void> {
+        if points.is_empty() || points.iter().zip(points.iter().skip(1)).any(|(a, b)| a >= b) {
+            return Err(Void::PointsOutOfOrder);
+        }
+        match points.iter().find(|point| self.ever(**point).is_none() && !self.tip.lost(LogNumber(point.0))) {
+            Some(unknown) => Err(Void::UnknownPoint(*unknown)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_head(&self, point: PointId) -> Result<(), Void> {
+        self.check_named(&[point])?;
+        if self.is_deleted(point) { Err(Void::HeadInTrash(point)) } else { Ok(()) }
+    }
+
+    /// The points that must go to the trash for `points` to be there.
+    fn to_delete(&self, points: &[PointId], dependents: Dependents) -> Result<Vec<PointId>, Refusal> {
+        let mut named: BTreeSet<PointId> = points.iter().copied().collect();
+        self.check_named(&Vec::from_iter(named.iter().copied()))?;
+        let below = self.dependents(points).into_iter().map(|point| point.id);
+        match dependents {
+            Dependents::Keep => {}
+            Dependents::Cascade => named.extend(below),
+            Dependents::Refuse => {
+                let below: Vec<PointId> = below.collect();
+                if !below.is_empty() {
+                    return Err(Refusal::Dependents { points: points.to_vec(), dependents: below });
+                }
+            }
+        }
+        Ok(named.into_iter().filter(|point| !self.is_deleted(*point)).collect())
+    }
+
     fn at_index(&self, index: u32) -> Option<&Arc<Point>> {
-        self.points.get(index as usize)
+        self.committed.get(index as usize)
     }
 
     /// Where in `by_name` the name stands, or else belongs.
@@ -337,6 +476,27 @@ impl LogState for SourceState {
                 self.aborted.retain(|session| session.base >= floor);
             }
             SourceBody::Seal => self.sealed = true,
+            SourceBody::Delete { points } => {
+                self.check_named(points)?;
+                for point in points {
+                    if self.ever(*point).is_some() {
+                        let deletion = Deletion { point: *point, entry: entry.number, written: entry.written };
+                        self.trash.entry(*point).or_insert(deletion);
+                    }
+                }
+                self.show_again();
+            }
+            SourceBody::Undelete { points } => {
+                self.check_named(points)?;
+                for point in points {
+                    self.trash.remove(point);
+                }
+                self.show_again();
+            }
+            SourceBody::Head { point } => {
+                self.check_head(*point)?;
+                self.head = Some(*point);
+            }
         }
         Ok(())
     }
@@ -376,6 +536,27 @@ impl LogState for SourceState {
             }
             SourceGoal::Seal if self.sealed => Ok(Proposal::Holds),
             SourceGoal::Seal => Ok(Proposal::Write(SourceBody::Seal)),
+            _ if self.sealed => Err(Void::Sealed.into()),
+            SourceGoal::Delete(points, dependents) => Ok(match self.to_delete(points, *dependents)? {
+                points if points.is_empty() => Proposal::Holds,
+                points => Proposal::Write(SourceBody::Delete { points }),
+            }),
+            SourceGoal::Undelete(points) => {
+                let points = Vec::from_iter(points.iter().copied().collect::<BTreeSet<_>>());
+                self.check_named(&points)?;
+                let points: Vec<PointId> = points.into_iter().filter(|point| self.is_deleted(*point)).collect();
+                Ok(match points.is_empty() {
+                    true => Proposal::Holds,
+                    false => Proposal::Write(SourceBody::Undelete { points }),
+                })
+            }
+            SourceGoal::Head(point) => {
+                self.check_head(*point)?;
+                Ok(match self.head == Some(*point) {
+                    true => Proposal::Holds,
+                    false => Proposal::Write(SourceBody::Head { point: *point }),
+                })
+            }
         }
     }
 
@@ -385,7 +566,9 @@ impl LogState for SourceState {
             floor: self.floor,
             aborted: self.aborted.clone(),
             sealed: self.sealed,
-            points: self.points.iter().map(|point| (point.id, point.committed, point.commit.clone())).collect(),
+            points: self.committed.iter().map(|point| (point.id, point.committed, point.commit.clone())).collect(),
+            trash: self.trash.values().copied().collect(),
+            head: self.head,
         }
     }
 
@@ -397,7 +580,7 @@ impl LogState for SourceState {
         }
         let mut state = SourceState { opened: snapshot.chains, ..SourceState::default() };
         for (id, committed, commit) in &snapshot.points {
-            if id.0 <= state.points.last().map_or(0, |point| point.id.0) || id.0 > number.0 {
+            if id.0 <= state.committed.last().map_or(0, |point| point.id.0) || id.0 > number.0 {
                 return Err(format!("point {id} is out of order"));
             }
             state.check_commit(LogNumber(id.0), commit).map_err(|void| format!("point {id} is void: {void}"))?;
@@ -408,6 +591,17 @@ impl LogState for SourceState {
         if !ascending || snapshot.aborted.iter().any(|session| session.base < snapshot.floor) {
             return Err("its aborted sessions are out of order".to_owned());
         }
+        let ordered = snapshot.trash.iter().zip(snapshot.trash.iter().skip(1)).all(|(a, b)| a.point < b.point);
+        let possible = |deletion: &Deletion| deletion.entry <= *number && state.ever(deletion.point).is_some();
+        if !ordered || !snapshot.trash.iter().all(possible) {
+            return Err("its trash holds what it cannot".to_owned());
+        }
+        if snapshot.head.is_some_and(|head| head.0 > number.0) {
+            return Err("its head is out of order".to_owned());
+        }
+        state.trash = snapshot.trash.iter().map(|deletion| (deletion.point, *deletion)).collect();
+        state.head = snapshot.head;
+        state.show_again();
         state.floor = snapshot.floor;
         state.aborted = snapshot.aborted.clone();
         state.sealed = snapshot.sealed;

@@ -68,6 +68,15 @@ pub enum Void {
     /// A floor above its own entry would void sessions that have not begun.
     #[error("the floor {0} is above its own entry")]
     FloorAhead(LogNumber),
+    /// No such point was ever committed.
+    #[error("there is no point {0}")]
+    UnknownPoint(PointId),
+    /// A list of points is empty or not ascending.
+    #[error("an entry names no points, or not in their order")]
+    PointsOutOfOrder,
+    /// Nothing builds on a deleted point.
+    #[error("point {0} is deleted: undelete it first")]
+    HeadInTrash(PointId),
     /// A source of that name exists.
     #[error("a source named {0} exists")]
     SourceTaken(String),
@@ -85,12 +94,14 @@ impl Classed for Void {
             | Void::Spent { .. }
             | Void::NameTaken(_)
             | Void::SecondFull(_)
+            | Void::HeadInTrash(_)
             | Void::SourceTaken(_) => Class::Conflict,
-            Void::UnknownParent(_) | Void::NoSource(_) => Class::NotFound,
+            Void::UnknownParent(_) | Void::NoSource(_) | Void::UnknownPoint(_) => Class::NotFound,
             Void::BaseAhead(_)
             | Void::UnknownChain(_)
             | Void::ForeignParent { .. }
             | Void::ChainOutOfTurn { .. }
+            | Void::PointsOutOfOrder
             | Void::FloorAhead(_) => Class::Invalid,
             Void::Name(error) => error.class(),
         }
@@ -127,15 +138,31 @@ pub enum Refusal {
         /// What the caller has.
         wanted: SourceKind,
     },
+    /// Points descend from what was to be deleted.
+    #[error("{} points depend on it: {}", dependents.len(), listed(dependents))]
+    Dependents {
+        /// What was to be deleted.
+        points: Vec<PointId>,
+        /// What descends from it, in log order.
+        dependents: Vec<PointId>,
+    },
 }
 
 impl Classed for Refusal {
     fn class(&self) -> Class {
         match self {
             Refusal::Void(void) => void.class(),
-            Refusal::OtherOrigin { .. } | Refusal::OtherKind { .. } => Class::Conflict,
+            Refusal::OtherOrigin { .. } | Refusal::OtherKind { .. } | Refusal::Dependents { .. } => Class::Conflict,
         }
     }
+}
+
+/// A few points, for messages.
+fn listed(points: &[PointId]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = points.iter().take(SHOWN).map(|point| format!("#{point}")).collect();
+    let more = if points.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// A kind of source, for messages.
@@ -143,5 +170,6 @@ pub(crate) fn kind_name(kind: SourceKind) -> &'static str {
     match kind {
         SourceKind::Tree => "directory tree",
         SourceKind::Stream => "stream",
+        SourceKind::Disk => "disk",
     }
 }

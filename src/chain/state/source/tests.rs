@@ -209,6 +209,10 @@ fn a_checkpoint_that_no_fold_can_have_made_is_refused() {
             c.state.aborted = vec![session(3, 1)];
         }),
         ("aborted out of order", |c| c.state.aborted = vec![session(3, 1), session(2, 1)]),
+        ("a deletion of no point", |c| c.state.trash = vec![deletion(5, 6)]),
+        ("a deletion ahead", |c| c.state.trash = vec![deletion(3, 7)]),
+        ("deletions out of order", |c| c.state.trash = vec![deletion(4, 6), deletion(3, 6)]),
+        ("a head ahead", |c| c.state.head = Some(PointId(7))),
     ];
     let checkpoint = Checkpoint { number: LogNumber(6), hash: hash(6), state: two_chains().snapshot() };
     assert!(SourceState::restore(&checkpoint).is_ok());
@@ -217,6 +221,108 @@ fn a_checkpoint_that_no_fold_can_have_made_is_refused() {
         change(&mut changed);
         assert!(SourceState::restore(&changed).is_err(), "{what}");
     }
+}
+
+fn deletion(point: u64, entry: u64) -> Deletion {
+    Deletion { point: PointId(point), entry: LogNumber(entry), written: Instant::from_nanos(0) }
+}
+
+fn delete(points: &[u64]) -> SourceBody {
+    SourceBody::Delete { points: points.iter().copied().map(PointId).collect() }
+}
+
+/// Chain 0: 2 (full), 3 on 2, 4 on 3, 5 on 3 as a branch; chain 1: 7 (full).
+fn a_branch() -> SourceState {
+    let mut state = SourceState::default();
+    tell(&mut state, SourceBody::OpenChain { chain: ChainId(0) }).unwrap();
+    tell(&mut state, say(commit(session(0, 1), 0, None, 100))).unwrap();
+    tell(&mut state, say(commit(session(2, 2), 0, Some(2), 200))).unwrap();
+    tell(&mut state, say(commit(session(3, 3), 0, Some(3), 300))).unwrap();
+    tell(&mut state, say(Commit { labels: vec!["l".into()], ..commit(session(4, 4), 0, Some(3), 400) })).unwrap();
+    tell(&mut state, SourceBody::OpenChain { chain: ChainId(1) }).unwrap();
+    tell(&mut state, say(Commit { labels: vec!["l".into()], ..commit(session(5, 5), 1, None, 500) })).unwrap();
+    state
+}
+
+#[test]
+fn what_is_deleted_is_out_of_sight_and_comes_back_as_it_was() {
+    let mut state = a_branch();
+    let before = state.clone();
+    tell(&mut state, delete(&[3, 7])).unwrap();
+    assert_eq!(ids(state.points()), [2, 4, 5]);
+    assert_eq!(ids(state.committed()), [2, 3, 4, 5, 7]);
+    assert_eq!(ids(state.trash().map(|(point, _)| point)), [3, 7]);
+    assert_eq!((state.point(PointId(3)), state.by_name("1970-01-01T00-03-20Z")), (None, None));
+    assert_eq!(ids(state.ever_by_name("1970-01-01T00-03-20Z")), [3]);
+    assert_eq!((ids(state.newest()), ids(state.by_label("l"))), (vec![5], vec![5]));
+    assert_eq!(ids(state.at(Instant::from_nanos(250_000_000_000))), [2]);
+    // Descendants count as children of the nearest ancestor that stays.
+    assert_eq!(ids(state.lineage(PointId(4))), [4, 2]);
+    assert_eq!(ids(state.children(PointId(2))), [4, 5]);
+    assert_eq!(ids(state.chain(ChainId(0)).unwrap().points()), [2, 4, 5]);
+    assert!(state.chain(ChainId(1)).unwrap().is_empty());
+    // A name, a session and a chain's full point stay taken.
+    let taken = commit(session(8, 9), 0, Some(5), 200);
+    assert!(matches!(tell(&mut state, say(taken)), Err(Void::NameTaken(_))));
+    assert!(matches!(tell(&mut state, say(commit(session(2, 2), 0, Some(5), 900))), Err(Void::Spent { .. })));
+    assert!(matches!(tell(&mut state, say(commit(session(8, 8), 1, None, 900))), Err(Void::SecondFull(_))));
+    tell(&mut state, SourceBody::Undelete { points: vec![PointId(3), PointId(7)] }).unwrap();
+    assert_eq!(ids(state.points()), ids(before.points()));
+    assert_eq!((ids(state.newest()), ids(state.by_label("l"))), (vec![7], vec![7]));
+    assert_eq!(state.trash().count(), 0);
+    for (wrong, void) in [
+        (delete(&[6]), Void::UnknownPoint(PointId(6))),
+        (delete(&[]), Void::PointsOutOfOrder),
+        (delete(&[4, 3]), Void::PointsOutOfOrder),
+        (SourceBody::Undelete { points: vec![PointId(1)] }, Void::UnknownPoint(PointId(1))),
+        (SourceBody::Head { point: PointId(1) }, Void::UnknownPoint(PointId(1))),
+    ] {
+        assert_eq!(tell(&mut state, wrong), Err(void));
+    }
+}
+
+#[test]
+fn a_writer_says_what_becomes_of_dependents() {
+    let state = a_branch();
+    let propose = |points: &[u64], dependents| {
+        state.propose(&SourceGoal::Delete(points.iter().copied().map(PointId).collect(), dependents))
+    };
+    for (points, below) in [(&[2][..], &[3, 4, 5][..]), (&[3], &[4, 5]), (&[3, 4], &[5])] {
+        let Err(Refusal::Dependents { dependents, .. }) = propose(points, Dependents::Refuse) else { panic!() };
+        assert_eq!(dependents.iter().map(|point| point.0).collect::<Vec<_>>(), below);
+        let mut all = [points, below].concat();
+        all.sort_unstable();
+        assert_eq!(propose(points, Dependents::Cascade), Ok(Proposal::Write(delete(&all))));
+        assert_eq!(propose(points, Dependents::Keep), Ok(Proposal::Write(delete(points))));
+    }
+    assert_eq!(propose(&[7, 4, 4], Dependents::Refuse), Ok(Proposal::Write(delete(&[4, 7]))));
+    assert_eq!(propose(&[9], Dependents::Keep), Err(Void::UnknownPoint(PointId(9)).into()));
+    // What descends through the trash is met all the same.
+    let mut state = state;
+    tell(&mut state, delete(&[3])).unwrap();
+    let goal = SourceGoal::Delete(vec![PointId(2)], Dependents::Cascade);
+    assert_eq!(state.propose(&goal), Ok(Proposal::Write(delete(&[2, 4, 5]))));
+    assert_eq!(state.propose(&SourceGoal::Delete(vec![PointId(3)], Dependents::Keep)), Ok(Proposal::Holds));
+    assert_eq!(state.propose(&SourceGoal::Undelete(vec![PointId(4)])), Ok(Proposal::Holds));
+}
+
+#[test]
+fn the_head_is_the_last_commit_or_what_was_made_the_head_since() {
+    let mut state = a_branch();
+    assert_eq!(ids(state.head()), [7]);
+    tell(&mut state, SourceBody::Head { point: PointId(4) }).unwrap();
+    assert_eq!((ids(state.head()), ids(state.newest())), (vec![4], vec![7]));
+    assert_eq!(state.propose(&SourceGoal::Head(PointId(4))), Ok(Proposal::Holds));
+    // Deleted, its nearest ancestor stands in for it, as long as there is one.
+    tell(&mut state, delete(&[3, 4])).unwrap();
+    assert_eq!(ids(state.head()), [2]);
+    assert_eq!(tell(&mut state, SourceBody::Head { point: PointId(4) }), Err(Void::HeadInTrash(PointId(4))));
+    tell(&mut state, delete(&[2])).unwrap();
+    assert_eq!(state.head(), None);
+    tell(&mut state, SourceBody::Undelete { points: vec![PointId(3)] }).unwrap();
+    assert_eq!(ids(state.head()), [3]);
+    let number = tell(&mut state, say(commit(session(9, 9), 0, Some(3), 900))).unwrap();
+    assert_eq!(ids(state.head()), [number]);
 }
 
 /// Any body, with small numbers so that references hit.
@@ -236,6 +342,9 @@ fn any_body() -> impl Strategy<Value = SourceBody> {
         2 => session().prop_map(|session| SourceBody::Abort { session }),
         1 => (0u64..12).prop_map(|floor| SourceBody::Floor { floor: LogNumber(floor) }),
         1 => Just(SourceBody::Seal),
+        3 => proptest::collection::vec((1u64..12).prop_map(PointId), 1..4).prop_map(|points| SourceBody::Delete { points }),
+        2 => proptest::collection::vec((1u64..12).prop_map(PointId), 1..3).prop_map(|points| SourceBody::Undelete { points }),
+        2 => (1u64..12).prop_map(|point| SourceBody::Head { point: PointId(point) }),
     ]
 }
 
