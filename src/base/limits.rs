@@ -57,6 +57,11 @@ pub const DATA_PACK_BYTES: u64 = 64 << 20;
 pub const META_PACK_BYTES: u64 = 16 << 20;
 /// A session that stays below this writes data and metadata into one pack.
 pub const MIXED_PACK_BYTES: u64 = 8 << 20;
+/// Frames and chunks of a pack, together, at which it is closed however few bytes they have: each takes about forty
+/// bytes of memory and of the footer until then.
+pub const PACK_ITEMS_MAX: usize = 1 << 17;
+/// Bytes of a footer for a frame or a chunk in it, at most.
+const FOOTER_ITEM_BYTES: usize = 64;
 /// Bytes of one part of a multipart upload.
 pub const UPLOAD_PART_BYTES: usize = 8 << 20;
 
@@ -167,6 +172,8 @@ const _: () = {
     assert!(FRAME_RAW_BYTES_MAX < FRAME_STORED_BYTES_MAX);
     assert!(PROBLEMS_BYTES_MAX + 16 * PROBLEMS_MAX < FRAME_RAW_BYTES_MAX);
     assert!(MIXED_PACK_BYTES <= META_PACK_BYTES && META_PACK_BYTES <= DATA_PACK_BYTES);
+    // The last frame of a pack may be one of the smallest chunks only.
+    assert!((PACK_ITEMS_MAX + 1 + FRAME_RAW_BYTES_MAX / INLINE_BYTES_MAX) * FOOTER_ITEM_BYTES < FOOTER_BYTES_MAX / 4);
     assert!(JOB_LOG_KEPT_BYTES <= JOB_LOG_BYTES_MAX);
     assert!(CONTROL_LINE_BYTES_MAX < CONTROL_BATCH_BYTES_MAX);
     assert!(JOB_TIMEOUT.as_secs() <= JOB_TIMEOUT_MAX.as_secs());

@@ -30,7 +30,9 @@ pub(super) fn read(of: Attributes<'_>) -> (Vec<Xattr>, Option<io::Error>) {
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    xattrs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+    // A filesystem may list a name twice.
+    xattrs.dedup_by(|a, b| a.name == b.name);
     (xattrs, failed)
 }
 

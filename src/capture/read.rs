@@ -139,7 +139,7 @@ fn read_other(job: &ReadJob, kind: Kind) -> io::Result<Reading> {
         return Err(io::Error::from_raw_os_error(libc::ESTALE));
     }
     let body = match kind {
-        Kind::Symlink => Body::Symlink(sys::read_link(path.as_fd())?),
+        Kind::Symlink => Body::Symlink(target(sys::read_link(path.as_fd())?)?),
         Kind::BlockDevice => Body::BlockDevice(stat.node.0, stat.node.1),
         Kind::CharDevice => Body::CharDevice(stat.node.0, stat.node.1),
         Kind::Fifo => Body::Fifo,
@@ -150,6 +150,12 @@ fn read_other(job: &ReadJob, kind: Kind) -> io::Result<Reading> {
     let (xattrs, failed) = attributes::read(Attributes::Path(path.as_fd()));
     let problem = failed.map(|error| unread_attributes(job.directory.path_of(&job.name), &error));
     Ok(Reading { entry: Entry { meta: stat.meta, xattrs, body }, stretches: Vec::new(), problem })
+}
+
+/// A symbolic link's target, unless no link that could be made again has it.
+fn target(target: Vec<u8>) -> io::Result<Vec<u8>> {
+    let fits = !target.is_empty() && !target.contains(&0);
+    if fits { Ok(target) } else { Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)) }
 }
 
 /// The attributes of an open file or directory, with the problem of those that could not be read.
@@ -167,4 +173,18 @@ fn unread_attributes(path: Vec<u8>, error: &io::Error) -> Problem {
 pub(super) fn changed(path: Vec<u8>) -> Problem {
     let detail = "changed while it was read: the point has what was read, which may be no state that it ever had";
     Problem { path, kind: ProblemKind::Changed, detail: detail.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_could_not_be_made_again_is_of_a_kind_that_cannot_be_stored() {
+        assert_eq!(target(b"x".to_vec()).unwrap(), b"x");
+        for bad in [&b""[..], b"a\0b"] {
+            let error = target(bad.to_vec()).unwrap_err();
+            assert_eq!(problem(b"link".to_vec(), &error).kind, ProblemKind::Unsupported);
+        }
+    }
 }

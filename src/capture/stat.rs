@@ -78,12 +78,13 @@ impl Stat {
             libc::S_IFSOCK => Kind::Socket,
             _ => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
         };
-        let time = |t: &libc::statx_timestamp| FileTime { seconds: t.tv_sec, nanos: t.tv_nsec };
+        // Some filesystems say what no inode can have. The nearest that it can have is kept.
+        let time = |t: &libc::statx_timestamp| FileTime { seconds: t.tv_sec, nanos: t.tv_nsec.min(999_999_999) };
         let meta = Meta {
             permissions: stat.stx_mode & 0o7777,
             uid: stat.stx_uid,
             gid: stat.stx_gid,
-            size: stat.stx_size,
+            size: stat.stx_size.min(i64::MAX.cast_unsigned()),
             mtime: time(&stat.stx_mtime),
             ctime: time(&stat.stx_ctime),
             atime: time(&stat.stx_atime),
@@ -111,5 +112,22 @@ impl Stat {
     /// Whether several names may lead to this inode. A directory's link count says something else.
     pub(super) fn has_links(&self) -> bool {
         self.kind != Kind::Directory && self.meta.links > 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn what_no_inode_can_have_is_brought_into_bounds() {
+        let file = tempfile::tempfile().unwrap();
+        let mut stat = sys::stat_fd(file.as_fd()).unwrap();
+        stat.stx_mtime.tv_nsec = u32::MAX;
+        stat.stx_size = u64::MAX;
+        let meta = Stat::from_kernel(&stat).unwrap().meta;
+        assert_eq!((meta.mtime.nanos, meta.size), (999_999_999, i64::MAX.cast_unsigned()));
     }
 }

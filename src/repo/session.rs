@@ -4,7 +4,9 @@
 //! drags file contents along. Data packs stream up in parts while they grow; metadata packs are
 //! small and stay in memory until they are full, because the tree writer may need a node again that
 //! it has just written ([`Unfinished`]). A session that wrote little puts both into one pack, so
-//! that a small incremental costs one pack and one log entry.
+//! that a small incremental costs one pack and one log entry; that pack stays in memory as well.
+//!
+//! A pack is closed at so many bytes, or at so many frames and chunks: its footer lists them all.
 //!
 //! Crash behaviour: packs that a session wrote mean nothing until a commit names the session. A
 //! session that is dropped, killed or fails leaves orphans, which no reader sees. [`Session::finish`]
@@ -40,6 +42,8 @@ pub struct Session {
     source: SourceId,
     chain: ChainId,
     id: SessionId,
+    /// Frames and chunks at which a pack is closed.
+    items_max: usize,
     unfinished: Arc<Unfinished>,
 }
 
@@ -65,6 +69,8 @@ struct OpenPack {
     id: PackId,
     header: Vec<u8>,
     footer: Footer,
+    /// Frames and chunks in it.
+    items: usize,
     /// Bytes of the pack so far.
     bytes: u64,
     /// The end of the pack that has not been handed to `upload`; all of it while there is none.
@@ -91,6 +97,7 @@ impl OpenPack {
         let ordinal = FrameOrdinal(u32::try_from(self.footer.frames.len()).unwrap_or(u32::MAX));
         let pointer = packed.pointer(self.id, ordinal);
         self.footer.frames.push(packed);
+        self.items += 1 + chunks.len();
         self.bytes += frame.bytes.len() as u64;
         self.tail.extend_from_slice(&frame.bytes);
         pointer
@@ -136,7 +143,13 @@ impl Unfinished {
 impl Session {
     /// Begins a session that `chain::SourceLog::begin` has announced.
     pub fn begin(repo: &Arc<Repo>, source: SourceId, chain: ChainId, id: SessionId) -> Session {
-        Session { repo: Arc::clone(repo), source, chain, id, unfinished: Arc::default() }
+        let items_max = limits::PACK_ITEMS_MAX;
+        Session { repo: Arc::clone(repo), source, chain, id, items_max, unfinished: Arc::default() }
+    }
+
+    #[cfg(test)]
+    fn with_items_max(self, items_max: usize) -> Session {
+        Session { repo: Arc::clone(&self.repo), unfinished: Arc::clone(&self.unfinished), items_max, ..self }
     }
 
     /// The session's identity.
@@ -177,17 +190,18 @@ impl Session {
         chunks: &[PackedChunk],
     ) -> Result<FrameRef, RepoError> {
         let is_data = frame.kind == FrameKind::Data;
-        if is_data || (state.mixed && state.data.is_some()) {
+        let has_room = |pack: &OpenPack| pack.bytes <= limits::MIXED_PACK_BYTES && pack.items < self.items_max;
+        if is_data || (state.mixed && state.data.as_ref().is_some_and(has_room)) {
             let mut pack = match state.data.take() {
                 Some(pack) => pack,
                 None => self.open(state),
             };
             let pointer = pack.push(frame, chunks);
-            // While all of it may still become a mixed pack, nothing is handed away.
-            if pack.upload.is_some() || pack.bytes > limits::MIXED_PACK_BYTES {
+            // What may be, or has become, a mixed pack is handed away as a whole.
+            if is_data && (pack.upload.is_some() || pack.bytes > limits::MIXED_PACK_BYTES) {
                 self.send_parts(&mut pack)?;
             }
-            if pack.bytes >= limits::DATA_PACK_BYTES {
+            if is_data && self.is_full(&pack, limits::DATA_PACK_BYTES) {
                 self.close_behind(state, pack)?;
             } else {
                 state.data = Some(pack);
@@ -199,13 +213,17 @@ impl Session {
             None => self.open(state),
         };
         let pointer = pack.push(frame, chunks);
-        if pack.bytes >= limits::META_PACK_BYTES {
+        if self.is_full(&pack, limits::META_PACK_BYTES) {
             self.account(state, &pack);
             pack.close(&self.repo, self.source)?;
         } else {
             state.meta = Some(pack);
         }
         Ok(pointer)
+    }
+
+    fn is_full(&self, pack: &OpenPack, bytes_max: u64) -> bool {
+        pack.bytes >= bytes_max || pack.items >= self.items_max
     }
 
     fn open(&self, state: &mut State) -> OpenPack {
@@ -218,6 +236,7 @@ impl Session {
             tail: header.clone(),
             header,
             footer: Footer::default(),
+            items: 0,
             upload: None,
         }
     }
@@ -302,3 +321,6 @@ impl Drop for Session {
         drop(Self::settle(&mut state));
     }
 }
+
+#[cfg(test)]
+mod tests;

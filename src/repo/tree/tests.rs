@@ -162,3 +162,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_no_reader_would_accept_is_not_written() {
+    let repo = repo();
+    let session = session(&repo, 0);
+    let mut writer = TreeWriter::<Entries>::new(&session, None);
+    let body = crate::format::entry::Body::Symlink(Vec::new());
+    let entry = crate::format::entry::Entry { meta: crate::format::entry::Meta::default(), xattrs: Vec::new(), body };
+    writer.apply(vec![(Key::entry(crate::format::FileId::ROOT, b"link"), Some(entry))]).unwrap();
+    let error = writer.finish().unwrap_err();
+    assert!(matches!(error, crate::repo::RepoError::Defect { .. }), "{error}");
+}

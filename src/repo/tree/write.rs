@@ -260,8 +260,13 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             Node::Leaf(items) => items.len() as u64,
             Node::Inner(children) => children.iter().map(|child| child.node.items).sum(),
         };
-        let frame = self.session.append(frame::encode(K::FRAME, &node.encode(level), 0), &[])?;
-        Ok(NodeRef { frame, level, items })
+        let payload = node.encode(level);
+        let frame = frame::encode(K::FRAME, &payload, 0);
+        let pointer = NodeRef { frame: self.session.append(frame, &[])?, level, items };
+        // What no reader would accept must not be acknowledged.
+        Node::<K>::decode(&payload, &pointer)
+            .map_err(|error| RepoError::Defect { what: format!("a node was written that cannot be read: {error}") })?;
+        Ok(pointer)
     }
 
     /// Writes what has changed and returns the new root; none if the tree is empty.
