@@ -48,7 +48,7 @@ pub const INNER_CHILDREN_MAX: usize = 128;
 pub const MAP_PAGE_EXTENTS: usize = 256;
 /// Extents that an entry holds itself; a file with more has a chunk map.
 pub const ENTRY_EXTENTS_MAX: usize = 8;
-/// Deepest tree that is accepted.
+/// Levels of the deepest tree that is accepted, its leaves included.
 pub const TREE_LEVELS_MAX: u8 = 12;
 
 /// Bytes at which a data pack is closed.

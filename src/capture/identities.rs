@@ -1,4 +1,8 @@
-//! Hands out file identities: each once in the life of a chain.
+//! Hands out file identities: each once in a point and in the line of its parents.
+//!
+//! What a point and its parent both have under one identity is one file. Between points of different
+//! lines an identity says nothing: every full point begins anew, and of two captures that go on from
+//! the same parent at the same time, each gives out the same numbers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -74,7 +74,7 @@ impl<K: TreeKind> Node<K> {
     /// [`FormatError`] when it is not a node, or not the one that the pointer counts.
     pub fn decode(payload: &[u8], pointer: &NodeRef) -> Result<Node<K>, FormatError> {
         let (level, columns) = payload.split_first().ok_or_else(|| malformed(K::WHAT, "empty"))?;
-        if *level != pointer.level || *level > limits::TREE_LEVELS_MAX {
+        if *level != pointer.level || *level >= limits::TREE_LEVELS_MAX {
             return Err(malformed(K::WHAT, format!("level {level} where {} was expected", pointer.level)));
         }
         let (node, items) = if *level == 0 {
@@ -84,8 +84,9 @@ impl<K: TreeKind> Node<K> {
         } else {
             let columns: InnerColumns = codec::decode(K::WHAT, columns, limits::FRAME_RAW_BYTES_MAX)?;
             let children = columns.children(K::WHAT, level - 1)?;
-            let count = children.iter().map(|child| child.node.items).fold(0, u64::saturating_add);
-            (Node::Inner(children), count)
+            // Readers add these up: a node whose counts do not fit must never reach them.
+            let count = children.iter().try_fold(0u64, |sum, child| sum.checked_add(child.node.items));
+            (Node::Inner(children), count.ok_or_else(|| malformed(K::WHAT, "more items than can be counted"))?)
         };
         if items != pointer.items || items == 0 {
             return Err(malformed(K::WHAT, format!("{items} items where {} were expected", pointer.items)));

@@ -7,7 +7,8 @@ use crate::format::log::NodeRef;
 use crate::format::map::{MapExtent, MapPage};
 use crate::format::node::{Child, Node, TreeKind};
 use crate::format::{
-    ChainId, ChunkRef, FileId, FrameHash, FrameOrdinal, FrameRef, Key, LogNumber, Nonce, PackId, PackOrdinal, SessionId,
+    ChainId, ChunkRef, FileId, FormatError, FrameHash, FrameOrdinal, FrameRef, Key, LogNumber, Nonce, PackId,
+    PackOrdinal, SessionId,
 };
 
 fn frame_ref() -> impl Strategy<Value = FrameRef> {
@@ -207,6 +208,41 @@ proptest! {
         let misplaced = NodeRef { level: 1, ..pointer };
         prop_assert!(Node::<Usage>::decode(&payload, &misplaced).is_err());
     }
+}
+
+/// The node of these counts, encoded at `level`, and a reference to it that claims `items`.
+fn inner(level: u8, counts: &[u64], items: u64) -> Result<Node<Usage>, FormatError> {
+    let frame = FrameRef {
+        pack: PackId {
+            chain: ChainId(0),
+            session: SessionId { base: LogNumber(0), random: Nonce([1; 16]) },
+            ordinal: PackOrdinal(0),
+        },
+        ordinal: FrameOrdinal(0),
+        offset: 32,
+        stored_bytes: 10,
+        raw_bytes: 10,
+        hash: FrameHash([7; 16]),
+    };
+    let child = |(n, items): (usize, &u64)| Child {
+        first: Key::inode(FileId(n as u64)),
+        node: NodeRef { frame, level: level - 1, items: *items },
+    };
+    let node = Node::<Usage>::Inner(counts.iter().enumerate().map(child).collect());
+    Node::decode(&node.encode(level), &NodeRef { frame, level, items })
+}
+
+#[test]
+fn a_tree_has_twelve_levels_at_most() {
+    assert!(inner(11, &[1, 2], 3).is_ok());
+    assert!(inner(12, &[1, 2], 3).is_err());
+}
+
+#[test]
+fn counts_that_do_not_add_up_are_refused() {
+    assert!(inner(1, &[u64::MAX - 1, 1], u64::MAX).is_ok());
+    assert!(inner(1, &[u64::MAX, 1], u64::MAX).is_err());
+    assert!(inner(1, &[u64::MAX, 1], 0).is_err());
 }
 
 #[test]
