@@ -34,7 +34,8 @@ pub enum ChainError {
         source: StoreError,
     },
     /// An object of the log is missing or is not what it must be, so nothing may be appended.
-    #[error("{object} of {} is damaged: {fault}; nothing is written behind it: run `amberfs verify`", describe(*log))]
+    #[error("{object} of {} is damaged: {fault}; nothing is written behind it; {} (`amberfs verify` tells \
+             more)", describe(*log), way_out(*log))]
     Damaged {
         /// The log.
         log: LogId,
@@ -50,6 +51,15 @@ pub enum ChainError {
         log: LogId,
         /// Why.
         refusal: Refusal,
+    },
+    /// Appending would not be safe on this store.
+    #[error(
+        "{store} does not honour conditional creation: two writers could overwrite one another's commits, so nothing \
+         is written; move the repository to a filesystem that does"
+    )]
+    Unsafe {
+        /// The store.
+        store: String,
     },
     /// The store does not keep what it accepted.
     #[error(
@@ -86,10 +96,21 @@ impl Classed for ChainError {
             },
             ChainError::Damaged { .. } => Class::Corrupt,
             ChainError::Refused { refusal, .. } => refusal.class(),
-            ChainError::NotKept { .. } => Class::Unsupported,
+            ChainError::Unsafe { .. } | ChainError::NotKept { .. } => Class::Unsupported,
             ChainError::Crowded { .. } => Class::Conflict,
             ChainError::Unwritable { .. } => Class::Invalid,
         }
+    }
+}
+
+/// What somebody who meets damage in the log can do.
+fn way_out(log: LogId) -> &'static str {
+    match log {
+        LogId::Repo => {
+            "restore it from a copy of the repository; until then sources that were added later are captured as \
+             before, and all others only into a new repository"
+        }
+        LogId::Source(_) => "restore it from a copy of the repository, or capture under another name",
     }
 }
 

@@ -30,7 +30,7 @@ use crate::format::log::{
 };
 use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
 use crate::format::{LogNumber, Nonce, RepoId};
-use crate::store::{Created, Store, StoreError};
+use crate::store::{CreateSupport, Created, Store, StoreError};
 
 /// Entries that are read side by side.
 const BATCH_ENTRIES: u64 = 256;
@@ -126,6 +126,7 @@ impl<S: LogState> Log<S> {
 
     /// Appends what `goal` takes, if anything; without a goal, catches up as a writer must.
     pub(super) fn append(&self, goal: Option<S::Goal>) -> Result<(Arc<S>, Ended<S::Body>), ChainError> {
+        self.prove_store()?;
         let nonce = Nonce(self.env.random());
         let start = |state: &S| Append::new(state.clone(), goal.clone(), nonce, self.env.now());
         let known = self.load()?;
@@ -189,6 +190,15 @@ impl<S: LogState> Log<S> {
                 (Some(source), Some(number)) => ChainError::InFlight { log: self.id, number, source },
                 (Some(source), None) => ChainError::Store { doing: "append to", log: self.id, source },
             }),
+        }
+    }
+
+    /// Sees that the store honours what an append rests on, before the first one of this process.
+    fn prove_store(&self) -> Result<(), ChainError> {
+        match self.store.create_support(&self.env) {
+            Ok(CreateSupport::Honoured) => Ok(()),
+            Ok(CreateSupport::Ignored) => Err(ChainError::Unsafe { store: self.store.describe() }),
+            Err(source) => Err(ChainError::Store { doing: "prepare to append to", log: self.id, source }),
         }
     }
 

@@ -12,7 +12,8 @@
 //! - After an entry of somebody else the goal is proposed anew from the state as it is then: a session
 //!   that was aborted, fell below the floor or met a seal is refused; a name that was taken gets the
 //!   next suffix.
-//! - Where an entry is missing below one that exists, or cannot be read, nothing is appended.
+//! - Where an entry is missing below one that exists, or cannot be read, nothing is appended. A goal that
+//!   stands whatever that entry said takes no append, and is reached all the same.
 //!
 //! Crash behaviour: a writer that stops anywhere leaves at most one entry of its own, whole. A Create
 //! that was left unanswered may still land, as long as its number is free; it then counts like any
@@ -131,6 +132,7 @@ impl<S: LogState> Append<S> {
     /// must: damage stops it. `nonce` is used by this attempt alone.
     pub fn new(state: S, goal: Option<S::Goal>, nonce: Nonce, written: Instant) -> Append<S> {
         let phase = match state.tip().obstacle() {
+            Some(_) if goal.as_ref().is_some_and(|goal| state.stands_for_sure(goal)) => Phase::Done(Outcome::Holds),
             Some(damage) => Phase::Done(Outcome::Damaged(damage.clone())),
             None => Phase::List,
         };

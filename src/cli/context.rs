@@ -90,12 +90,24 @@ impl Context {
         if !root.exists() {
             return Err(absent());
         }
-        let repo = Repo::open(Store::local(&root)?, self.env.clone()).map_err(|error| match error {
+        let store = self.remembered(Store::local(&root)?);
+        let repo = Repo::open(store, self.env.clone()).map_err(|error| match error {
             RepoError::Absent { .. } => absent(),
             error => error.into(),
         })?;
         let sources = RepoLog::open(repo.store().clone(), self.env.clone(), repo.id());
         Ok(Opened { repo, sources })
+    }
+}
+
+impl Context {
+    /// The store, with this machine's memory of whether it is fit to be written to.
+    pub fn remembered(&self, store: Store) -> Store {
+        // Without a place for it, each command that writes finds out anew.
+        if let Ok(state) = self.places.state() {
+            store.keep_proof_in(state.join("proven"));
+        }
+        store
     }
 }
 

@@ -38,7 +38,7 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
             .ending(Exit::Usage)
             .hint("say --unencrypted if whoever can read the repository may read every file in it"));
     }
-    let repo = Repo::init(Store::create_local(&root)?, context.env.clone())?;
+    let repo = Repo::init(context.remembered(Store::create_local(&root)?), context.env.clone())?;
     let mut out = Output::open();
     if context.global.json {
         out.json(&Initialized {

@@ -41,7 +41,7 @@ impl Repo {
     /// [`RepoError::Exists`] when there is one already, [`RepoError::Unsafe`] when the store does not
     /// honour conditional creation, which every commit relies on.
     pub fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
-        match store.probe(&env).map_err(RepoError::store("probe the store"))? {
+        match store.probe_anew(&env).map_err(RepoError::store("probe the store"))? {
             CreateSupport::Honoured => {}
             CreateSupport::Ignored => return Err(RepoError::Unsafe { store: store.describe() }),
         }

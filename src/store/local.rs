@@ -114,6 +114,12 @@ impl LocalDir {
         &self.root
     }
 
+    /// The directory as this machine tells it from others until it starts anew, in words.
+    pub(super) fn identity(&self) -> Option<String> {
+        let kind = sys::filesystem(self.directory.as_fd()).ok()?;
+        Some(format!("{} {} {kind:x}", self.device, self.inode))
+    }
+
     /// The range, if it is in memory and its file open. `None` says nothing about the object.
     pub(super) fn range_at_hand(&self, name: &ObjectName, range: &Range<u64>) -> Option<Bytes> {
         let file = self.opened(name)?.0;

@@ -10,6 +10,7 @@ mod intercept;
 mod local;
 pub mod meter;
 mod probe;
+mod proof;
 pub mod record;
 mod requests;
 #[allow(clippy::module_inception)]

@@ -16,6 +16,7 @@ use crate::format::object::ObjectName;
 use super::error::StoreError;
 use super::local::LocalDir;
 use super::meter::{Meter, Operation};
+use super::proof::Proof;
 use super::tasks::{Running, Stopped, Tasks};
 
 /// How long a request may take.
@@ -92,6 +93,7 @@ struct Inner {
     ordered: bool,
     tasks: Tasks,
     meter: Meter,
+    proof: Proof,
 }
 
 impl Store {
@@ -126,20 +128,22 @@ impl Store {
             ordered: false,
             tasks: Tasks::new(false),
             meter: Meter::default(),
+            proof: Proof::default(),
         }))
     }
 
     /// A store in this process's memory, for tests.
     pub fn memory() -> Store {
-        Store::asynchronous(Arc::new(InMemory::new()), true)
+        // A map behind a lock has nothing to prove.
+        Store::asynchronous(Arc::new(InMemory::new()), true, Proof::given(true))
     }
 
     /// A store over any implementation that does not block in its polls and lists in any order.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Store {
-        Store::asynchronous(objects, false)
+        Store::asynchronous(objects, false, Proof::default())
     }
 
-    fn asynchronous(objects: Arc<dyn ObjectStore>, ordered: bool) -> Store {
+    fn asynchronous(objects: Arc<dyn ObjectStore>, ordered: bool, proof: Proof) -> Store {
         Store::from_inner(Inner {
             description: objects.to_string(),
             objects,
@@ -148,6 +152,7 @@ impl Store {
             ordered,
             tasks: Tasks::new(true),
             meter: Meter::default(),
+            proof,
         })
     }
 
@@ -162,6 +167,7 @@ impl Store {
             ordered: self.inner.ordered,
             tasks: Tasks::new(self.inner.root.is_none()),
             meter: Meter::default(),
+            proof: Proof::given(self.inner.proof.is_given()),
         });
         wrapped.with_deadlines(self.deadlines)
     }
@@ -188,6 +194,11 @@ impl Store {
     /// The counts of this store's requests.
     pub fn meter(&self) -> &Meter {
         &self.inner.meter
+    }
+
+    /// Whether it is known to honour "create only if absent".
+    pub(super) fn proof(&self) -> &Proof {
+        &self.inner.proof
     }
 
     /// The way past `object_store` for reads, if there is one.

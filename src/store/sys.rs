@@ -82,6 +82,15 @@ pub(super) fn status(file: BorrowedFd<'_>) -> io::Result<Status> {
     Ok(Status::from(&unsafe { stat.assume_init() }))
 }
 
+/// The type of the filesystem that holds what is open as `file`: the magic number of statfs(2).
+pub(super) fn filesystem(file: BorrowedFd<'_>) -> io::Result<i64> {
+    let mut found = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `found` has room for what the kernel writes, `file` is open.
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so the kernel has filled `found`.
+    Ok(unsafe { found.assume_init() }.f_type)
+}
+
 /// What `name` in `parent` is, a symbolic link being itself.
 pub(super) fn status_of(parent: BorrowedFd<'_>, name: &str) -> io::Result<Status> {
     let name = c_name(name)?;

@@ -5,7 +5,7 @@ mod machine;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 
 use super::*;
@@ -258,6 +258,49 @@ fn the_probe_finds_support_and_cleans_up() {
         assert_eq!(store.probe(&env).unwrap(), CreateSupport::Honoured, "{kind}");
         assert!(store.list("", None, None).unwrap().is_empty(), "{kind}");
     });
+}
+
+fn creates(store: &Store) -> u64 {
+    store.meter().snapshot().of(Operation::Create).requests
+}
+
+#[test]
+fn a_process_probes_once_and_not_at_all_where_the_machine_remembers() {
+    let (guard, first, root) = local();
+    let memory = guard.path().join("state/proven");
+    let env = Env::seeded(1, Instant::from_nanos(0));
+    let support = |store: &Store| {
+        assert_eq!(store.create_support(&env).unwrap(), CreateSupport::Honoured);
+        creates(store)
+    };
+    let probe = support(&first);
+    assert!(probe > 2);
+    assert_eq!(support(&first), probe, "once in a process");
+
+    let open = |root: &Path| {
+        let store = Store::local(root).unwrap();
+        store.keep_proof_in(memory.clone());
+        store
+    };
+    assert_eq!(support(&open(&root)), probe, "nothing is remembered yet");
+    assert_eq!(support(&open(&root)), 0);
+    let anew = open(&root);
+    anew.probe_anew(&env).unwrap();
+    assert_eq!(creates(&anew), probe, "who asks for it gets it");
+
+    // The same path, another directory; and another path, the same directory.
+    let elsewhere = guard.path().join("elsewhere");
+    fs::rename(&root, &elsewhere).unwrap();
+    fs::create_dir(&root).unwrap();
+    assert_eq!(support(&open(&root)), probe);
+    assert_eq!(support(&open(&root)), 0);
+    assert_eq!(support(&open(&elsewhere)), probe);
+    // What is torn or unreadable is no proof.
+    for kept in fs::read_dir(&memory).unwrap() {
+        fs::write(kept.unwrap().path(), "0 0").unwrap();
+    }
+    assert_eq!(support(&open(&root)), probe);
+    assert_eq!(support(&open(&root)), 0);
 }
 
 #[test]

@@ -20,8 +20,8 @@ pub(super) fn of(report: &Report, subjects: &[Subject]) -> Vec<String> {
     let log_damaged = |log: LogId| objects.iter().any(|(_, object)| matches!(object, Object::Entry(l, _) if *l == log));
     if log_damaged(LogId::Repo) {
         advice.push(
-            "nothing is added to a log that is damaged: no source can be added here; \
-             restore the log's entries from a copy of the repository, or begin a new one"
+            "nothing is added to a log that is damaged: no source can be added here, and those that were added before \
+             the damage take no capture; restore the log's entries from a copy of the repository, or begin a new one"
                 .to_owned(),
         );
     }

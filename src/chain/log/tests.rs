@@ -9,6 +9,7 @@ use crate::chain::{ChainError, Point, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceKind;
 use crate::format::object::{LogId, Object, checkpoints_prefix};
 use crate::format::{ChainId, LogNumber, PointId, RepoId, SourceId};
+use crate::store::fault::Faults;
 use crate::store::{Operation, Store};
 
 const REPO: RepoId = RepoId([9; 16]);
@@ -209,6 +210,65 @@ fn a_source_is_claimed_once_moved_only_when_adopted_and_its_name_freed_by_remova
     assert_eq!(RepoLog::open(store, env(3), REPO).sources().unwrap(), [again]);
 }
 
+/// A damaged entry of the repository's log is in the way of the sources that it may have been about, and of no other.
+#[test]
+fn a_source_that_was_added_above_the_damage_is_captured_as_before() {
+    let repo_log = |store: &Store, seed| RepoLog::open(store.clone(), env(seed), REPO);
+    let claim = |log: &RepoLog, name: &str, host| log.claim_source(name, SourceKind::Tree, origin(host, "/d"), false);
+    for fault in [Harm::Delete, Harm::Flip(70), Harm::Replace(3)] {
+        for damaged in 1..=4 {
+            let store = Store::memory();
+            let log = repo_log(&store, 1);
+            let sources: Vec<_> = ["a", "b", "c", "d"].map(|name| claim(&log, name, "ash").unwrap()).into();
+            harm_entry(&store, LogId::Repo, damaged, if damaged == 3 { Harm::Zero } else { fault });
+            let log = repo_log(&store, 2);
+            for (name, source) in ["a", "b", "c", "d"].into_iter().zip(&sources) {
+                let what = format!("{fault:?} of {damaged}, {name}");
+                let claimed = claim(&log, name, "ash");
+                // The last entry's absence shows nowhere.
+                let unseen = damaged == 4 && fault == Harm::Delete;
+                if source.id.0 > damaged || (unseen && name != "d") {
+                    assert_eq!(claimed.unwrap(), *source, "{what}");
+                    let points = SourceLog::open(store.clone(), env(3), REPO, source.id);
+                    let session = points.begin().unwrap();
+                    points.open_chain(&session).unwrap();
+                } else if !unseen {
+                    let error = claimed.unwrap_err();
+                    assert_eq!(error.class(), Class::Corrupt, "{what}: {error}");
+                    assert!(error.to_string().contains("restore it from a copy of the repository"), "{what}: {error}");
+                }
+                if !unseen {
+                    // Neither another origin nor a new name gets past the damage.
+                    assert_eq!(claim(&log, name, "oak").unwrap_err().class(), Class::Corrupt, "{what}");
+                    assert_eq!(claim(&log, "new", "ash").unwrap_err().class(), Class::Corrupt, "{what}");
+                    assert!(store.size(&Object::Entry(LogId::Repo, LogNumber(5)).name()).is_err(), "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// Each process finds out for itself, before it writes, whether the store is fit for it; readers write nothing.
+#[test]
+fn nothing_is_appended_to_a_store_that_overwrites() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&Store::local(dir.path()).unwrap(), 3);
+    let objects = || Store::local(dir.path()).unwrap().list("", None, None).unwrap();
+    let before = objects();
+    let faults = Faults::new();
+    let store = faults.around(&Store::local(dir.path()).unwrap());
+    faults.ignore_create(true);
+    let log = source_log(&store, 4);
+    assert_eq!(log.refresh().unwrap().points().len(), 2);
+    let error = log.begin().unwrap_err();
+    assert!(matches!(error, ChainError::Unsafe { .. }), "{error}");
+    assert_eq!(error.class(), Class::Unsupported);
+    assert_eq!(objects(), before);
+    // It may have been another mount's fault; asked again, it is probed again.
+    faults.ignore_create(false);
+    log.begin().unwrap();
+}
+
 #[test]
 fn a_fenced_session_opens_and_commits_nothing() {
     let store = Store::memory();
@@ -283,7 +343,11 @@ enum Harm {
 }
 
 fn harm(store: &Store, number: u64, harm: Harm) {
-    let name = entry_name(number);
+    harm_entry(store, LOG, number, harm);
+}
+
+fn harm_entry(store: &Store, log: LogId, number: u64, harm: Harm) {
+    let name = Object::Entry(log, LogNumber(number)).name();
     let mut bytes = store.get(&name, 1 << 20).unwrap().to_vec();
     match harm {
         Harm::Delete => return store.delete(&name).unwrap(),
@@ -293,7 +357,10 @@ fn harm(store: &Store, number: u64, harm: Harm) {
             bytes[at] ^= 1;
         }
         Harm::Zero => bytes.fill(0),
-        Harm::Replace(sibling) => bytes = store.get(&entry_name(sibling), 1 << 20).unwrap().to_vec(),
+        Harm::Replace(sibling) => {
+            let sibling = Object::Entry(log, LogNumber(sibling)).name();
+            bytes = store.get(&sibling, 1 << 20).unwrap().to_vec();
+        }
     }
     store.delete(&name).unwrap();
     store.create(&name, bytes).unwrap();

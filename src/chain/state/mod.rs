@@ -57,6 +57,13 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
     /// [`Refusal`] when the log as read rules it out.
     fn propose(&self, goal: &Self::Goal) -> Result<Proposal<Self::Body>, Refusal>;
 
+    /// Whether `goal` stands, whatever the entries said that could not be read: then nothing need be
+    /// appended, and damage is in nobody's way.
+    fn stands_for_sure(&self, goal: &Self::Goal) -> bool {
+        let _ = goal;
+        false
+    }
+
     /// The state in the form that a checkpoint stores; the same bytes from every reader.
     fn snapshot(&self) -> <Self::Body as LogBody>::Snapshot;
 

@@ -1,6 +1,6 @@
 //! What the repository log amounts to: the sources.
 
-use super::{LogState, Proposal, Refusal, Tip, Void};
+use super::{Damage, LogState, Proposal, Refusal, Tip, Void};
 use crate::chain::name;
 use crate::chain::origin::same_place;
 use crate::format::SourceId;
@@ -130,6 +130,14 @@ impl LogState for RepoState {
                 Some(_) => Ok(Proposal::Write(RepoBody::RemoveSource { source: *id })),
             },
         }
+    }
+
+    /// A claim does if its source was added above all damage: no lost entry can have moved or removed it then.
+    fn stands_for_sure(&self, goal: &RepoGoal) -> bool {
+        let RepoGoal::Claim { name, .. } = goal else { return false };
+        let Some(record) = self.by_name(name) else { return false };
+        let below = |damage: &Damage| !damage.stops_writers() || damage.number.0 < record.id.0;
+        self.tip.damage.iter().all(below) && matches!(self.propose(goal), Ok(Proposal::Holds))
     }
 
     fn snapshot(&self) -> RepoSnapshot {
