@@ -108,9 +108,15 @@ pub const DURABLE_DEADLINE: Duration = Duration::from_secs(120);
 pub const LOCAL_REFRESH_SECONDS: u64 = 2;
 /// Largest configuration file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
-/// Requests of a mount that workers serve at the same time.
-pub const MOUNT_WORKERS_MAX: usize = 32;
-/// Requests of a mount that may wait for a worker; one more is refused.
+/// Requests of a mount for names and attributes in points that workers serve at the same time.
+pub const MOUNT_METADATA_WORKERS_MAX: usize = 24;
+/// Requests of a mount for contents that workers serve at the same time.
+pub const MOUNT_DATA_WORKERS_MAX: usize = 24;
+/// Requests of a mount for directories of sources and points that workers serve at the same time.
+pub const MOUNT_POINTS_WORKERS_MAX: usize = 8;
+/// Requests of a mount for `.amberfs` that workers serve at the same time.
+pub const MOUNT_DESK_WORKERS_MAX: usize = 4;
+/// Requests of each kind that may wait for a worker; one more is refused.
 pub const MOUNT_QUEUE_MAX: usize = 4096;
 /// Bytes of the largest read or write that the kernel may send at once.
 pub const MOUNT_REQUEST_BYTES: u32 = 1 << 20;

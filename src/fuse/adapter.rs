@@ -76,6 +76,20 @@ struct Adapter {
     kernel_checks: bool,
 }
 
+/// The kind of a request about `node`, which is of kind `inside` in a point.
+fn kind(node: NodeId, inside: Budget) -> Budget {
+    match node {
+        node if node.is_desk() || node == NodeId::ROOT => Budget::Desk,
+        node if node.is_content() => inside,
+        _ => Budget::Points,
+    }
+}
+
+/// The kind of a request for names in `dir`: the names in the root are those of sources.
+fn kind_of_names(dir: NodeId) -> Budget {
+    if dir == NodeId::ROOT { Budget::Points } else { kind(dir, Budget::Metadata) }
+}
+
 impl Adapter {
     /// Does `work` under a deadline and hands its result to `answer` with the reply.
     fn run<R: Reply, T>(
@@ -104,7 +118,7 @@ impl Adapter {
     ) {
         let ops = Arc::clone(&self.ops);
         let dir = NodeId(dir.0);
-        self.dispatcher.run(Budget::Metadata, dir.0, reply, move |pending: &Pending<R>| {
+        self.dispatcher.run(kind_of_names(dir), dir.0, reply, move |pending: &Pending<R>| {
             let mut taken = false;
             let outcome = ops.read_dir(dir, after, &mut |item| {
                 let full = pending.lend(|reply| add(reply, &item)).unwrap_or(true);
@@ -248,8 +262,9 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (dir, name) = (NodeId(parent.0), name.as_bytes().to_vec());
+        let budget = if self.ops.is_of_desk(dir, &name) { Budget::Desk } else { kind_of_names(dir) };
         self.run(
-            Budget::Metadata,
+            budget,
             dir,
             reply,
             move |ops| match ops.lookup(dir, &name) {
@@ -266,7 +281,7 @@ impl Filesystem for Adapter {
     fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let (node, fh) = (NodeId(ino.0), fh.map_or(HandleId(0), handle));
         self.run(
-            Budget::Metadata,
+            kind(node, Budget::Metadata),
             node,
             reply,
             move |ops| ops.attr(node, fh),
@@ -294,7 +309,7 @@ impl Filesystem for Adapter {
     ) {
         let node = NodeId(ino.0);
         self.run(
-            Budget::Metadata,
+            kind(node, Budget::Metadata),
             node,
             reply,
             move |ops| ops.set_attr(node),
@@ -304,7 +319,8 @@ impl Filesystem for Adapter {
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
         let node = NodeId(ino.0);
-        self.run(Budget::Metadata, node, reply, move |ops| ops.read_link(node), |reply, target| reply.data(&target));
+        let budget = kind(node, Budget::Metadata);
+        self.run(budget, node, reply, move |ops| ops.read_link(node), |reply, target| reply.data(&target));
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -313,7 +329,7 @@ impl Filesystem for Adapter {
             Some(Ok(open_as)) => reply.opened(FileHandle(0), open_flags(open_as)),
             Some(Err(errno)) => reply.refuse(errno),
             None => self.run(
-                Budget::Data,
+                kind(node, Budget::Data),
                 node,
                 reply,
                 move |ops| ops.open(caller, node, flags),
@@ -339,7 +355,7 @@ impl Filesystem for Adapter {
             return reply.data(bytes.as_slice());
         }
         self.run(
-            Budget::Data,
+            kind(node, Budget::Data),
             node,
             reply,
             move |ops| ops.read(caller, node, fh, offset, size),
@@ -362,7 +378,7 @@ impl Filesystem for Adapter {
         let (caller, fh, batch) = (caller(request), handle(fh), data.to_vec());
         let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
         self.run(
-            Budget::Metadata,
+            kind(NodeId(ino.0), Budget::Metadata),
             NodeId(ino.0),
             reply,
             move |ops| ops.write(caller, fh, &batch),
@@ -449,7 +465,7 @@ impl Filesystem for Adapter {
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (node, name) = (NodeId(ino.0), name.as_bytes().to_vec());
         self.run(
-            Budget::Metadata,
+            kind(node, Budget::Metadata),
             node,
             reply,
             move |ops| ops.xattr(node, &name),
@@ -460,7 +476,7 @@ impl Filesystem for Adapter {
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let node = NodeId(ino.0);
         self.run(
-            Budget::Metadata,
+            kind(node, Budget::Metadata),
             node,
             reply,
             move |ops| ops.xattr_list(node),
@@ -470,7 +486,8 @@ impl Filesystem for Adapter {
 
     fn access(&self, _: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         let (node, mask) = (NodeId(ino.0), mask.bits());
-        self.run(Budget::Metadata, node, reply, move |ops| ops.access(node, mask), |reply, ()| reply.ok());
+        let budget = kind(node, Budget::Metadata);
+        self.run(budget, node, reply, move |ops| ops.access(node, mask), |reply, ()| reply.ok());
     }
 
     fn lseek(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -483,7 +500,7 @@ impl Filesystem for Adapter {
         // Before the first byte is as far from data as behind the last.
         let Ok(offset) = u64::try_from(offset) else { return reply.refuse(Errno::ENXIO) };
         self.run(
-            Budget::Metadata,
+            kind(node, Budget::Metadata),
             node,
             reply,
             move |ops| ops.seek(node, fh, offset, to),

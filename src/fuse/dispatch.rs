@@ -7,8 +7,12 @@
 //!
 //! Where the work runs: a receiving thread does it itself as long as enough other receivers are
 //! idle, because a hand-over costs more than most requests. When they are not, the work goes to
-//! a pool that grows up to a bound and shrinks again. So at least [`SPARE_RECEIVERS`] threads always
-//! read requests, and a dead store blocks only what needs it.
+//! workers, which come up to a bound and go again. So at least [`SPARE_RECEIVERS`] threads always
+//! read requests.
+//!
+//! Each kind of request ([`Budget`]) has workers and a queue of its own: contents that hang keep no
+//! name waiting, names in one point not the way to others, and nothing keeps `.amberfs` waiting, where one would look
+//! for the cause.
 //!
 //! A panic in the work is an EIO for its caller and an entry in the log, nothing more.
 
@@ -29,27 +33,44 @@ pub(crate) const SPARE_RECEIVERS: usize = 2;
 /// How long an idle worker stays.
 const WORKER_LINGER: Duration = Duration::from_secs(10);
 
-/// How long a kind of request may take.
+/// A kind of request: how long it may take, and whose turn it waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Budget {
-    /// Names, attributes, listings, commands.
+    /// Names, attributes, listings in points.
     Metadata,
     /// Content of files.
     Data,
+    /// What is made of logs: the directories of sources and points. Takes no longer than [`Budget::Metadata`].
+    Points,
+    /// What needs no store: the root itself and all in `.amberfs`. Takes no longer than [`Budget::Metadata`].
+    Desk,
+}
+
+/// How many workers each kind may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Workers {
+    /// For [`Budget::Metadata`].
+    pub(crate) metadata: usize,
+    /// For [`Budget::Data`].
+    pub(crate) data: usize,
+    /// For [`Budget::Points`].
+    pub(crate) points: usize,
+    /// For [`Budget::Desk`].
+    pub(crate) desk: usize,
 }
 
 /// The bounds of one dispatcher.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Deadline of [`Budget::Metadata`].
+    /// Deadline of all but [`Budget::Data`].
     pub(crate) metadata: Duration,
     /// Deadline of [`Budget::Data`].
     pub(crate) data: Duration,
     /// Receiving threads that may do work themselves at the same time.
     pub(crate) inline: usize,
     /// Workers.
-    pub(crate) workers: usize,
-    /// Requests that may wait for a worker.
+    pub(crate) workers: Workers,
+    /// Requests of each kind that may wait for a worker.
     pub(crate) queue: usize,
 }
 
@@ -60,7 +81,12 @@ impl Bounds {
             metadata,
             data,
             inline: receivers.saturating_sub(SPARE_RECEIVERS),
-            workers: limits::MOUNT_WORKERS_MAX,
+            workers: Workers {
+                metadata: limits::MOUNT_METADATA_WORKERS_MAX,
+                data: limits::MOUNT_DATA_WORKERS_MAX,
+                points: limits::MOUNT_POINTS_WORKERS_MAX,
+                desk: limits::MOUNT_DESK_WORKERS_MAX,
+            },
             queue: limits::MOUNT_QUEUE_MAX,
         }
     }
@@ -124,8 +150,16 @@ impl<R: Reply> Expire for Pending<R> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
+/// The workers of one kind of request, and what waits for them.
 struct Pool {
+    workers_max: usize,
+    queued_max: usize,
+    crew: Mutex<Crew>,
+    work_came: Condvar,
+}
+
+#[derive(Default)]
+struct Crew {
     jobs: VecDeque<Job>,
     workers: usize,
     idle: usize,
@@ -144,8 +178,10 @@ struct Watch {
 struct Shared {
     bounds: Bounds,
     inline: AtomicUsize,
-    pool: Mutex<Pool>,
-    work_came: Condvar,
+    metadata: Arc<Pool>,
+    data: Arc<Pool>,
+    points: Arc<Pool>,
+    desk: Arc<Pool>,
     watch: Mutex<Watch>,
     watch_changed: Condvar,
     on_fault: OnFault,
@@ -165,8 +201,10 @@ impl Dispatcher {
         let shared = Arc::new(Shared {
             bounds,
             inline: AtomicUsize::new(0),
-            pool: Mutex::default(),
-            work_came: Condvar::new(),
+            metadata: Pool::new(bounds.workers.metadata, bounds.queue),
+            data: Pool::new(bounds.workers.data, bounds.queue),
+            points: Pool::new(bounds.workers.points, bounds.queue),
+            desk: Pool::new(bounds.workers.desk, bounds.queue),
             watch: Mutex::default(),
             watch_changed: Condvar::new(),
             on_fault,
@@ -202,7 +240,7 @@ impl Dispatcher {
             }
             of_worker.unregister(ticket);
         });
-        if !Shared::enqueue(shared, job) {
+        if !Pool::enqueue(shared.pool(budget), job) {
             pending.fail(Failure::fault(Errno::EIO, "too many requests wait already; is the store reachable?"));
             shared.unregister(ticket);
         }
@@ -211,8 +249,9 @@ impl Dispatcher {
 
 impl Drop for Dispatcher {
     fn drop(&mut self) {
-        self.shared.pool.lock().closed = true;
-        self.shared.work_came.notify_all();
+        for pool in [&self.shared.metadata, &self.shared.data, &self.shared.points, &self.shared.desk] {
+            pool.close();
+        }
         self.shared.watch.lock().closed = true;
         self.shared.watch_changed.notify_all();
     }
@@ -236,6 +275,15 @@ fn attempt<R: Reply>(pending: &Pending<R>, work: impl FnOnce(&Pending<R>)) {
 }
 
 impl Shared {
+    fn pool(&self, budget: Budget) -> &Arc<Pool> {
+        match budget {
+            Budget::Metadata => &self.metadata,
+            Budget::Data => &self.data,
+            Budget::Points => &self.points,
+            Budget::Desk => &self.desk,
+        }
+    }
+
     fn may_run_inline(&self) -> bool {
         self.inline
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |busy| (busy < self.bounds.inline).then_some(busy + 1))
@@ -244,7 +292,7 @@ impl Shared {
 
     fn register(&self, budget: Budget, request: Arc<dyn Expire>) -> u64 {
         let allowed = match budget {
-            Budget::Metadata => self.bounds.metadata,
+            Budget::Metadata | Budget::Points | Budget::Desk => self.bounds.metadata,
             Budget::Data => self.bounds.data,
         };
         let mut watch = self.watch.lock();
@@ -294,49 +342,60 @@ impl Shared {
             }
         }
     }
+}
 
-    fn enqueue(shared: &Arc<Shared>, job: Job) -> bool {
-        let mut pool = shared.pool.lock();
-        if pool.closed || pool.jobs.len() >= shared.bounds.queue {
+impl Pool {
+    fn new(workers_max: usize, queued_max: usize) -> Arc<Pool> {
+        Arc::new(Pool { workers_max, queued_max, crew: Mutex::default(), work_came: Condvar::new() })
+    }
+
+    fn close(&self) {
+        self.crew.lock().closed = true;
+        self.work_came.notify_all();
+    }
+
+    fn enqueue(pool: &Arc<Pool>, job: Job) -> bool {
+        let mut crew = pool.crew.lock();
+        if crew.closed || crew.jobs.len() >= pool.queued_max {
             return false;
         }
-        pool.jobs.push_back(job);
-        if pool.jobs.len() > pool.idle && pool.workers < shared.bounds.workers {
-            let of_worker = Arc::clone(shared);
+        crew.jobs.push_back(job);
+        if crew.jobs.len() > crew.idle && crew.workers < pool.workers_max {
+            let of_worker = Arc::clone(pool);
             let spawned = std::thread::Builder::new().name("request".into()).spawn(move || of_worker.work());
             match spawned {
-                Ok(_) => pool.workers += 1,
+                Ok(_) => crew.workers += 1,
                 // With no worker at all nobody would ever take the job.
-                Err(_) if pool.workers == 0 => {
-                    pool.jobs.pop_back();
+                Err(_) if crew.workers == 0 => {
+                    crew.jobs.pop_back();
                     return false;
                 }
                 Err(_) => {}
             }
         }
-        drop(pool);
-        shared.work_came.notify_one();
+        drop(crew);
+        pool.work_came.notify_one();
         true
     }
 
     fn work(&self) {
-        let mut pool = self.pool.lock();
+        let mut crew = self.crew.lock();
         loop {
-            if let Some(job) = pool.jobs.pop_front() {
-                parking_lot::MutexGuard::unlocked(&mut pool, job);
+            if let Some(job) = crew.jobs.pop_front() {
+                parking_lot::MutexGuard::unlocked(&mut crew, job);
                 continue;
             }
-            if pool.closed {
+            if crew.closed {
                 break;
             }
-            pool.idle += 1;
-            let waited = self.work_came.wait_for(&mut pool, WORKER_LINGER);
-            pool.idle -= 1;
-            if waited.timed_out() && pool.jobs.is_empty() {
+            crew.idle += 1;
+            let waited = self.work_came.wait_for(&mut crew, WORKER_LINGER);
+            crew.idle -= 1;
+            if waited.timed_out() && crew.jobs.is_empty() {
                 break;
             }
         }
-        pool.workers -= 1;
+        crew.workers -= 1;
     }
 }
 

@@ -107,6 +107,11 @@ impl Ops {
         }
     }
 
+    /// Whether the desk answers for `name` in `dir`, whatever the namespace does.
+    pub(crate) fn is_of_desk(&self, dir: NodeId, name: &[u8]) -> bool {
+        self.desk.is_some() && (dir.is_desk() || dir == NodeId::ROOT && name == DESK_NAME)
+    }
+
     pub(crate) fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<Entry, Failure> {
         if name.len() > limits::NAME_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG.into());
@@ -183,7 +188,8 @@ impl Ops {
             let content = desk.content(node)?.ok_or(Errno::EISDIR)?;
             let mut attr = desk.attr(node)?.attr;
             attr.size = content.bytes.len() as u64;
-            return Ok((self.handles.insert(Handle::Snapshot { attr, bytes: content.bytes }), OpenAs::Cached));
+            // Not through the page cache: there it would wait behind contents that are read ahead and hang.
+            return Ok((self.handles.insert(Handle::Snapshot { attr, bytes: content.bytes }), OpenAs::Direct));
         }
         let attr = self.found(node)?.attr;
         if attr.kind == FileKind::Directory {

@@ -10,6 +10,8 @@ use amberfs::view::namespace::{Attr, DirEntry, FileKind, Found, Namespace, NodeI
 
 /// Files in `tree/many`.
 pub(crate) const MANY: u64 = 3000;
+/// Files in `trouble/hangs` whose contents hang, each by itself: the kernel asks once for what several wait for.
+pub(crate) const HANGS: u64 = 100;
 /// Size of `tree/sparse`, whose data are two blocks of 4 KiB: at 0 and in the middle.
 pub(crate) const SPARSE: u64 = 8 << 20;
 
@@ -41,7 +43,11 @@ impl Classed for Damage {
 
 const COUNT: u64 = NodeId::GENERATED | 1 << 32;
 
+/// Threads that hang, as `metrics` tells.
+static HANGING: AtomicU64 = AtomicU64::new(0);
+
 fn hang() -> ! {
+    HANGING.fetch_add(1, Ordering::SeqCst);
     loop {
         std::thread::park();
     }
@@ -129,8 +135,12 @@ impl ToyTree {
             build.add(many, format!("file-{at:05}").as_bytes(), FileKind::Regular, 0o644, b"x");
         }
         let trouble = build.add(NodeId::ROOT, b"trouble", FileKind::Directory, 0o755, b"");
-        for name in ["hang", "panic", "damaged", "lost", "slow"] {
+        for name in ["hang", "panic", "damaged", "lost"] {
             build.add(trouble, name.as_bytes(), FileKind::Regular, 0o644, &[b'x'; 4096]);
+        }
+        let hangs = build.add(trouble, b"hangs", FileKind::Directory, 0o755, b"");
+        for at in 0..HANGS {
+            build.add(hangs, format!("hang-{at}").as_bytes(), FileKind::Regular, 0o644, &[b'x'; 4096]);
         }
         build.add(NodeId::ROOT, b"latest", FileKind::Symlink, 0o777, b"tree");
         build.add(NodeId::ROOT, b"info.json", FileKind::Regular, 0o444, b"{\"points\": 1}\n");
@@ -176,7 +186,7 @@ impl Namespace for ToyTree {
         }
         match name {
             b"count" if dir == NodeId::ROOT => return Ok(Self::count(self.asked.fetch_add(1, Ordering::SeqCst))),
-            b"hang-name" => hang(),
+            name if name.starts_with(b"hang-name") => hang(),
             b"panic-name" => panic!("a name that panics"),
             b"lost-name" => {
                 return Err(ViewError::fault("read node 5 of tree/lost-name", Damage("is gone", Class::NotFound)));
@@ -217,7 +227,7 @@ impl Namespace for ToyTree {
         }
         let found = self.node(node)?;
         match self.name(node) {
-            b"hang" => hang(),
+            name if name.starts_with(b"hang") => hang(),
             b"panic" => panic!("a read that panics"),
             b"damaged" => {
                 return Err(ViewError::fault("read frame 3 of trouble/damaged", Damage("is damaged", Class::Corrupt)));
@@ -346,7 +356,10 @@ impl Control for ToyControl {
             DeskFile::Events => content(state.version, state.events.clone()),
             DeskFile::Metrics => {
                 state.asked += 1;
-                content(state.asked, format!("asked {}\n", state.asked).into_bytes())
+                content(
+                    state.asked,
+                    format!("asked {}\nhanging {}\n", state.asked, HANGING.load(Ordering::SeqCst)).into_bytes(),
+                )
             }
             DeskFile::Errors => content(0, state.errors.clone()),
         }

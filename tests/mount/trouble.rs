@@ -2,8 +2,11 @@
 
 use std::process::{Command, Stdio};
 
-use crate::processes::{Toy, eventually, shell};
+use amberfs::base::limits;
+
+use crate::processes::{Toy, eventually};
 use crate::sys;
+use crate::toy::HANGS;
 
 fn errno<T>(outcome: std::io::Result<T>) -> i32 {
     outcome.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
@@ -25,33 +28,48 @@ fn a_request_ends_at_its_deadline_and_says_so() {
     assert_eq!(std::fs::read(toy.join("tree/hello")).unwrap(), b"hello\n");
 }
 
+/// Runs a script that must end although others hang.
+#[track_caller]
+fn goes_through(toy: &Toy, script: &str) -> String {
+    let script = Command::new("bash").args(["-c", script]).current_dir(toy.path()).stdout(Stdio::piped()).spawn();
+    let mut script = script.unwrap();
+    eventually("it is not kept waiting", || script.try_wait().unwrap().is_some());
+    let output = script.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until so many requests hang, as `metrics` tells.
+fn hanging(toy: &Toy, count: usize) {
+    let script = format!("until test $(sed -n 's/hanging //p' .amberfs/metrics) -ge {count}; do sleep 0.01; done");
+    goes_through(toy, &script);
+}
+
 #[test]
 fn those_who_hang_keep_nobody_else_waiting_and_can_be_killed() {
     let toy = Toy::mounted("read_timeout=3600,metadata_timeout=3600");
-    let mut readers: Vec<_> = (0..24)
-        .map(|at| {
-            let path = toy.join(if at % 2 == 0 { "trouble/hang" } else { "trouble/slow" });
-            let offset = format!("skip={at}");
-            Command::new("dd")
-                .arg(format!("if={}", path.display()))
-                .args(["of=/dev/null", "bs=64", "count=1", &offset])
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        })
-        .collect();
-    let mut namers: Vec<_> = (0..8)
-        .map(|_| Command::new("stat").arg(toy.join("trouble/hang-name")).stderr(Stdio::null()).spawn().unwrap())
-        .collect();
-    assert_eq!(shell("bash", "cat tree/hello && ls tree/many | wc -l", &toy), ("hello\n3000\n".to_owned(), 0));
-    for reader in &mut readers {
+    let start = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    goes_through(&toy, "cat tree/hello");
+    let read = |at| start(Command::new("cat").arg(toy.join(&format!("trouble/hangs/hang-{at}"))));
+    let name = |at| start(Command::new("stat").arg(toy.join(&format!("trouble/hang-name-{at}"))));
+    let desk = "cat .amberfs/status.json .amberfs/events; echo 'capture home' > .amberfs/control && ls .amberfs/jobs";
+    // More than there are threads for contents, and so few that the kernel reads them ahead.
+    let mut ahead: Vec<_> = (0..40).map(read).collect();
+    hanging(&toy, limits::MOUNT_DATA_WORKERS_MAX);
+    assert_eq!(goes_through(&toy, "cat tree/hello && ls tree/many | wc -l"), "hello\n3000\n");
+    assert_eq!(goes_through(&toy, desk), "{\"jobs\": 0}\nj0\n");
+    for reader in &mut ahead {
         reader.kill().unwrap();
         reader.wait().unwrap();
     }
-    // A lookup holds its caller until it is answered; the end of the server answers everything.
+    let mut stuck: Vec<_> = (40..HANGS).map(read).chain((0..HANGS).map(name)).collect();
+    hanging(&toy, limits::MOUNT_DATA_WORKERS_MAX + limits::MOUNT_METADATA_WORKERS_MAX);
+    assert_eq!(goes_through(&toy, "cat tree/hello"), "hello\n", "the kernel knows it");
+    assert!(goes_through(&toy, desk).starts_with("{\"jobs\": 1}\n"));
+    // What the kernel waits for itself holds its caller until it is answered; the end of the server answers everything.
     sys::kill(toy.server().unwrap(), libc::SIGKILL);
-    for namer in &mut namers {
-        assert!(!namer.wait().unwrap().success());
+    for one in &mut stuck {
+        assert!(!one.wait().unwrap().success());
     }
     eventually("the dead mount is gone", || !toy.is_mounted());
 }

@@ -23,8 +23,12 @@ fn bench(bounds: Bounds) -> Bench {
 
 const PATIENT: Duration = Duration::from_secs(3600);
 
+fn workers(each: usize) -> Workers {
+    Workers { metadata: each, data: each, points: each, desk: each }
+}
+
 fn bounds() -> Bounds {
-    Bounds { metadata: PATIENT, data: PATIENT, inline: 0, workers: 2, queue: 2 }
+    Bounds { metadata: PATIENT, data: PATIENT, inline: 0, workers: workers(2), queue: 2 }
 }
 
 fn reply() -> (Told, Receiver<Result<u32, Errno>>) {
@@ -96,7 +100,7 @@ fn a_short_deadline_is_kept_while_a_longer_one_is_watched() {
 
 #[test]
 fn a_receiver_is_free_while_others_hang() {
-    let bench = bench(Bounds { inline: 1, workers: 1, queue: 8, ..bounds() });
+    let bench = bench(Bounds { inline: 1, workers: workers(1), queue: 8, ..bounds() });
     let (release, hang) = channel::<()>();
     let (told, answer) = reply();
     std::thread::scope(|threads| {
@@ -120,8 +124,43 @@ fn a_receiver_is_free_while_others_hang() {
 }
 
 #[test]
+fn requests_of_one_kind_that_hang_keep_no_other_kind_waiting() {
+    let bench = bench(Bounds { inline: 1, workers: workers(2), queue: 100, ..bounds() });
+    let dispatcher = &bench.dispatcher;
+    let (release, hang) = channel::<()>();
+    let hang = Arc::new(Mutex::new(hang));
+    std::thread::scope(|threads| {
+        let mut hung = Vec::new();
+        let kinds = [Budget::Data, Budget::Metadata, Budget::Points, Budget::Desk];
+        for (at, budget) in kinds.into_iter().enumerate() {
+            // More than there are workers and idle receivers; each on a thread, as one may do the work itself.
+            for _ in 0..8 {
+                let (told, answer) = reply();
+                let hang = Arc::clone(&hang);
+                threads.spawn(move || {
+                    dispatcher.run(budget, 1, told, move |pending| {
+                        let _ended = hang.lock().recv();
+                        give(pending, 1);
+                    });
+                });
+                hung.push(answer);
+            }
+            for other in kinds.into_iter().skip(at + 1) {
+                let (told, answer) = reply();
+                threads.spawn(move || dispatcher.run(other, 2, told, |pending| give(pending, 2)));
+                assert_eq!(answer.recv_timeout(Duration::from_secs(30)), Ok(Ok(2)), "{other:?} behind {budget:?}");
+            }
+        }
+        drop(release);
+        for answer in hung {
+            assert_eq!(answer.recv().unwrap(), Ok(1));
+        }
+    });
+}
+
+#[test]
 fn a_full_queue_refuses_instead_of_growing() {
-    let bench = bench(Bounds { workers: 1, queue: 2, ..bounds() });
+    let bench = bench(Bounds { workers: workers(1), queue: 2, ..bounds() });
     let (release, hang) = channel::<()>();
     let (started, start) = channel::<()>();
     let (first, first_answer) = reply();

@@ -146,7 +146,7 @@ fn a_generated_file_opens_as_the_version_that_was_looked_up() {
     let second = ops.lookup(desk, b"status.json").unwrap().attr;
     assert_ne!(first.node, second.node);
     let (handle, open_as) = ops.open(caller(7), first.node, libc::O_RDONLY).unwrap();
-    assert_eq!(open_as, OpenAs::Cached);
+    assert_eq!(open_as, OpenAs::Direct);
     let bytes = ops.read(caller(7), first.node, handle, 0, 100).unwrap();
     assert_eq!(bytes.as_slice(), b"0");
     // So many later versions that the first is forgotten: its path must be looked up again.
