@@ -27,7 +27,7 @@ use super::lifeline::{Word, leave_streams};
 use super::mountinfo::DeviceId;
 use super::options::MountOptions;
 use super::serve::Contents;
-use super::{place, server, supervise};
+use super::{place, server, supervise, sys};
 use crate::base::{Class, Classed};
 
 /// Which process of a mount this is; the value of the hidden option `--role`.
@@ -169,7 +169,8 @@ fn hear_report(report: PipeReader) -> Result<(), Failed> {
     outcome
 }
 
-/// Executes this program in `role`. Its standard error is ours.
+/// Executes this program in `role`. Its standard error is ours. Each role but the command's catches the signals that
+/// are to end it, and hears those that came before it could.
 pub(crate) fn start(
     launch: &Launch<'_>,
     place: &Path,
@@ -178,12 +179,10 @@ pub(crate) fn start(
     stdout: Stdio,
 ) -> Result<Child, MountError> {
     // The running program itself, also if it has been replaced on disk since.
-    Command::new("/proc/self/exe")
-        .args((launch.arguments)(place, role))
-        .stdin(stdin)
-        .stdout(stdout)
-        .spawn()
-        .map_err(|cause| MountError::Process { doing: "start amberfs once more", cause })
+    let mut command = Command::new("/proc/self/exe");
+    command.args((launch.arguments)(place, role)).stdin(stdin).stdout(stdout);
+    sys::hold_ending_signals(&mut command);
+    command.spawn().map_err(|cause| MountError::Process { doing: "start amberfs once more", cause })
 }
 
 /// Lets go of terminal and caller, in the background.

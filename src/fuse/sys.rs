@@ -1,13 +1,15 @@
 #![allow(unsafe_code)]
 //! The system calls that the standard library does not have: mount and unmount, receiving a
-//! descriptor, signals as something to read, leaving a terminal, and waiting for a process by descriptor.
+//! descriptor, signals as something to read and to hold back, leaving a terminal, and waiting for a process by descriptor.
 //! Each function is a plain translation: no policy here.
 
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -106,8 +108,33 @@ extern "C" fn on_signal(_: libc::c_int) {
     }
 }
 
+/// The signals that ask a process to end.
+const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Blocks or unblocks them for this thread.
+fn mask_ending_signals(how: libc::c_int) -> io::Result<()> {
+    // SAFETY: all-zero is a valid set to be initialised; the set lives through the calls, all of which are
+    // async-signal-safe.
+    let error = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in ENDING {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut())
+    };
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// Lets SIGTERM, SIGINT and SIGHUP to the process that `command` starts wait until it has called
+/// [`catch_ending_signals`]: one that came earlier would end it as if it had died of a defect.
+pub(crate) fn hold_ending_signals(command: &mut Command) {
+    // SAFETY: between fork and exec only async-signal-safe functions run, and nothing is allocated.
+    unsafe { command.pre_exec(|| mask_ending_signals(libc::SIG_BLOCK)) };
+}
+
 /// From now on SIGTERM, SIGINT and SIGHUP end nothing by themselves but make [`await_signal`] return, and
-/// writing to a process that is gone is an error and no signal.
+/// writing to a process that is gone is an error and no signal. Those that were held back until now arrive.
 pub(crate) fn catch_ending_signals() -> io::Result<()> {
     static ONCE: OnceLock<Result<(), i32>> = OnceLock::new();
     let install = || -> io::Result<()> {
@@ -118,7 +145,7 @@ pub(crate) fn catch_ending_signals() -> io::Result<()> {
         if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
             return Err(io::Error::last_os_error());
         }
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        for signal in ENDING {
             // SAFETY: all-zero is a valid sigaction; the handler only does what is async-signal-safe.
             checked(unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
@@ -128,7 +155,7 @@ pub(crate) fn catch_ending_signals() -> io::Result<()> {
                 libc::sigaction(signal, &raw const action, std::ptr::null_mut())
             })?;
         }
-        Ok(())
+        mask_ending_signals(libc::SIG_UNBLOCK)
     };
     let installed = ONCE.get_or_init(|| install().map_err(|e| e.raw_os_error().unwrap_or(libc::EIO)));
     installed.map_err(io::Error::from_raw_os_error)

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use amberfs::fuse::{self, MountError};
 
-use crate::processes::{CANNOT_OPEN, Toy, eventually};
+use crate::processes::{CANNOT_OPEN, Toy, eventually, killed_and_gone};
 use crate::sys;
 
 #[track_caller]
@@ -58,13 +58,13 @@ fn a_signal_unmounts_also_what_is_in_use() {
 fn a_killed_server_leaves_no_dead_mount() {
     let toy = Toy::mounted("");
     let file = File::open(toy.join("tree/hello")).unwrap();
-    sys::kill(toy.server().unwrap(), libc::SIGKILL);
+    killed_and_gone(toy.server().unwrap(), || !toy.is_mounted());
     all_gone(&toy);
     drop(file);
 
     let toy = Toy::unmounted();
     let mut supervisor = toy.foreground("");
-    sys::kill(toy.server().unwrap(), libc::SIGKILL);
+    killed_and_gone(toy.server().unwrap(), || !toy.is_mounted());
     assert_eq!(supervisor.wait().unwrap().code(), Some(1));
     all_gone(&toy);
 }
@@ -92,22 +92,23 @@ fn a_killed_supervisor_has_a_successor() {
     sys::kill(first, libc::SIGKILL);
     eventually("another", || toy.process("successor").is_some_and(|pid| pid != first));
     assert_eq!(std::fs::read(toy.join("tree/hello")).unwrap(), b"hello\n");
-    sys::kill(toy.server().unwrap(), libc::SIGKILL);
-    all_gone(&toy);
-
-    let toy = Toy::mounted("");
-    sys::kill(toy.process("supervisor").unwrap(), libc::SIGKILL);
-    eventually("a successor that listens", || toy.process("successor").is_some_and(hears_sigterm));
-    sys::kill(toy.process("successor").unwrap(), libc::SIGTERM);
+    killed_and_gone(toy.server().unwrap(), || !toy.is_mounted());
     all_gone(&toy);
 }
 
-/// Whether a process has got as far as catching or holding SIGTERM; one that has not dies of it.
-fn hears_sigterm(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let masks = status.lines().filter_map(|line| line.strip_prefix("SigBlk:").or_else(|| line.strip_prefix("SigCgt:")));
-    let sigterm = 1u64 << (libc::SIGTERM - 1);
-    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & sigterm != 0)
+#[test]
+fn a_signal_in_the_first_moment_of_a_successor_unmounts() {
+    for _ in 0..10 {
+        let toy = Toy::mounted("");
+        sys::kill(toy.process("supervisor").unwrap(), libc::SIGKILL);
+        let mut successor = None;
+        eventually("a successor", || {
+            successor = toy.process("successor");
+            successor.is_some()
+        });
+        sys::kill(successor.unwrap(), libc::SIGTERM);
+        all_gone(&toy);
+    }
 }
 
 /// Kills both processes so that neither can act on the other's end.

@@ -212,6 +212,16 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Kills a server; `gone` must hold of its mount within the two seconds that are promised.
+#[track_caller]
+pub(crate) fn killed_and_gone(server: u32, gone: impl FnMut() -> bool) {
+    let since = Instant::now();
+    sys::kill(server, libc::SIGKILL);
+    eventually("the dead mount is gone", gone);
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(2), "a dead mount for {took:?}");
+}
+
 /// Runs a script; its output and exit code.
 pub(crate) fn shell(program: &str, script: &str, mount: &Toy) -> (String, i32) {
     let output = Command::new(program)

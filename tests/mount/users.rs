@@ -1,6 +1,6 @@
 //! Who gets in, as two users; and mounts by users who are not root.
 
-use crate::processes::{Toy, as_user, eventually};
+use crate::processes::{Toy, as_user, eventually, killed_and_gone};
 use crate::{skip, sys};
 
 const NOBODY: u32 = 65534;
@@ -89,8 +89,7 @@ fn an_ordinary_user_mounts_commands_and_is_cleared_up_after() {
     );
     assert_eq!(run(NOBODY, "stat -c %u .amberfs/control", &toy).1, "65534\n");
     assert!(std::fs::metadata(toy.join("tree")).is_err(), "not even root");
-    sys::kill(toy.server().unwrap(), libc::SIGKILL);
-    eventually("the dead mount is gone", || !toy.is_mounted());
+    killed_and_gone(toy.server().unwrap(), || !toy.is_mounted());
     eventually("its processes are gone", || toy.process("supervisor").is_none());
 
     toy.mount("ro");
