@@ -16,8 +16,7 @@ use super::failure::Failure;
 use crate::base::sys::{effective_gid, effective_uid};
 use crate::base::{Class, limits};
 use crate::fuse::{self, Contents, Failed, Launch, MountOptions, Role};
-use crate::job::control::Control;
-use crate::job::{ConfigFile, Desk, DeskOptions, MountSite, Program};
+use crate::job::{ConfigFile, open_desk};
 use crate::view::{MountSettings, MountView};
 
 /// Mount the repository: each source with its points, labels, chains and times as directories
@@ -117,9 +116,7 @@ fn contents(
     if options.read_only {
         return Ok(Contents { namespace: view, control: None });
     }
-    let program = Program::this(repository, config.path())?;
-    let desk = DeskOptions::new(opened.repo.id(), context.places.state()?, owner.0, program);
-    let site = MountSite::new(Arc::clone(&view), Arc::new(ConfigFile::at(config.path())));
-    let desk: Arc<dyn Control> = Arc::new(Desk::open(desk, Arc::new(site), context.env.clone())?);
-    Ok(Contents { namespace: view, control: Some(desk) })
+    let (config, state) = (Arc::new(ConfigFile::at(config.path())), context.places.state()?);
+    let desk = open_desk(Arc::clone(&view), config, &state, repository, owner.0)?;
+    Ok(Contents { namespace: view, control: Some(Arc::new(desk)) })
 }

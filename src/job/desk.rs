@@ -45,6 +45,12 @@ pub trait Site: Send + Sync + 'static {
     /// Why there is no configuration to go by, in words.
     fn sources(&self) -> Result<Vec<String>, String>;
 
+    /// Why the repository cannot be written now, in words; none where it can, as far as that can be told without
+    /// waiting for a store.
+    fn read_only(&self) -> Option<String> {
+        None
+    }
+
     /// The point of `source` that the capture for exactly this `job` committed, if it did. May wait for the store.
     ///
     /// # Errors
@@ -75,8 +81,6 @@ pub struct DeskOptions {
     pub state_dir: PathBuf,
     /// The mount's owner; beside root the only one who may.
     pub owner: u32,
-    /// The repository cannot be written: captures are refused.
-    pub read_only: bool,
     /// What is run for a job.
     pub program: Program,
     /// Jobs that run at once; the others wait.
@@ -94,7 +98,6 @@ impl DeskOptions {
             repo,
             state_dir: state_dir.into(),
             owner,
-            read_only: false,
             program,
             at_once: limits::JOBS_AT_ONCE,
             niceness: limits::JOB_NICENESS,
@@ -182,11 +185,22 @@ impl Desk {
             Vec::new()
         };
 
+        let captures = commands
+            .iter()
+            .any(|(_, command)| matches!(command, Command::Run { request: Request::Capture { .. }, .. }));
+        let read_only = if captures { self.shared.site.read_only() } else { None };
+
         let now = self.shared.env.now();
         let mut core = self.shared.core.lock();
         let mut locked = core.journal.locked().map_err(|error| refusal(error.reason(), None, error.to_string()))?;
-        let mut plan =
-            Plan { shared: &self.shared, sources: &sources, accepted: vec![], cancelled: vec![], words: vec![] };
+        let mut plan = Plan {
+            shared: &self.shared,
+            sources: &sources,
+            read_only: read_only.as_deref(),
+            accepted: vec![],
+            cancelled: vec![],
+            words: vec![],
+        };
         for (line, command) in commands {
             plan.add(locked.table(), command, now).map_err(|(reason, message)| refusal(reason, Some(line), message))?;
         }
@@ -216,7 +230,7 @@ impl Desk {
         }
     }
 
-    fn status(&self, board: &Board, more: Map<String, Value>) -> Vec<u8> {
+    fn status(&self, board: &Board, read_only: bool, more: Map<String, Value>) -> Vec<u8> {
         let options = &self.shared.options;
         let census: Map<String, Value> =
             board.census().iter().map(|(state, count)| (state.word().to_owned(), (*count).into())).collect();
@@ -231,7 +245,7 @@ impl Desk {
         status.insert("mounted".into(), timestamp(self.shared.since).into());
         status.insert("pid".into(), std::process::id().into());
         status.insert("owner".into(), options.owner.into());
-        status.insert("read_only".into(), options.read_only.into());
+        status.insert("read_only".into(), read_only.into());
         status.insert("faults".into(), board.faults.total().into());
         status.insert("jobs".into(), census.into());
         status.insert("under_way".into(), under_way.into());
@@ -264,6 +278,8 @@ fn refusal(reason: Reason, line: Option<usize>, message: String) -> Refusal {
 struct Plan<'a> {
     shared: &'a Shared,
     sources: &'a [String],
+    /// Why nothing can be captured.
+    read_only: Option<&'a str>,
     accepted: Vec<Accepted>,
     cancelled: Vec<JobId>,
     words: Vec<String>,
@@ -307,8 +323,8 @@ impl Plan<'_> {
             };
             return Err((Reason::NoSuch, format!("no source {source:?} in the configuration{hint}")));
         }
-        if self.shared.options.read_only && matches!(request, Request::Capture { .. }) {
-            return Err((Reason::ReadOnly, "the repository is read-only".to_owned()));
+        if let (Some(why), Request::Capture { .. }) = (self.read_only, &request) {
+            return Err((Reason::ReadOnly, format!("the repository cannot be written: {why}")));
         }
         let open = table.open().map(|record| (&record.job, &record.request));
         let planned = self.accepted.iter().map(|planned| (&planned.job, &planned.request));
@@ -385,9 +401,9 @@ impl Control for Desk {
         // The site is asked before the board is held.
         match file {
             DeskFile::Status => {
-                let more = self.shared.site.status();
+                let (read_only, more) = (self.shared.site.read_only().is_some(), self.shared.site.status());
                 let mut board = self.shared.board.lock();
-                let bytes = self.status(&board, more);
+                let bytes = self.status(&board, read_only, more);
                 board.status.become_bytes(bytes, now)
             }
             DeskFile::Metrics => {

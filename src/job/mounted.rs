@@ -12,6 +12,7 @@ use super::desk::{Desk, DeskOptions, Site};
 use super::error::JobError;
 use super::outcome::Testimony;
 use super::witness::Witness;
+use crate::base::sys;
 use crate::chain::{ChainError, RepoLog};
 use crate::store::Operation;
 use crate::view::MountView;
@@ -64,6 +65,16 @@ impl Site for MountSite {
     fn sources(&self) -> Result<Vec<String>, String> {
         let config = self.config.current().map_err(|error| error.to_string())?;
         Ok(config.sources.iter().map(|source| source.name.clone()).collect())
+    }
+
+    fn read_only(&self) -> Option<String> {
+        let root = self.view.repo().store().local_root()?;
+        let error = sys::may_write(root).err()?;
+        match error.raw_os_error() {
+            Some(libc::EROFS | libc::EACCES | libc::EPERM) => Some(format!("{}: {error}", root.display())),
+            // Anything else is for the capture to meet and to name.
+            _ => None,
+        }
     }
 
     fn testimony(&self, source: &str, job: &Witness) -> Result<Option<Testimony>, String> {

@@ -1,9 +1,10 @@
 //! Captures asked for through the control file of a real mount, carried out by the real program.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::processes::eventually;
+use crate::processes::{eventually, killed_and_gone};
 use crate::sys;
 
 /// A repository, a configured source `home`, and a mount; unmounted and removed in the end.
@@ -167,15 +168,67 @@ fn refusals_reach_the_shell_and_their_words_the_reader() {
     );
 }
 
+/// Makes a directory read-only for whoever runs the tests, until it is dropped.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn made(path: PathBuf) -> ReadOnly {
+        if sys::is_root() {
+            // Modes do not bind root.
+            ReadOnly::mount(&["--bind".as_ref(), path.as_os_str(), path.as_os_str()]);
+            ReadOnly::mount(&["-o".as_ref(), "remount,bind,ro".as_ref(), path.as_os_str()]);
+        } else {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        ReadOnly(path)
+    }
+
+    fn mount(arguments: &[&std::ffi::OsStr]) {
+        assert!(Command::new("mount").args(arguments).status().unwrap().success());
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        if sys::is_root() {
+            sys::unmount_lazily(&self.0);
+        } else {
+            std::fs::set_permissions(&self.0, std::fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_repository_that_cannot_be_written_takes_no_captures_until_it_can() {
+    let live = Live::mounted(0);
+    let read_only = || {
+        let status: serde_json::Value = serde_json::from_str(&live.file(".amberfs/status.json").unwrap()).unwrap();
+        status["read_only"].as_bool().unwrap()
+    };
+    let repository = ReadOnly::made(live.path("repo"));
+    let (text, code) = live.shell("bash", "echo 'capture home job=n' > .amberfs/control");
+    assert!(code == 1 && text.contains("Read-only file system"), "{text}");
+    let (text, _) = live.shell("bash", "cat .amberfs/control");
+    assert!(text.starts_with("err EROFS line 1: the repository cannot be written: "), "{text}");
+    assert!(read_only() && live.state("n").is_empty());
+    // It is read all the same.
+    live.unmount();
+    live.mount();
+    assert!(read_only());
+    assert_eq!(live.shell("bash", "echo 'verify job=v' > .amberfs/control"), (String::new(), 0));
+    assert_eq!(live.end_of("v"), "verified");
+    drop(repository);
+    assert!(!read_only());
+    assert_eq!(live.shell("bash", "echo 'capture home job=n' > .amberfs/control"), (String::new(), 0));
+    live.committed("n");
+}
+
 #[test]
 fn what_is_lost_with_a_mount_is_found_by_the_next_one() {
     let live = Live::mounted(3000);
     live.shell("bash", "echo 'capture home job=n' > .amberfs/control");
     eventually("it has begun", || !["", "queued"].contains(&live.state("n").as_str()));
-    sys::kill(live.server(), libc::SIGKILL);
-    eventually("the dead mount is gone", || {
-        std::fs::read_dir(live.path("m")).is_ok_and(|mut names| names.next().is_none())
-    });
+    killed_and_gone(live.server(), || std::fs::read_dir(live.path("m")).is_ok_and(|mut names| names.next().is_none()));
     live.mount();
     let point = live.committed("n");
     assert_eq!(live.points(), 1);

@@ -127,11 +127,13 @@ fn too_many_waiting_jobs_are_refused() {
 #[test]
 fn a_read_only_repository_is_verified_and_not_captured_into() {
     let stage = Stage::new(ENDLESS);
-    let mut options = stage.options();
-    options.read_only = true;
-    let desk = stage.desk_with(options);
+    let desk = stage.desk();
+    *stage.site.read_only.lock() = Some("/r: read-only file system".to_owned());
     assert_eq!(refused(&desk, "capture home"), Reason::ReadOnly);
+    assert!(page(&desk, DeskFile::Status).contains("\"read_only\":true"));
     submit(&desk, "verify home").unwrap();
+    *stage.site.read_only.lock() = None;
+    submit(&desk, "capture home").unwrap();
     end_all(&desk);
 }
 

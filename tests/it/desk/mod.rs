@@ -27,6 +27,7 @@ const STRANGER: Caller = Caller { uid: 1001, gid: 1001, pid: 3 };
 #[derive(Default)]
 struct TestSite {
     trouble: Mutex<Option<String>>,
+    read_only: Mutex<Option<String>>,
     points: Mutex<HashMap<String, Testimony>>,
     refreshed: Mutex<Vec<String>>,
 }
@@ -41,6 +42,10 @@ impl Site for TestSite {
                 .chain((0..300).map(|n| format!("s{n}")))
                 .collect()),
         }
+    }
+
+    fn read_only(&self) -> Option<String> {
+        self.read_only.lock().clone()
     }
 
     fn testimony(&self, _source: &str, job: &Witness) -> Result<Option<Testimony>, String> {
