@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::counts::Counts;
+use super::counts::{Counts, NotEntered};
 use super::error::CaptureError;
 use super::identities::Identities;
 use super::options::Options;
@@ -33,6 +33,8 @@ pub struct Outcome {
     pub parent: Option<String>,
     /// What could not be captured exactly: the first ones; `point.commit.stats.problems` counts all.
     pub problems: Vec<Problem>,
+    /// Directories of the source that were not entered. That is no problem: it is what was asked for, or never done.
+    pub not_entered: NotEntered,
     /// Whether anything differs from the parent.
     pub changed: bool,
 }
@@ -45,6 +47,8 @@ pub(super) struct Plan<'a> {
     pub(super) counts: &'a Counts,
     pub(super) progress: &'a Progress,
     pub(super) started: Instant,
+    /// Why the point is full or incremental.
+    pub(super) reason: &'a str,
 }
 
 /// A capture of one source, before its attempts.
@@ -137,7 +141,7 @@ impl Capture<'_> {
             progress: self.progress,
             workers: self.workers(),
         };
-        let (beside, identities_of, counts_of) = (&beside, &identities, &counts);
+        let (beside, identities_of, counts_of, reason_of) = (&beside, &identities, &counts, reason.as_str());
         let (recorded, captured) = pipeline.run(
             move |planner| {
                 plan(Plan {
@@ -147,6 +151,7 @@ impl Capture<'_> {
                     counts: counts_of,
                     progress: self.progress,
                     started,
+                    reason: reason_of,
                 })
             },
             || {
@@ -184,7 +189,8 @@ impl Capture<'_> {
         let point = self.log.commit(commit)?;
         self.progress.enter(Phase::Committed);
         let parent = parent.map(|point| point.name().to_owned());
-        Ok(Outcome { point, parent, problems: recorded.problems, changed: recorded.changed })
+        let not_entered = counts.not_entered();
+        Ok(Outcome { point, parent, problems: recorded.problems, not_entered, changed: recorded.changed })
     }
 
     fn workers(&self) -> usize {

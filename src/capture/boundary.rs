@@ -21,6 +21,17 @@ use super::stat::{Identity, Stat};
 
 const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 
+/// Why a directory is not entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Barrier {
+    /// Another filesystem begins there, and only one is wanted.
+    Filesystem,
+    /// It is a mount of amberfs.
+    Amberfs,
+    /// It is the repository.
+    Repository,
+}
+
 /// What is not entered, and how it is recognised.
 #[derive(Debug)]
 pub(super) struct Boundary {
@@ -89,12 +100,11 @@ impl Boundary {
         Ok(false)
     }
 
-    /// Whether the mount table already tells that `path` is not to be entered, so that nothing is asked of it.
-    pub(super) fn bars_path(&self, path: &[u8]) -> bool {
-        match self.mounts.get(path) {
-            Some(true) => true,
-            Some(false) => !self.cross,
-            None => false,
+    /// Why, as the mount table already tells, `path` is not to be entered, so that nothing is asked of it.
+    pub(super) fn bars_path(&self, path: &[u8]) -> Option<Barrier> {
+        match self.mounts.get(path)? {
+            true => Some(Barrier::Amberfs),
+            false => (!self.cross).then_some(Barrier::Filesystem),
         }
     }
 
@@ -103,25 +113,25 @@ impl Boundary {
         !self.mounts.is_empty()
     }
 
-    /// Whether the directory that `stat` tells of is not to be entered.
-    pub(super) fn bars(&self, stat: &Stat) -> bool {
+    /// Why the directory that `stat` tells of is not to be entered, if so.
+    pub(super) fn bars(&self, stat: &Stat) -> Option<Barrier> {
         let device = stat.identity.device;
         if self.refused.contains(&stat.identity) {
-            return true;
+            return Some(Barrier::Repository);
         }
         if device == self.root_device {
-            return false;
-        }
-        if !self.cross {
-            return true;
+            return None;
         }
         let mut devices = self.devices.lock();
-        if !devices.known.contains(&device) {
+        if self.cross && !devices.known.contains(&device) {
             // Mounted after the table was read. Subvolumes have devices that no table lists: remembered too.
             mount_table(&mut devices);
             devices.known.insert(device);
         }
-        devices.amberfs.contains(&device)
+        if devices.amberfs.contains(&device) {
+            return Some(Barrier::Amberfs);
+        }
+        (!self.cross).then_some(Barrier::Filesystem)
     }
 }
 

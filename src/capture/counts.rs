@@ -2,13 +2,29 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+use super::boundary::Barrier;
 use super::stat::{Kind, Stat};
 use crate::base::limits;
 use crate::format::log::{Problem, Stats};
 
+/// Directories that were not entered, though they lie in the source: each is an empty one in the point.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotEntered {
+    /// How many.
+    pub count: u64,
+    /// The first ones, relative to the root, in bytes, and why.
+    pub first: Vec<(Vec<u8>, Barrier)>,
+}
+
+/// How many directories that were not entered are told by name.
+const NOT_ENTERED_LISTED: usize = 10;
+
 /// Counts of names and bytes; the walk adds, the recorder takes back what failed.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    not_entered: Mutex<NotEntered>,
     files: AtomicU64,
     directories: AtomicU64,
     others: AtomicU64,
@@ -27,6 +43,20 @@ impl Counts {
     /// Counts a name.
     pub(super) fn add_name(&self, kind: Kind) {
         self.of(kind).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a directory that is not entered.
+    pub(super) fn bar(&self, path: Vec<u8>, barrier: Barrier) {
+        let mut not_entered = self.not_entered.lock();
+        not_entered.count += 1;
+        if not_entered.first.len() < NOT_ENTERED_LISTED {
+            not_entered.first.push((path, barrier));
+        }
+    }
+
+    /// The directories that were not entered.
+    pub(super) fn not_entered(&self) -> NotEntered {
+        self.not_entered.lock().clone()
     }
 
     /// Counts an inode's bytes.

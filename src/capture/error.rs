@@ -74,6 +74,12 @@ pub enum CaptureError {
         /// What the system said.
         source: io::Error,
     },
+    /// The parent turned out damaged when the stream had been read, and a stream cannot be read twice.
+    #[error("the stream was read, and nothing was committed: {why}; send it again with --full")]
+    StreamSpent {
+        /// What is wrong with the parent.
+        why: String,
+    },
     /// Somebody asked for the capture to stop.
     #[error("the capture was cancelled; nothing was committed")]
     Cancelled,
@@ -91,6 +97,7 @@ impl Classed for CaptureError {
             CaptureError::Repo(source) => source.class(),
             CaptureError::Chain(source) => source.class(),
             CaptureError::Kind { .. } | CaptureError::StreamName { .. } => Class::Invalid,
+            CaptureError::StreamSpent { .. } => Class::Corrupt,
             CaptureError::Cancelled => Class::Cancelled,
         }
     }

@@ -24,7 +24,7 @@ use super::links::{Links, Seen};
 use super::parent::{OldNames, Parent, directory_id};
 use super::planner::{Halt, Planner};
 use super::progress::Progress;
-use super::read::{attributes_of, read_full_at};
+use super::read::{attributes_of, doubtful, read_full_at};
 use super::recorder::mapped;
 use super::stat::{Kind, Stat};
 use super::sys;
@@ -199,6 +199,10 @@ impl<'a> Merge<'a> {
 
     fn enter(&mut self, entered: Entered) -> Result<(), Halt> {
         let Entered { name, stat, open } = entered;
+        if let Err(barrier) = &open {
+            self.counts.bar(self.path_of(&name), *barrier);
+        }
+        let open = open.ok();
         let (key, old) = self.announced_entry(&name)?;
         let above = self.stack.last().map_or_else(Key::root, |level| level.key.clone());
         let id = match old.as_ref().and_then(directory_id) {
@@ -220,10 +224,12 @@ impl<'a> Merge<'a> {
                 Some(open) => attributes_of(open.fd(), || open.path().to_vec()),
                 None => (Vec::new(), None),
             };
+            let mut meta = stat.meta;
             if let Some(problem) = problem {
+                meta = doubtful(meta);
                 self.planner.add(Job::Problem(problem))?;
             }
-            let new = Entry { meta: stat.meta, xattrs, body: Body::Directory { id, parent: above } };
+            let new = Entry { meta, xattrs, body: Body::Directory { id, parent: above } };
             if old.as_ref().is_none_or(|old| !same_entry(old, &new)) {
                 self.planner.add(Job::Change(Change { key: key.clone(), old, new: Some(new) }))?;
             }
@@ -320,7 +326,7 @@ impl<'a> Merge<'a> {
             let other = inode.is_some() && stat.identity != listed.identity;
             if other { Err(io::Error::from_raw_os_error(libc::ESTALE)) } else { Ok((file, stat)) }
         });
-        let (file, stat) = match opened {
+        let (file, mut stat) = match opened {
             Ok((file, stat)) => (Arc::new(file), stat),
             Err(error) => {
                 let change = Change { key, old, new: None };
@@ -332,6 +338,7 @@ impl<'a> Merge<'a> {
         self.counts.resize(listed.meta.size, stat.meta.size);
         let (xattrs, unread) = attributes_of(&*file, || path.clone());
         if let Some(problem) = unread {
+            stat.meta = doubtful(stat.meta);
             self.planner.add(Job::Problem(problem))?;
         }
         let kept = old.as_ref().and_then(mapped);

@@ -47,6 +47,8 @@ mod walk;
 mod worker;
 
 pub use attempt::Outcome;
+pub use boundary::Barrier;
+pub use counts::NotEntered;
 pub use error::CaptureError;
 pub use exclude::Excludes;
 pub use options::Options;

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 
 use crate::base::Instant;
 use crate::format::entry::{Body, Entry};
-use crate::format::leaf::{Entries, Maps};
+use crate::format::leaf::{Entries, Maps, Usage};
 use crate::format::log::Roots;
 use crate::format::{FileId, Key};
 use crate::repo::tree::{Scan, Tree};
@@ -20,6 +20,8 @@ pub(super) struct Parent {
     pub(super) entries: Tree<Entries>,
     /// Chunk maps.
     pub(super) maps: Tree<Maps>,
+    /// What refers to which frame.
+    usage: Tree<Usage>,
 }
 
 impl Parent {
@@ -30,7 +32,18 @@ impl Parent {
             started: point.map_or(Instant::from_nanos(i64::MIN), |(_, started)| started),
             entries: Tree::new(reader.clone(), roots.map(|roots| roots.entries)),
             maps: Tree::new(reader.clone(), roots.and_then(|roots| roots.maps)),
+            usage: Tree::new(reader.clone(), roots.and_then(|roots| roots.usage)),
         }
+    }
+
+    /// Reads all of its trees, so that damage shows now and not when it is too late to do without them.
+    ///
+    /// # Errors
+    /// As [`Parent::get`].
+    pub(super) fn prove(&self) -> Result<(), RepoError> {
+        self.entries.scan(0).try_for_each(|item| item.map(drop))?;
+        self.maps.scan(0).try_for_each(|item| item.map(drop))?;
+        self.usage.scan(0).try_for_each(|item| item.map(drop))
     }
 
     /// The entry under `key`.
@@ -58,7 +71,8 @@ impl Parent {
         let mut inodes = HashMap::new();
         for item in self.entries.scan_from(&Key::entry(FileId::HARDLINKS, b""))? {
             let item = item?;
-            if let Some(file) = inode_of(item.key()) {
+            // One with a problem has kept no number.
+            if let Some(file) = inode_of(item.key()).filter(|_| item.value().meta.inode != 0) {
                 inodes.entry(item.value().meta.inode).or_insert(file);
             }
         }

@@ -3,6 +3,9 @@
 //! What counts is the inode that was opened, not the one that was listed: `fstat` before and after
 //! tells whether what was read is one state of it. If not, it is read once more; if that does not
 //! help, the point has what was read, of a size that agrees with it, and a problem says so.
+//!
+//! An entry with a problem keeps no inode number, so the next capture reads it again, and tells again
+//! what it cannot read.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +20,7 @@ use super::sys::{self, Attributes};
 use super::unit::ReadJob;
 use super::walk::problem;
 use crate::base::limits;
-use crate::format::entry::{Body, Content, Entry, Xattr};
+use crate::format::entry::{Body, Content, Entry, Meta, Xattr};
 use crate::format::log::{Problem, ProblemKind};
 
 /// Stretches of a file's data: the first byte's offset, and where the bytes are in a buffer.
@@ -92,6 +95,9 @@ fn read_file(job: &ReadJob, buffer: &mut Vec<u8>) -> io::Result<Reading> {
             meta.size = most.min(after.meta.size).max(end);
             Some(changed(path()))
         };
+        if problem.is_some() {
+            meta = doubtful(meta);
+        }
         let entry = Entry { meta, xattrs, body: Body::File(Content::Hole) };
         return Ok(Reading { entry, stretches, problem });
     }
@@ -149,7 +155,13 @@ fn read_other(job: &ReadJob, kind: Kind) -> io::Result<Reading> {
     };
     let (xattrs, failed) = attributes::read(Attributes::Path(path.as_fd()));
     let problem = failed.map(|error| unread_attributes(job.directory.path_of(&job.name), &error));
-    Ok(Reading { entry: Entry { meta: stat.meta, xattrs, body }, stretches: Vec::new(), problem })
+    let meta = if problem.is_some() { doubtful(stat.meta) } else { stat.meta };
+    Ok(Reading { entry: Entry { meta, xattrs, body }, stretches: Vec::new(), problem })
+}
+
+/// The metadata of an entry that does not hold all there is: no later capture takes it for unchanged.
+pub(super) fn doubtful(meta: Meta) -> Meta {
+    Meta { inode: 0, ..meta }
 }
 
 /// A symbolic link's target, unless no link that could be made again has it.

@@ -421,6 +421,7 @@ impl<'s> Recorder<'s> {
             && !stat.same_content(&after)
         {
             meta.size = meta.size.min(after.meta.size).max(covered);
+            meta = read::doubtful(meta);
             self.problem(read::changed(path));
         }
         let entry = Entry { meta, xattrs, body: Body::File(gathered.content) };

@@ -1,7 +1,9 @@
 //! Captures a stream, such as the output of a dump, as the one file of a point.
 //!
 //! The stream is cut by content while it is read, with memory for a few slices, and compared with the
-//! chain's chunks: a dump that resembles the previous one costs little. A stream that fails before its
+//! chain's chunks: a dump that resembles the previous one costs little. The parent's trees, which are
+//! small beside a stream, are read before it: a damaged parent is then found while all of the stream is
+//! still to come. A stream that fails before its
 //! end yields no point, because half a dump looks like a whole one.
 
 use std::io::Read;
@@ -49,12 +51,15 @@ pub fn capture_stream(
     }
     let capture = Capture { repo, log, source, place: name.as_bytes(), options, progress };
     let stream = Mutex::new(Some(stream));
-    capture.run(|plan| match stream.lock().take() {
-        Some(stream) => read_stream(plan, name, stream),
-        // The parent turned out damaged while the stream was read, and it cannot be read twice.
-        None => {
-            Err(CaptureError::Stream { source: std::io::Error::other("it can be read only once; send it again") }
-                .into())
+    capture.run(|plan| {
+        // A tree is read again beside no parent when its parent proves damaged. A stream is gone by then.
+        plan.parent.prove()?;
+        match stream.lock().take() {
+            Some(stream) => read_stream(plan, name, stream),
+            None => {
+                let why = plan.reason.strip_prefix("full: ").unwrap_or(plan.reason).to_owned();
+                Err(CaptureError::StreamSpent { why }.into())
+            }
         }
     })
 }

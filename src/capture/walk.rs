@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use self::ground::{Ground, Listed, RUN, Run, Survey};
 use self::scouts::{Ahead, FRESH, LISTING_BYTES, Scouts};
-use super::boundary::Boundary;
+use super::boundary::{Barrier, Boundary};
 use super::directory::{Directory, Names, Place, shown};
 use super::error::CaptureError;
 use super::exclude::Excludes;
@@ -67,8 +67,8 @@ pub(super) struct Entered {
     pub(super) name: Vec<u8>,
     /// What it is.
     pub(super) stat: Stat,
-    /// The directory itself; none if it lies behind the boundary and counts as empty.
-    pub(super) open: Option<Arc<Directory>>,
+    /// The directory itself, or why it counts as empty.
+    pub(super) open: Result<Arc<Directory>, Barrier>,
 }
 
 /// What a walk leaves out, besides what its boundary bars.
@@ -265,10 +265,10 @@ impl Walk {
         };
         Some(match survey {
             Survey::Open(listed) => self.enter(name, listed),
-            Survey::Barred(stat) => {
+            Survey::Barred(stat, barrier) => {
                 // Counts as empty.
                 self.stack.push(Level::new(None, above.place(), Arc::new(Names::none()), Run::new()));
-                Step::Enter(Entered { name, stat, open: None })
+                Step::Enter(Entered { name, stat, open: Err(barrier) })
             }
             Survey::Lost(problem) => Step::Lost(name, problem),
             // No directory has more names than can be counted.
@@ -280,7 +280,7 @@ impl Walk {
 
     fn enter(&mut self, name: Vec<u8>, listed: Listed) -> Step {
         let Listed { directory, names, first } = listed;
-        let entered = Entered { name, stat: *directory.stat(), open: Some(Arc::clone(&directory)) };
+        let entered = Entered { name, stat: *directory.stat(), open: Ok(Arc::clone(&directory)) };
         // The root stays open: from there, lost ways are found again.
         let far = self.stack.len().checked_sub(OPEN_MAX).filter(|index| *index > 0);
         if let Some(far) = far.and_then(|index| self.stack.get_mut(index)) {

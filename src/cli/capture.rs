@@ -15,7 +15,7 @@ use super::progress::{self, Watched, Watcher, duration};
 use super::sys;
 use crate::base::Class;
 use crate::base::suggest::did_you_mean;
-use crate::capture::{self, Excludes, Options, Outcome, capture_stream, capture_tree};
+use crate::capture::{self, Barrier, Excludes, NotEntered, Options, Outcome, capture_stream, capture_tree};
 use crate::chain::name::{check_label, check_source};
 use crate::chain::origin;
 use crate::format::log::{Problem, ProblemKind, SourceKind, SourceRecord};
@@ -317,6 +317,13 @@ fn told(
             directories: stats.directories,
             others: stats.others,
             bytes: stats.bytes,
+            not_entered: outcome
+                .not_entered
+                .first
+                .iter()
+                .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
+                .collect(),
+            not_entered_count: outcome.not_entered.count,
             changed_files: stats.changed_files,
             read_bytes: stats.read_bytes,
             new_bytes: stats.new_bytes,
@@ -338,6 +345,9 @@ fn told(
     }
     if context.global.quiet {
         return Ok(());
+    }
+    for line in not_entered(&outcome.not_entered) {
+        drop(writeln!(err, "amberfs: {line}"));
     }
     let mut out = Output::open();
     out.line(format!("{}@{}  #{}, {}", record.name, point.name(), point.id, point.commit.reason))?;
@@ -369,6 +379,24 @@ fn told(
         Err(failure) if failure.exit() == Exit::Unheard => Ok(()),
         other => other,
     }
+}
+
+/// What is said of directories that were left out.
+fn not_entered(not_entered: &NotEntered) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (path, barrier) in &not_entered.first {
+        let why = match barrier {
+            Barrier::Filesystem => "another filesystem; --cross-filesystems captures it too",
+            Barrier::Amberfs => "a mount of amberfs",
+            Barrier::Repository => "the repository itself",
+        };
+        lines.push(format!("not entered: {} ({why})", printable(path)));
+    }
+    let more = not_entered.count.saturating_sub(not_entered.first.len() as u64);
+    if more > 0 {
+        lines.push(format!("not entered: {} more directories", count(more)));
+    }
+    lines
 }
 
 fn protocol_problem(problem: &Problem) -> protocol::Problem {

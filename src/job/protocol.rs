@@ -195,6 +195,12 @@ pub struct Summary {
     /// Bytes of its regular files.
     #[serde(default)]
     pub bytes: u64,
+    /// Directories that were not entered: other filesystems, mounts of amberfs, the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_entered: Vec<String>,
+    /// How many there were; only the first are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_entered_count: u64,
     /// Files that were read because they are new or changed.
     #[serde(default)]
     pub changed_files: u64,

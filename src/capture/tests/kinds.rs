@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, symlink};
 
 use crate::base::skip::skipped;
 use crate::capture::testing::{World, is_root, noise, run, text};
+use crate::capture::{Barrier, NotEntered};
 use crate::format::entry::{Body, Content};
 use crate::format::log::ProblemKind;
 
@@ -147,7 +148,7 @@ fn holes_stay_holes_and_zeros_stay_data() {
 }
 
 #[test]
-fn an_attribute_set_too_large_to_store_is_a_problem_and_the_file_is_kept() {
+fn attributes_too_large_to_store_are_told_at_every_capture_and_the_rest_is_kept() {
     if !is_root() {
         return skipped("only root may mount a filesystem that allows it: run the tests as root");
     }
@@ -155,31 +156,64 @@ fn an_attribute_set_too_large_to_store_is_a_problem_and_the_file_is_kept() {
     let mount = world.dir.path().with_extension("mnt");
     fs::create_dir(&mount).unwrap();
     run("mount", &["-t", "tmpfs", "-o", "size=64m", "tmpfs", text(&mount)]);
-    let file = mount.join("file");
-    fs::write(&file, "x").unwrap();
+    fs::write(mount.join("file"), "x").unwrap();
+    fs::write(mount.join("large"), noise(2 << 20, 1)).unwrap();
+    fs::write(mount.join("linked"), noise(5000, 1)).unwrap();
+    fs::hard_link(mount.join("linked"), mount.join("linked2")).unwrap();
+    fs::create_dir(mount.join("dir")).unwrap();
     let script = format!(
         "head -c 60000 /dev/zero | tr '\\0' v > {0}/value; \
-         for i in $(seq 24); do setfattr -n trusted.a$i -v $(cat {0}/value) {0}/file || exit 1; done",
+         for of in file large linked dir; do \
+         for i in $(seq 24); do setfattr -n trusted.a$i -v $(cat {0}/value) {0}/$of || exit 1; done; done",
         text(&mount)
     );
     let made = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
-    let outcome = crate::capture::capture_tree(
-        &world.repo,
-        &world.log,
-        &world.source,
-        &mount,
-        &world.options,
-        &crate::capture::Progress::new(),
-    );
+    let captured: Vec<_> = (0..3)
+        .map(|_| {
+            world.env.advance(std::time::Duration::from_secs(60));
+            let progress = crate::capture::Progress::new();
+            crate::capture::capture_tree(&world.repo, &world.log, &world.source, &mount, &world.options, &progress)
+        })
+        .collect();
     run("umount", &[text(&mount)]);
     fs::remove_dir(&mount).unwrap();
     if !made.status.success() {
         return skipped("the kernel's tmpfs does not keep a megabyte of attributes");
     }
-    let outcome = outcome.unwrap();
-    assert_eq!(outcome.problems.len(), 1, "{:?}", outcome.problems);
-    assert_eq!(outcome.problems[0].kind, ProblemKind::Unsupported);
-    let seen = world.seen(&outcome.point);
-    assert_eq!(seen.get("file").bytes, b"x");
-    assert!(!seen.get("file").entry.xattrs.is_empty());
+    for outcome in captured {
+        let outcome = outcome.unwrap();
+        let mut told: Vec<_> = outcome.problems.iter().map(|problem| problem.path.escape_ascii().to_string()).collect();
+        told.sort();
+        assert_eq!(told, ["dir", "file", "large", "linked"], "{:?}", outcome.problems);
+        assert!(outcome.problems.iter().all(|problem| problem.kind == ProblemKind::Unsupported));
+        let seen = world.seen(&outcome.point);
+        assert_eq!(seen.get("file").bytes, b"x");
+        for path in ["file", "large", "linked2", "dir"] {
+            assert!(!seen.get(path).entry.xattrs.is_empty(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn directories_that_are_not_entered_are_told() {
+    if !is_root() {
+        return skipped("only root may mount: run the tests as root");
+    }
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        fs::create_dir_all(world.path(&format!("deep/{name}"))).unwrap();
+        run("mount", &["-t", "tmpfs", "tmpfs", text(&world.path(&format!("deep/{name}")))]);
+    }
+    let one = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.capture()));
+    world.options.cross_filesystems = true;
+    let all = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.capture()));
+    for name in ["a", "b", "c"] {
+        run("umount", &[text(&world.path(&format!("deep/{name}")))]);
+    }
+    let other = |path: &[u8]| (path.to_vec(), Barrier::Filesystem);
+    let first = vec![other(b"deep/a"), other(b"deep/b"), other(b"deep/c")];
+    let one = one.unwrap();
+    assert_eq!(one.not_entered, NotEntered { count: 3, first });
+    assert_eq!(one.point.commit.stats.problems, 0, "it is what was asked for");
+    assert_eq!(all.unwrap().not_entered, NotEntered::default());
 }

@@ -5,7 +5,10 @@ use std::io::{self, Read};
 use crate::base::Classed;
 use crate::capture::testing::{World, noise};
 use crate::capture::{CaptureError, Outcome, Progress, capture_stream};
-use crate::format::log::SourceKind;
+use crate::format::frame;
+use crate::format::log::{NodeRef, Roots, SourceKind};
+use crate::format::object::Object;
+use crate::repo::{CacheSizes, Repo};
 use crate::store::Store;
 
 fn world() -> World {
@@ -100,4 +103,64 @@ fn names_and_kinds_are_checked() {
     let tree = World::new();
     let error = capture(&tree, "x", io::empty()).unwrap_err();
     assert!(matches!(error, CaptureError::Kind { .. }), "{error} {:?}", error.class());
+}
+
+/// Turns one bit of the node behind `pointer`.
+fn damage(world: &World, pointer: NodeRef) {
+    let store = world.repo.store();
+    let name = Object::Pack(world.source.id, pointer.frame.pack).name();
+    let mut bytes = store.get(&name, 1 << 30).unwrap().to_vec();
+    bytes[usize::try_from(pointer.frame.offset).unwrap() + frame::HEADER_BYTES] ^= 1;
+    store.delete(&name).unwrap();
+    store.create(&name, bytes).unwrap();
+}
+
+/// The same repository in another process, which keeps nothing in memory.
+fn reopened(world: World) -> World {
+    let sizes = CacheSizes { frames: 0, nodes: 0 };
+    let repo = Repo::open_with(world.repo.store().clone(), world.env.clone(), sizes).unwrap();
+    World { repo, ..world }
+}
+
+#[test]
+fn a_stream_falls_back_to_a_full_point_whatever_node_of_its_parent_is_damaged() {
+    let nodes: [fn(&Roots) -> NodeRef; 3] =
+        [|roots| roots.entries, |roots| roots.maps.unwrap(), |roots| roots.usage.unwrap()];
+    for node in nodes {
+        let world = world();
+        let mut data = noise(12 << 20, 1);
+        let first = capture(&world, "dump", data.as_slice()).unwrap();
+        damage(&world, node(&first.point.commit.roots));
+        let world = reopened(world);
+        data.splice(5_000_000..5_000_010, *b"INSERT INTO t");
+        let second = capture(&world, "dump", data.as_slice()).unwrap();
+        let reason = &second.point.commit.reason;
+        assert!(reason.starts_with(&format!("full: the previous point {}", first.point.name())), "{reason}");
+        assert!(world.seen(&second.point).get("dump").bytes == data);
+    }
+}
+
+#[test]
+fn a_parent_that_is_damaged_while_the_stream_is_read_is_told_with_the_way_out() {
+    /// Damages the parent when it is first read.
+    struct Meanwhile<'a>(&'a [u8], Option<(&'a World, NodeRef)>);
+    impl Read for Meanwhile<'_> {
+        fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+            if let Some((world, node)) = self.1.take() {
+                damage(world, node);
+            }
+            self.0.read(space)
+        }
+    }
+    let mut world = reopened(world());
+    let data = noise(12 << 20, 1);
+    let first = capture(&world, "dump", data.as_slice()).unwrap();
+    let maps = first.point.commit.roots.maps.unwrap();
+    let error = capture(&world, "dump", Meanwhile(&data, Some((&world, maps)))).unwrap_err();
+    assert!(matches!(error, CaptureError::StreamSpent { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(first.point.name()) && text.contains("send it again with --full"), "{text}");
+    world.options.full = true;
+    let second = capture(&world, "dump", data.as_slice()).unwrap();
+    assert!(world.seen(&second.point).get("dump").bytes == data);
 }

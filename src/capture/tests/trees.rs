@@ -86,6 +86,7 @@ fn the_repository_in_its_own_source_is_an_empty_directory() {
     };
     let first = capture(source).unwrap();
     assert_eq!(world.seen(&first.point).paths(), ["", "file", "repo"]);
+    assert_eq!(first.not_entered.first, [(b"repo".to_vec(), crate::capture::Barrier::Repository)]);
     let second = capture(source).unwrap();
     assert!(!second.changed, "writing to the repository changes nothing that is captured");
     let error = capture(&source.join("repo/source")).unwrap_err();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Rules, Step, problem};
 use crate::base::FileTime;
-use crate::capture::boundary::Boundary;
+use crate::capture::boundary::{Barrier, Boundary};
 use crate::capture::directory::{Directory, Hint, Names, fits};
 use crate::capture::stat::{Kind, Stat};
 use crate::capture::sys::Ask;
@@ -36,7 +36,7 @@ pub(super) enum Survey {
     /// To be entered.
     Open(Listed),
     /// Behind the boundary: it counts as empty.
-    Barred(Stat),
+    Barred(Stat, Barrier),
     /// Gone, replaced, or not to be read.
     Lost(Problem),
     /// Too large to be held before it is entered.
@@ -53,15 +53,17 @@ pub(super) struct Listed {
 impl Ground {
     /// What `name` in `above`, announced as a directory, is. One of more than about `most` names is [`Survey::Large`].
     pub(super) fn survey(&self, above: &Directory, name: &[u8], buffer: &mut [u8], most: usize) -> Survey {
-        if self.boundary.has_mounts() && self.boundary.bars_path(&above.path_of(name)) {
-            return Survey::Barred(match above.stat_of(name, Ask::Kernel) {
+        let known = self.boundary.has_mounts().then(|| self.boundary.bars_path(&above.path_of(name)));
+        if let Some(barrier) = known.flatten() {
+            let stat = match above.stat_of(name, Ask::Kernel) {
                 Ok(stat) if stat.kind == Kind::Directory => stat,
                 _ => unknown_mountpoint(above.stat()),
-            });
+            };
+            return Survey::Barred(stat, barrier);
         }
         let opened = above.open(name).and_then(|directory| {
-            if self.boundary.bars(directory.stat()) {
-                return Ok(Survey::Barred(*directory.stat()));
+            if let Some(barrier) = self.boundary.bars(directory.stat()) {
+                return Ok(Survey::Barred(*directory.stat(), barrier));
             }
             Ok(self.list(directory, buffer, most)?.map_or(Survey::Large, Survey::Open))
         });
@@ -105,7 +107,7 @@ impl Ground {
             return Some(Step::Announce(name.to_vec()));
         }
         // A mountpoint can be a file too, and its server as dead.
-        let barred = boundary.has_mounts() && boundary.bars_path(&directory.path_of(name));
+        let barred = boundary.has_mounts() && boundary.bars_path(&directory.path_of(name)).is_some();
         let ask = if barred { Ask::Kernel } else { Ask::Filesystem };
         match directory.stat_of(name, ask) {
             Ok(stat) => {

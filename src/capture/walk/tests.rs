@@ -36,7 +36,7 @@ fn told(walk: &mut Walk) -> Vec<String> {
         };
         match step {
             Step::Enter(entered) => {
-                let barred = if entered.open.is_none() { " (barred)" } else { "" };
+                let barred = if entered.open.is_err() { " (barred)" } else { "" };
                 if !path.is_empty() {
                     lines.push(format!("{}/{barred}", shown(&path, &entered.name)));
                 }
