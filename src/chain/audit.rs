@@ -46,19 +46,18 @@ pub(super) fn audit<S: LogState>(log: &Log<S>) -> Result<Audit<S>, ChainError> {
         let last = newest.0.min(next.0.saturating_add(BATCH_ENTRIES - 1)).max(next.0);
         for reading in log.fetch(next.0..=last)? {
             let number = found.state.tip().next();
-            match reading {
-                Reading::Found(entry, hash) => {
-                    found.entries += 1;
-                    if let Err(void) = found.state.apply(&entry, hash) {
-                        found.void.push((number, void));
-                    }
-                }
-                Reading::Missing => found.state.pass(number, Fault::Missing),
-                Reading::Unreadable(why) => found.state.pass(number, Fault::Unreadable(why)),
-            }
+            take(&mut found, reading);
             if checkpoints.remove(&number) {
                 compare(log, &mut found, number)?;
             }
+        }
+    }
+    // A listing is a hint: a directory or a link in place of the last entry is not in it, and readers meet it.
+    loop {
+        let next = found.state.tip().next();
+        match log.fetch(next.0..=next.0)?.pop() {
+            None | Some(Reading::Missing) => break,
+            Some(reading) => take(&mut found, reading),
         }
     }
     for number in checkpoints {
@@ -69,6 +68,21 @@ pub(super) fn audit<S: LogState>(log: &Log<S>) -> Result<Audit<S>, ChainError> {
     damage.append(&mut found.damage);
     found.damage = damage;
     Ok(found)
+}
+
+/// Takes in what stands behind the tip.
+fn take<S: LogState>(found: &mut Audit<S>, reading: Reading<S::Body>) {
+    let number = found.state.tip().next();
+    match reading {
+        Reading::Found(entry, hash) => {
+            found.entries += 1;
+            if let Err(void) = found.state.apply(&entry, hash) {
+                found.void.push((number, void));
+            }
+        }
+        Reading::Missing => found.state.pass(number, Fault::Missing),
+        Reading::Unreadable(why) => found.state.pass(number, Fault::Unreadable(why)),
+    }
 }
 
 /// Holds the checkpoint that covers the tip against the fold.

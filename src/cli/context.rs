@@ -93,7 +93,7 @@ impl Context {
         let store = self.remembered(Store::local(&root)?);
         let repo = Repo::open(store, self.env.clone()).map_err(|error| match error {
             RepoError::Absent { .. } => absent(),
-            error => error.into(),
+            error => unopened(error),
         })?;
         let sources = RepoLog::open(repo.store().clone(), self.env.clone(), repo.id());
         Ok(Opened { repo, sources })
@@ -109,6 +109,17 @@ impl Context {
         }
         store
     }
+}
+
+/// Why a repository cannot be opened. Its marker cannot be verified beside anything else: it is what comes first.
+fn unopened(error: RepoError) -> Failure {
+    let why = match &error {
+        RepoError::Missing { .. } => "does not exist".to_owned(),
+        RepoError::Damaged { source, .. } => format!("is damaged: {source}"),
+        _ => return error.into(),
+    };
+    Failure::new(Class::Corrupt, format!("the repository's marker, the object `amberfs`, {why}"))
+        .hint("nothing can be read without it: restore this small file from a copy of the repository")
 }
 
 impl Opened {

@@ -167,7 +167,8 @@ fn told(report: &Report, quiet: bool, seconds: f64) -> Result<(), Failure> {
         }
         if report.orphans.objects > 0 {
             out.line(format!(
-                "note: {} packs of no point, {}: captures under way, or ones that did not come to their end",
+                "note: {} packs of no point, {}: of captures under way, of ones that did not come to their end, or of a point \
+                 whose entry was the last of its log and is gone",
                 count(report.orphans.objects),
                 size(report.orphans.bytes)
             ))?;

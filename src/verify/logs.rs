@@ -12,7 +12,7 @@ use crate::chain::{Audit, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
 use crate::format::marker::Marker;
 use crate::format::object::{LogId, Object};
-use crate::format::{PointId, SourceId};
+use crate::format::{LogNumber, PointId, SourceId};
 use crate::repo::{Repo, RepoError};
 
 /// A source that is verified.
@@ -29,6 +29,8 @@ pub(super) struct Logs {
     pub(super) subjects: Vec<Subject>,
     /// Every source that ever was.
     pub(super) all_sources: Vec<SourceId>,
+    /// The last entry of the repository's log that anything tells of.
+    pub(super) last: LogNumber,
     pub(super) notes: Vec<String>,
 }
 
@@ -69,7 +71,8 @@ pub(super) fn check(
         progress.check()?;
         subjects.push(source(repo, record, findings, progress, &mut notes)?);
     }
-    Ok(Logs { subjects, all_sources: state.records().iter().map(|record| record.id).collect(), notes })
+    let all_sources = state.records().iter().map(|record| record.id).collect();
+    Ok(Logs { subjects, all_sources, last: audit.state.tip().number.max(state.tip().number), notes })
 }
 
 fn marker(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Result<(), VerifyError> {

@@ -77,7 +77,7 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
     // Listed before the logs are read: a pack of a capture that commits meanwhile is not taken for an orphan.
     let mut survey = Survey::take(repo, options, progress)?;
     let logs = logs::check(repo, options, &findings, progress)?;
-    survey.compare(&logs);
+    survey.compare(&logs, &findings);
     let workers = workers::count(options.workers);
 
     let packs: Vec<(&Subject, PackId)> =

@@ -105,7 +105,7 @@ pub struct Finding {
 }
 
 /// What cannot be had, because of one object, in points that are alike in that.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Touch {
     /// The source.
     pub source: String,

@@ -2,14 +2,15 @@
 //!
 //! A listing is a hint and proves nothing missing: whatever a point needs is asked for by its name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::findings::Findings;
 use super::logs::Logs;
-use super::report::Leftovers;
+use super::report::{Harm, Leftovers, Touch};
 use super::{Options, Progress, VerifyError};
 use crate::format::object::{LogId, Object};
-use crate::format::{SessionId, SourceId};
+use crate::format::{LogNumber, SessionId, SourceId};
 use crate::repo::{Repo, RepoError};
 use crate::store::Listed;
 
@@ -37,7 +38,10 @@ impl Survey {
     }
 
     /// Tells what is listed apart into what the logs account for and what they do not.
-    pub(super) fn compare(&mut self, logs: &Logs) {
+    ///
+    /// A source's objects are written after the entry that adds it. Where that entry is the last and lost, they are all
+    /// that tells of it.
+    pub(super) fn compare(&mut self, logs: &Logs, findings: &Findings<'_>) {
         let known: HashSet<SourceId> = logs.all_sources.iter().copied().collect();
         let mut sessions: HashMap<(SourceId, SessionId), u32> = HashMap::new();
         for subject in &logs.subjects {
@@ -45,6 +49,7 @@ impl Survey {
                 sessions.insert((subject.record.id, point.commit.session), point.commit.packs);
             }
         }
+        let mut lost = BTreeSet::new();
         for object in std::mem::take(&mut self.listed) {
             let of_known = |log: LogId| match log {
                 LogId::Repo => true,
@@ -59,10 +64,25 @@ impl Survey {
                         Some(_) | None => add(&mut self.orphans, object),
                     }
                 }
+                Some(
+                    Object::Entry(LogId::Source(source), _)
+                    | Object::Checkpoint(LogId::Source(source), _)
+                    | Object::Pack(source, _),
+                ) if source.0 > logs.last.0 => {
+                    let entry = Object::Entry(LogId::Repo, LogNumber(source.0)).name();
+                    let what = "it does not exist, though objects of the source that it added do";
+                    findings.note(&entry, Harm::Missing, None, what);
+                    lost.insert(source);
+                }
                 Some(Object::Entry(..) | Object::Checkpoint(..) | Object::Pack(..) | Object::Probe(_)) | None => {
                     add(&mut self.unknown, object);
                 }
             }
+        }
+        for source in lost {
+            let entry = Object::Entry(LogId::Repo, LogNumber(source.0)).name();
+            let also = vec!["a source with all of its points: its objects are there, its name is lost".to_owned()];
+            findings.touch(&entry, vec![Touch { also, ..Touch::default() }]);
         }
     }
 

@@ -227,6 +227,37 @@ fn the_logs_are_read_to_their_first_entry() {
 }
 
 #[test]
+fn what_stands_in_place_of_the_last_entry_is_found_though_no_listing_has_it() {
+    let (world, points) = World::filled();
+    let last = LogNumber(points[3].id.0);
+    for (log, number) in [(LogId::Source(world.source.id), last), (LogId::Repo, LogNumber(world.source.id.0))] {
+        let entry = Object::Entry(log, number).name();
+        let kept = std::fs::read(world.file(&entry)).unwrap();
+        std::fs::remove_file(world.file(&entry)).unwrap();
+        std::fs::create_dir(world.file(&entry)).unwrap();
+        let report = world.verify(false);
+        let found: Vec<_> = report.findings.iter().map(|finding| (finding.object.clone(), finding.harm)).collect();
+        assert_eq!(found, [(entry.clone(), Harm::Damaged)]);
+        assert!(!report.findings[0].touches[0].also.is_empty());
+        std::fs::remove_dir(world.file(&entry)).unwrap();
+        std::fs::write(world.file(&entry), kept).unwrap();
+    }
+    assert_eq!(world.verify(false).damaged(), 0);
+}
+
+#[test]
+fn a_source_whose_entry_was_the_last_and_is_gone_is_known_by_its_objects() {
+    let (world, _) = World::filled();
+    let entry = Object::Entry(LogId::Repo, LogNumber(world.source.id.0)).name();
+    std::fs::remove_file(world.file(&entry)).unwrap();
+    let report = world.verify(false);
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.object.clone(), finding.harm)).collect();
+    assert_eq!(found, [(entry, Harm::Missing)]);
+    assert!(report.findings[0].touches[0].also[0].contains("its name is lost"));
+    assert_eq!(report.unknown.objects, 0);
+}
+
+#[test]
 fn what_belongs_to_no_point_is_no_damage() {
     let (world, points) = World::filled();
     let pack = world.pack(&points[0], 0);

@@ -44,28 +44,65 @@ fn main_job(fill: &str) {
         "",
         "a second copy transfers nothing"
     );
-    walk_in.sh("if [ -d source/repo/.git ]; then git -c safe.directory='*' -C mnt/home/latest/repo fsck --strict; fi");
+    walk_in.sh("for git in $(cd source; find . -maxdepth 2 -name .git); do \
+         git -c safe.directory='*' -C mnt/home/latest/${git%.git} fsck --strict; done");
     walk_in.unmount();
 }
+
+/// Makes a repository with some history out of what is in the directory, or of `files`.
+fn git(directory: &str, files: &str) -> String {
+    format!(
+        "(cd {directory}; git init -q; git config user.name t; git config user.email t@t; {files}; \
+         git add .; git commit -qm all; git gc -q)"
+    )
+}
+
+/// A bounded part of /usr with what is special in it: all that has set-id bits or capabilities, thousands of symbolic
+/// links, files with several names, headers, programs.
+const USR: &str = r#"
+mkdir -p source
+take() { rsync -aHAX -0 --files-from=- / source/; }
+rsync -aHAXR /usr/include/linux /usr/include/c++ /usr/lib/git-core /usr/share/zoneinfo source/
+{ find /usr -xdev -type l -print0 || true; } | head -z -n 800 | take
+{ find /usr -xdev -type f -links +1 -size -4M -print0 || true; } | head -z -n 200 | take
+find /usr -xdev -type f -perm /6000 -print0 | take
+getcap -r /usr 2>/dev/null | sed 's/ cap_[^ ]*$//' | tr '\n' '\0' | take
+# A machine without any has both all the same.
+cp /usr/bin/env source/usr/with-capability; setcap cap_net_raw+ep source/usr/with-capability
+cp /usr/bin/env source/usr/with-setuid; chown 65534:65534 source/usr/with-setuid; chmod 6755 source/usr/with-setuid
+[ "$(find source -type l | wc -l)" -gt 100 ]; [ -n "$(getcap -r source)" ]; [ -n "$(find source -perm -4000)" ]
+"#;
 
 #[test]
 fn real_trees_are_captured_changed_and_walked() {
     if !sys::is_root() {
         return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
     }
-    // What every machine that can compile this has, and a repository with some history.
-    main_job(
-        "cp -a /usr/include/. source/; cp -a /usr/lib/git-core source/git-core; mkdir source/repo; cd source/repo; git init -q; \
-         git config user.name t; git config user.email t@t; for n in $(seq 12); do seq $((n * 100)) >f$n; git add .; git commit -qm $n; done; git gc -q",
-    );
+    let history = "for n in $(seq 12); do seq $((n * 100)) >f$n; git add .; git commit -qm $n; done; echo >last";
+    main_job(&format!("{USR}\nmkdir source/repo\n{}", git("source/repo", history)));
+}
+
+#[test]
+fn whole_trees_are_captured_changed_and_walked() {
+    let Ok(trees) = std::env::var("AMBERFS_MAIN_JOB_TREES") else {
+        return skip::untried("the main job on all of /usr; .ci/long does, or AMBERFS_MAIN_JOB_TREES=/usr");
+    };
+    if !sys::is_root() {
+        return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
+    }
+    for tree in trees.split_whitespace() {
+        main_job(&format!("cp -a --one-file-system {tree}/. source/"));
+    }
 }
 
 #[test]
 fn the_linux_source_is_captured_changed_and_walked() {
     match std::env::var("AMBERFS_LINUX_SOURCE") {
-        Ok(tree) if sys::is_root() => main_job(&format!("cp -a {tree}/. source/")),
+        Ok(tree) if sys::is_root() => main_job(&format!("cp -a {tree}/. source/; {}", git("source", "true"))),
         Ok(_) => skip::skipped("needs root, to keep copies with their owners; run the tests as root"),
-        // In the long tier only: `.ci/long` sets it.
-        Err(_) => eprintln!("not asked for: AMBERFS_LINUX_SOURCE names no tree; .ci/long does"),
+        Err(_) => skip::untried(
+            "the main job on the Linux source, as a git repository; .ci/long does, or \
+             AMBERFS_LINUX_SOURCE=$(tests/linux-source)",
+        ),
     }
 }

@@ -124,7 +124,8 @@ impl WalkIn {
         // tar does not keep sockets; it says so.
         let compared = self.sh(&format!("tar -C {kept} -cf - . 2>/dev/null | tar -C {point} --compare -f -"));
         assert_eq!(compared, "", "{name}");
-        for judge in ["getcap -r . | sort", "find . -print0 | sort -z | xargs -0 getfacl -p -n --", "find . | wc -l"] {
+        for judge in ["getcap -r . | sort", "find . -print0 | sort -z | xargs -0 getfacl -P -p -n --", "find . | wc -l"]
+        {
             let of = |place: &str| self.sh(&format!("cd {place}; {judge}"));
             assert_eq!(of(&kept), of(&point), "{name}: {judge}");
         }
