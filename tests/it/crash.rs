@@ -1,20 +1,23 @@
 //! A crash at every single call to the store, and single calls whose answer is lost.
 //!
-//! One scenario, captures of a directory that changes in between, is run as often as it makes calls,
-//! for each way in which a call can fail. Then the store is opened anew, without faults: everything
+//! One scenario, captures of a directory that changes in between and a verification at the end, is run as
+//! often as it makes calls, for each way in which a call can fail; and a shorter one, whose packs are
+//! large enough to be uploaded in parts. Then the store is opened anew, without faults: everything
 //! acknowledged must be there and read back as it was, at most the point in flight may be there
 //! besides, complete, and the next capture must work without any repair.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use amberfs::base::Env;
+use amberfs::base::{Class, Classed, Env};
 use amberfs::capture::{Options, Progress, capture_tree};
 use amberfs::chain::{RepoLog, SourceLog, origin};
 use amberfs::format::log::SourceKind;
 use amberfs::repo::Repo;
-use amberfs::store::Store;
 use amberfs::store::fault::{Fault, Faults, Rule};
+use amberfs::store::{Operation, Store};
+use amberfs::verify;
 use amberfs::view::MountView;
 use amberfs::view::namespace::Namespace;
 
@@ -24,22 +27,35 @@ use crate::world::{Manifest, later, names, node, real, same, shown, zero_setting
 struct Scenario {
     dir: tempfile::TempDir,
     states: Vec<Manifest>,
+    plan: Plan,
 }
 
-const STEPS: usize = 4;
+/// What the scenario does.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// Captures, each of the next state of the directory.
+    steps: usize,
+    /// Bytes of a file that does not compress.
+    noise: usize,
+}
+
+/// A full capture, two incrementals, and another full one.
+const ALL: Plan = Plan { steps: 4, noise: 1_500_000 };
+/// A full capture whose pack is uploaded in parts, and an incremental behind it.
+const IN_PARTS: Plan = Plan { steps: 2, noise: 11 << 20 };
+/// A full capture that completes a pack while it goes on to write the next.
+const SEVERAL_PACKS: Plan = Plan { steps: 1, noise: 80 << 20 };
 
 /// Brings the directory into the state of a step. Each is captured once; the third is as the second.
-fn arrange(root: &Path, step: usize) {
+fn arrange(root: &Path, step: usize, noise: usize) {
     match step {
         0 => {
             std::fs::create_dir_all(root.join("d/sub")).unwrap();
             for n in 0..12 {
                 std::fs::write(root.join(format!("d/f{n}")), format!("file {n} ").repeat(n * 60)).unwrap();
             }
-            let big: Vec<u8> = (0..1_500_000u32)
-                .flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes())
-                .take(1_500_000)
-                .collect();
+            let mut big = vec![0; noise];
+            blake3::Hasher::new().finalize_xof().fill(&mut big);
             std::fs::write(root.join("d/sub/big"), big).unwrap();
             std::fs::hard_link(root.join("d/f3"), root.join("d/sub/link")).unwrap();
         }
@@ -63,8 +79,8 @@ fn run(scenario: &mut Scenario, store: Store, env: &Env) -> Vec<String> {
         return acknowledged;
     };
     let log = SourceLog::open(store, env.clone(), repo.id(), source.id);
-    for step in 0..STEPS {
-        arrange(&root, step);
+    for step in 0..scenario.plan.steps {
+        arrange(&root, step, scenario.plan.noise);
         scenario.states.push(real(&root));
         env.advance(std::time::Duration::from_secs(60));
         let options = Options { full: step == 3, workers: Some(1), ..Options::default() };
@@ -73,7 +89,23 @@ fn run(scenario: &mut Scenario, store: Store, env: &Env) -> Vec<String> {
             Err(_) => return acknowledged,
         }
     }
+    verified(&repo);
     acknowledged
+}
+
+/// Verifies what was captured. A store that fails meanwhile keeps it from its end, and is not taken for damage.
+fn verified(repo: &Arc<Repo>) {
+    let written =
+        || Operation::ALL.iter().filter(|o| o.writes()).map(|o| repo.store().meter().snapshot().of(*o).requests);
+    let before: Vec<u64> = written().collect();
+    let options = verify::Options { read_data: true, workers: Some(1), ..verify::Options::default() };
+    match verify::verify(repo, &options, &verify::Progress::new()) {
+        Ok(report) => {
+            assert!(report.findings.iter().all(|f| f.harm == verify::Harm::Unreadable), "{:?}", report.findings)
+        }
+        Err(error) => assert_ne!(error.class(), Class::Corrupt, "{error}"),
+    }
+    assert_eq!(before, written().collect::<Vec<_>>(), "a verification writes nothing");
 }
 
 /// Opens what is left and holds it to its promises.
@@ -109,61 +141,84 @@ fn check(scenario: &Scenario, store: &Store, env: &Env, acknowledged: &[String],
     same(&before, &shown, &format!("{what}: the next point"));
 }
 
-fn fresh() -> (Scenario, Env) {
-    let scenario = Scenario { dir: tempfile::tempdir().unwrap(), states: Vec::new() };
+fn fresh(plan: Plan) -> (Scenario, Env) {
+    let scenario = Scenario { dir: tempfile::tempdir().unwrap(), states: Vec::new(), plan };
     (scenario, Env::seeded(7, later()))
 }
 
-/// Calls that the scenario makes when nothing fails.
-fn calls() -> u64 {
-    let (mut scenario, env) = fresh();
+/// The calls that the scenario makes when nothing fails, and how many of them end an upload.
+fn calls(plan: Plan) -> (u64, u64) {
+    let (mut scenario, env) = fresh(plan);
     let faults = Faults::new();
-    let acknowledged = run(&mut scenario, faults.around(&Store::memory()), &env);
-    assert_eq!(acknowledged.len(), STEPS);
-    faults.calls()
+    let store = faults.around(&Store::memory());
+    let acknowledged = run(&mut scenario, store.clone(), &env);
+    assert_eq!(acknowledged.len(), plan.steps);
+    (faults.calls(), store.meter().snapshot().of(Operation::Finish).requests)
 }
 
-fn campaign(kind: &str, plan: impl Fn(&Faults, u64)) {
-    let calls = calls();
-    assert!(calls > 30, "the scenario makes only {calls} calls");
+/// Runs the scenario once for each of `at`, and counts those runs that were cut short.
+fn campaign(plan: Plan, kind: &str, at: impl Iterator<Item = u64>, fault: impl Fn(&Faults, u64)) -> usize {
     let mut cut_short = 0;
-    for nth in 1..=calls {
-        let (mut scenario, env) = fresh();
+    for nth in at {
+        let (mut scenario, env) = fresh(plan);
         let (store, faults) = (Store::memory(), Faults::new());
-        plan(&faults, nth);
+        fault(&faults, nth);
         let acknowledged = run(&mut scenario, faults.around(&store), &env);
-        assert!(faults.hits() > 0, "{kind} at call {nth} of {calls} never happened");
-        cut_short += u64::from(acknowledged.len() < STEPS);
-        check(&scenario, &store, &env, &acknowledged, &format!("{kind} at call {nth} of {calls}"));
+        assert!(faults.hits() > 0, "{kind} at call {nth} never happened");
+        cut_short += usize::from(acknowledged.len() < plan.steps);
+        check(&scenario, &store, &env, &acknowledged, &format!("{plan:?}: {kind} at call {nth}"));
     }
-    assert!(cut_short > 0, "no fault had any effect");
+    cut_short
+}
+
+/// Crashes at every call of both scenarios.
+fn crashes(kind: &str, fault: Fault) {
+    for plan in [ALL, IN_PARTS] {
+        let (calls, _) = calls(plan);
+        assert!(calls > 30, "the scenario makes only {calls} calls");
+        let cut_short = campaign(plan, kind, 1..=calls, |faults, nth| faults.crash_at(nth, fault));
+        assert!(cut_short > 0, "no fault had any effect");
+    }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_crash_before_any_call() {
-    campaign("crash before", |faults, nth| faults.crash_at(nth, Fault::Before));
+    crashes("crash before", Fault::Before);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_crash_after_any_call() {
-    campaign("crash after", |faults, nth| faults.crash_at(nth, Fault::After));
+    crashes("crash after", Fault::After);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_crash_half_way_through_any_call() {
-    campaign("crash half-way", |faults, nth| faults.crash_at(nth, Fault::Half));
+    crashes("crash half-way", Fault::Half);
 }
 
 /// A call that fails once: the capture may fail or go on, but nothing false may come of it.
 #[test]
 fn one_lost_answer_anywhere_is_survived() {
-    let calls = calls();
-    for nth in 1..=calls {
-        let (mut scenario, env) = fresh();
-        let (store, faults) = (Store::memory(), Faults::new());
-        faults.plan(Rule::new(Fault::After).nth(nth));
-        let acknowledged = run(&mut scenario, faults.around(&store), &env);
-        check(&scenario, &store, &env, &acknowledged, &format!("lost answer of call {nth} of {calls}"));
+    for plan in [ALL, IN_PARTS] {
+        let (calls, _) = calls(plan);
+        campaign(plan, "lost answer", 1..=calls, |faults, nth| faults.plan(Rule::new(Fault::After).nth(nth)));
+    }
+}
+
+#[test]
+fn the_scenarios_upload_in_parts_and_complete_packs_behind_the_scenes() {
+    assert_eq!(calls(ALL).1, 0, "small packs are created at once");
+    assert_eq!(calls(IN_PARTS).1, 1);
+    assert_eq!(calls(SEVERAL_PACKS).1, 2);
+    // An upload fails as it begins, in its middle and at its end, and no other call is disturbed.
+    for fault in [Fault::Before, Fault::After] {
+        for (operation, nth) in
+            [(Operation::Begin, 2), (Operation::Part, 9), (Operation::Finish, 1), (Operation::Finish, 2)]
+        {
+            campaign(SEVERAL_PACKS, &format!("{fault:?} of {operation:?}"), std::iter::once(nth), |faults, nth| {
+                faults.plan(Rule::new(fault).on(operation).nth(nth));
+            });
+        }
     }
 }
 
@@ -177,6 +232,12 @@ fn amberfs(repo: &Path) -> Command {
     command
 }
 
+/// Files in the repository, unfinished ones as well.
+fn written(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap);
+    entries.map(|entry| if entry.file_type().unwrap().is_dir() { written(&entry.path()) } else { 1 }).sum()
+}
+
 /// The real program, killed at random moments of real captures; `AMBERFS_KILLS` sets how often.
 #[test]
 fn nothing_acknowledged_is_lost_by_sigkill() {
@@ -185,10 +246,14 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
     let (root, repo) = (dir.path().join("source"), dir.path().join("repo"));
     std::fs::create_dir_all(&root).unwrap();
     assert!(amberfs(&repo).args(["init", "--unencrypted"]).status().unwrap().success());
-    let (mut acknowledged, mut killed) = (0usize, 0u64);
+    let (mut acknowledged, mut killed, mut late) = (0usize, 0u64, 0u64);
     let mut states: Vec<Manifest> = Vec::new();
     let mut round = 0u64;
-    while killed < kills {
+    // How long a capture takes on this machine: the first is left alone.
+    let mut whole = std::time::Duration::MAX;
+    // Kills before anything is written prove little, so some must come later.
+    while killed < kills || late == 0 {
+        assert!(round < 20 * kills + 100, "of {killed} kills, none came after a capture had begun to write");
         round += 1;
         let salt = round.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for n in 0..40u64 {
@@ -197,16 +262,22 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
             std::fs::write(root.join(format!("f{n}")), bytes).unwrap();
         }
         let state = real(&root);
+        let before = written(&repo);
+        let started = std::time::Instant::now();
         let mut child = amberfs(&repo).arg("capture").arg(format!("home={}", root.display())).spawn().unwrap();
         // Somewhere in the time that a capture takes: by turning, not by sleeping.
-        let until = std::time::Instant::now() + std::time::Duration::from_micros(salt >> 32 & 0xffff);
+        let until = (whole != std::time::Duration::MAX)
+            .then(|| started + whole.mul_f64((salt >> 32 & 0xffff) as f64 / 65536.0));
         let mut ended = child.try_wait().unwrap();
-        while ended.is_none() && std::time::Instant::now() < until {
+        while ended.is_none() && until.is_none_or(|until| std::time::Instant::now() < until) {
             ended = child.try_wait().unwrap();
         }
         if ended.is_none() {
             child.kill().unwrap();
             killed += 1;
+        }
+        if until.is_none() {
+            whole = started.elapsed();
         }
         let status = child.wait().unwrap();
         let opened = Repo::open(Store::local(&repo).unwrap(), Env::system()).unwrap();
@@ -220,6 +291,7 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
             "kill {killed}: an acknowledged point is gone"
         );
         assert!(points.len() <= acknowledged + 1, "kill {killed}: points nobody asked for");
+        late += u64::from(ended.is_none() && (points.len() > acknowledged || written(&repo) > before));
         if points.len() > acknowledged {
             states.push(state);
         }
@@ -230,10 +302,9 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
     }
     let view =
         MountView::open(Repo::open(Store::local(&repo).unwrap(), Env::system()).unwrap(), zero_settings()).unwrap();
-    if acknowledged > 0 {
-        for ((name, root), state) in names(&view, node(&view, "home/points")).iter().zip(&states) {
-            same(state, &shown(&view, *root, 1 << 20), &name.escape_ascii().to_string());
-            assert!(view.attr(*root).unwrap().immutable);
-        }
+    assert!(acknowledged > 0);
+    for ((name, root), state) in names(&view, node(&view, "home/points")).iter().zip(&states) {
+        same(state, &shown(&view, *root, 1 << 20), &name.escape_ascii().to_string());
+        assert!(view.attr(*root).unwrap().immutable);
     }
 }
