@@ -5,8 +5,9 @@ use serde::Serialize;
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::{Output, printable, size, timestamp};
+use super::output::{Output, count, printable, size, timestamp};
 use crate::format::log::SourceKind;
+use crate::repo::RepoError;
 
 /// Show the repository and its sources
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,16 @@ struct Status {
     id: String,
     created: String,
     encrypted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfinished: Option<Unfinished>,
     sources: Vec<SourceStatus>,
+}
+
+/// What writers have not completed: those that are under way, and those that were killed.
+#[derive(Serialize)]
+struct Unfinished {
+    files: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -74,12 +84,14 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
         });
     }
     let damaged = sources.iter().any(|source| source.damaged_log);
+    let (files, bytes) = opened.repo.store().unfinished().map_err(RepoError::store("look for what is unfinished"))?;
     let status = Status {
         message_type: "status",
         repository: opened.repo.store().describe(),
         id: opened.repo.id().to_string(),
         created: timestamp(opened.repo.marker().created),
         encrypted: false,
+        unfinished: Some(Unfinished { files, bytes }).filter(|unfinished| unfinished.files > 0),
         sources,
     };
     let mut out = Output::open();
@@ -106,6 +118,10 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
     out.line(format!("id          {}", status.id))?;
     out.line(format!("created     {}", status.created))?;
     out.line("encrypted   no")?;
+    if let Some(Unfinished { files, bytes }) = status.unfinished {
+        let of = "of captures under way, or of some that were killed: no point needs them";
+        out.line(format!("unfinished  {} files, {}, {of}", count(files), size(bytes)))?;
+    }
     if status.sources.is_empty() {
         return out.line("sources     none yet: amberfs capture NAME=PATH makes one");
     }

@@ -242,6 +242,32 @@ impl LocalDir {
         Ok(())
     }
 
+    /// How many files there are of objects that were never completed, and their bytes.
+    pub(super) fn unfinished(&self) -> io::Result<(u64, u64)> {
+        let (mut files, mut bytes) = (0, 0u64);
+        let mut left = vec![(self.directory("")?, 0)];
+        while let Some((directory, depth)) = left.pop() {
+            let parent = sys::open_directory(directory.as_fd(), ".")?;
+            for name in sys::names(directory)? {
+                // Of what vanishes meanwhile there is nothing to count.
+                let Some(status) = present(sys::status_of(parent.as_fd(), &name.text))? else { continue };
+                match status.kind {
+                    Kind::File if is_staged(&name.text) => {
+                        files += 1;
+                        bytes = bytes.saturating_add(status.bytes);
+                    }
+                    Kind::Directory if depth < DEPTH_MAX && (depth, name.text.as_str()) != (0, "lost+found") => {
+                        if let Some(child) = present(sys::open_directory(parent.as_fd(), &name.text))? {
+                            left.push((child, depth + 1));
+                        }
+                    }
+                    Kind::File | Kind::Directory | Kind::Other => {}
+                }
+            }
+        }
+        Ok((files, bytes))
+    }
+
     /// Closes the file of an object that is to be deleted.
     pub(super) fn forget(&self, name: &ObjectName) {
         // Taken out under the lock, closed after it.

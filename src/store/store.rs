@@ -228,6 +228,20 @@ impl Store {
         }
     }
 
+    /// How many files a local directory holds of objects that were never completed, and their bytes: those of
+    /// writers under way, and of writers that were killed. No other store shows what it has of them.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn unfinished(&self) -> Result<(u64, u64), StoreError> {
+        let Some(direct) = self.direct() else { return Ok((0, 0)) };
+        let root = direct.root().to_owned();
+        let name = ObjectName::listed("");
+        let counted =
+            self.counted(Operation::List, || self.run_blocking(Operation::List, &name, move || direct.unfinished()))?;
+        counted.map_err(|source| StoreError::Root { what: "look for unfinished files", root, source })
+    }
+
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.inner.objects
     }

@@ -58,3 +58,22 @@ fn an_empty_repository_has_no_points_and_says_what_to_do() {
     assert!(bench.good(["status"]).contains("amberfs capture NAME=PATH"));
     bench.run(["points", "home"]).fails(1, "no source \"home\"");
 }
+
+#[test]
+fn status_counts_what_killed_writers_left() {
+    let bench = Bench::new();
+    bench.good(["init", "--unencrypted", "-q"]);
+    fs::create_dir(bench.path("tree")).unwrap();
+    bench.good(["capture", "home=tree", "-q"]);
+    assert!(!bench.good(["status"]).contains("unfinished"));
+    assert!(bench.run(["status", "--json"]).json()[0].get("unfinished").is_none());
+    fs::write(bench.path("repo/log/00000000000000000002#1"), "half").unwrap();
+    fs::create_dir_all(bench.path("repo/source/00000001/chain/000009")).unwrap();
+    fs::write(bench.path("repo/source/00000001/chain/000009/0.pack#7"), vec![0; 1000]).unwrap();
+    // Neither is what merely resembles one.
+    fs::write(bench.path("repo/log/notes#"), "mine").unwrap();
+    let status = bench.run(["status", "--json"]).json();
+    assert_eq!(status[0]["unfinished"], serde_json::json!({ "files": 2, "bytes": 1004 }));
+    let text = bench.good(["status"]);
+    assert!(text.contains("unfinished  2 files, "), "{text}");
+}
