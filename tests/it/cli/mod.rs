@@ -6,4 +6,5 @@ mod generated;
 mod repository;
 mod restore;
 mod source;
+mod together;
 mod usage;
