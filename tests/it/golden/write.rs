@@ -183,7 +183,7 @@ fn partial(repo: &Arc<Repo>, log: &SourceLog, source: &SourceRecord, parent: &Po
         problems: Some(frame),
         packs,
         disk: Some(disk),
-        stats: Stats { problems: 4, ..parent.commit.stats.clone() },
+        stats: Stats { problems: 4, ..parent.commit.stats },
         ..parent.commit.clone()
     };
     log.commit(commit).unwrap();
