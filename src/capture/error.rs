@@ -18,6 +18,17 @@ pub enum CaptureError {
         /// What the system said.
         source: io::Error,
     },
+    /// The machine has no descriptors or no memory left: that says nothing of the file that was to be read.
+    #[error(
+        "cannot read {}: {source}; allow more (`ulimit -n`) or run fewer programs at once; nothing was committed",
+        String::from_utf8_lossy(path)
+    )]
+    Machine {
+        /// Relative to the source's root, in bytes.
+        path: Vec<u8>,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The source lies in an amberfs mount.
     #[error("{} lies in an amberfs mount: capture the original instead", path.display())]
     InsideAmberfs {
@@ -89,6 +100,7 @@ impl Classed for CaptureError {
     fn class(&self) -> Class {
         match self {
             CaptureError::Root { source, .. }
+            | CaptureError::Machine { source, .. }
             | CaptureError::PatternFile { source, .. }
             | CaptureError::Stream { source } => Class::of_io(source),
             CaptureError::InsideAmberfs { .. }

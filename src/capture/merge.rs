@@ -7,7 +7,7 @@
 //!
 //! Nothing is written here: see `planner.rs`, `worker.rs` and `recorder.rs` for what follows.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -20,6 +20,7 @@ use super::counts::Counts;
 use super::directory::Directory;
 use super::identities::Identities;
 use super::large::{SLICE_BYTES, Slicer};
+use super::later::{Deferred, Grown};
 use super::links::{Links, Seen};
 use super::parent::{OldNames, Parent, directory_id};
 use super::planner::{Halt, Planner};
@@ -29,7 +30,7 @@ use super::recorder::mapped;
 use super::stat::{Kind, Stat};
 use super::sys;
 use super::unit::{BeginJob, Change, EndJob, FailedOutcome, Job, LinkJob, ReadJob, SliceJob};
-use super::walk::{Entered, Step, Walk, problem};
+use super::walk::{Entered, Step, Walk, trouble};
 use crate::base::limits;
 use crate::format::entry::{Body, Entry, Meta};
 use crate::format::log::Problem;
@@ -46,6 +47,7 @@ pub(super) struct Merge<'a> {
     progress: &'a Progress,
     links: Links,
     stack: Vec<Level>,
+    root: Option<Arc<Directory>>,
     /// Names passed so far.
     position: u64,
 }
@@ -83,7 +85,18 @@ impl<'a> Merge<'a> {
         progress: &'a Progress,
     ) -> Result<Merge<'a>, Halt> {
         let links = Links::new(parent.inodes()?);
-        Ok(Merge { walk, planner, parent, identities, counts, progress, links, stack: Vec::new(), position: 0 })
+        Ok(Merge {
+            walk,
+            planner,
+            parent,
+            identities,
+            counts,
+            progress,
+            links,
+            stack: Vec::new(),
+            root: None,
+            position: 0,
+        })
     }
 
     /// Walks to the end.
@@ -91,6 +104,15 @@ impl<'a> Merge<'a> {
     /// # Errors
     /// [`Halt`].
     pub(super) fn run(mut self) -> Result<(), Halt> {
+        self.walk_all()?;
+        self.come_back()
+    }
+
+    /// Walks to the end, without what is left for later.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub(super) fn walk_all(&mut self) -> Result<(), Halt> {
         while let Some(step) = self.walk.step()? {
             self.planner.check()?;
             match step {
@@ -112,10 +134,73 @@ impl<'a> Merge<'a> {
                     self.lost(&name, old, problem)?;
                 }
                 Step::Leave => drop(self.stack.pop()),
+                Step::Halted(error) => return Err(error.into()),
             }
         }
-        self.unclaimed_inodes()?;
-        self.planner.flush()
+        self.unclaimed_inodes()
+    }
+
+    /// Comes back to what could not be captured where the walk met it, until nothing is left. Each round reads
+    /// or gives up at least one name of every inode that waits.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub(super) fn come_back(&mut self) -> Result<(), Halt> {
+        loop {
+            let deferred = self.planner.settle()?;
+            if deferred.is_empty() {
+                return Ok(());
+            }
+            let mut read = HashSet::new();
+            for deferred in deferred {
+                match deferred {
+                    Deferred::File(grown) => {
+                        let Grown { path, stat, key, old } = *grown;
+                        self.again(&path, stat, Wanted { key, old, inode: None, touched: false })?;
+                    }
+                    Deferred::Link(link) => {
+                        if read.insert(link.inode) {
+                            // What the parent had of the inode has been taken back already.
+                            self.counts.add_bytes(&link.stat);
+                            let (key, inode) = (Key::inode(link.inode), Some(link.inode));
+                            self.again(&link.path, link.stat, Wanted { key, old: None, inode, touched: false })?;
+                        }
+                        self.planner.add(Job::Link(*link))?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the file at `path`, which was counted as `stat`, wherever the walk is.
+    fn again(&mut self, path: &[u8], stat: Stat, wanted: Wanted) -> Result<(), Halt> {
+        self.position += 1;
+        let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
+            None => (&b""[..], path),
+        };
+        let Some(root) = &self.root else { return Ok(()) };
+        let names = above.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        let opened = names
+            .map(|name| name.to_vec())
+            .try_fold(Arc::clone(root), |directory, name| directory.open(&name).map(Arc::new));
+        match opened {
+            Ok(directory) => {
+                let fresh = directory.stat_of(name, sys::Ask::Filesystem).ok().filter(|fresh| {
+                    fresh.kind == Kind::File && (wanted.inode.is_none() || fresh.identity == stat.identity)
+                });
+                if let Some(fresh) = fresh {
+                    self.counts.resize(stat.meta.size, fresh.meta.size);
+                }
+                self.plan(&directory, name, fresh.unwrap_or(stat), wanted, true)
+            }
+            Err(error) => {
+                let change = Change { key: wanted.key, old: wanted.old, new: None };
+                let problem = trouble(path.to_vec(), &error)?;
+                let (counted, inode) = (Some(stat), wanted.inode);
+                self.planner.add(Job::Failed(FailedOutcome { change, problem, counted, inode }))
+            }
+        }
     }
 
     /// The key of `name` in the directory that is being listed.
@@ -203,6 +288,9 @@ impl<'a> Merge<'a> {
             self.counts.bar(self.path_of(&name), *barrier);
         }
         let open = open.ok();
+        if self.stack.is_empty() {
+            self.root.clone_from(&open);
+        }
         let (key, old) = self.announced_entry(&name)?;
         let above = self.stack.last().map_or_else(Key::root, |level| level.key.clone());
         let id = match old.as_ref().and_then(directory_id) {
@@ -299,15 +387,26 @@ impl<'a> Merge<'a> {
 
     fn read(&mut self, name: &[u8], stat: Stat, wanted: Wanted) -> Result<(), Halt> {
         let Some(directory) = self.stack.last().and_then(|level| level.directory.clone()) else { return Ok(()) };
-        let files = u64::from(wanted.inode.is_none());
-        if stat.kind == Kind::File && stat.meta.size > limits::WHOLE_FILE_BYTES_MAX {
-            self.progress.add_files(files, 0);
-            return self.large(&directory, name, stat, wanted);
+        let bytes = if is_large(&stat) { 0 } else { stat.meta.size };
+        self.progress.add_files(u64::from(wanted.inode.is_none()), bytes);
+        self.plan(&directory, name, stat, wanted, false)
+    }
+
+    /// Plans the reading of `name`; `again` when the walk has come back to it.
+    fn plan(
+        &mut self,
+        directory: &Arc<Directory>,
+        name: &[u8],
+        stat: Stat,
+        wanted: Wanted,
+        again: bool,
+    ) -> Result<(), Halt> {
+        if is_large(&stat) {
+            return self.large(directory, name, stat, wanted);
         }
-        self.progress.add_files(files, stat.meta.size);
         let Wanted { key, old, inode, touched } = wanted;
         self.planner.add(Job::Read(Box::new(ReadJob {
-            directory,
+            directory: Arc::clone(directory),
             name: name.to_vec(),
             position: self.position,
             stat,
@@ -315,6 +414,7 @@ impl<'a> Merge<'a> {
             old,
             inode,
             touched,
+            again,
         })))
     }
 
@@ -330,7 +430,7 @@ impl<'a> Merge<'a> {
             Ok((file, stat)) => (Arc::new(file), stat),
             Err(error) => {
                 let change = Change { key, old, new: None };
-                let problem = problem(path, &error);
+                let problem = trouble(path, &error)?;
                 return self.planner.add(Job::Failed(FailedOutcome { change, problem, counted: Some(listed), inode }));
             }
         };
@@ -346,7 +446,7 @@ impl<'a> Merge<'a> {
         let begin = BeginJob { map: kept.unwrap_or_else(|| self.identities.fresh()), fixed, mapped: kept.is_some() };
         self.planner.send_alone(vec![Job::Begin(begin)], 0)?;
         let failed = if fixed { self.fixed_slices(&file, &stat, begin)? } else { self.cut_slices(&file, &stat)? };
-        let failed = failed.map(|error| problem(path.clone(), &error));
+        let failed = failed.map(|error| trouble(path.clone(), &error)).transpose()?;
         let end = EndJob { key, old, file: Some(file), stat, xattrs, path, failed, inode, touched };
         self.planner.send_alone(vec![Job::End(Box::new(end))], 0)
     }
@@ -407,6 +507,11 @@ impl<'a> Merge<'a> {
         self.progress.add_files(0, bytes as u64);
         self.planner.send_alone(vec![Job::Slice(slice)], bytes)
     }
+}
+
+/// Whether a file is too large to be read whole.
+fn is_large(stat: &Stat) -> bool {
+    stat.kind == Kind::File && stat.meta.size > limits::WHOLE_FILE_BYTES_MAX
 }
 
 /// What the parent has of a file, handed out part by part.

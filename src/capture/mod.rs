@@ -6,6 +6,7 @@
 //!  census                    how much that is, for who watches a first capture
 //!  merge, change, links      what of it is new, beside the parent point
 //!  planner, worker, recorder units of work, done side by side, written down in order
+//!  later                     what the walk comes back to at its end
 //!  chunk, large, frames      where files are cut and how chunks share frames
 //!  attempt, tree, stream     a capture from the choice of its parent to its commit
 //! ```
@@ -25,6 +26,7 @@ mod exclude;
 mod frames;
 mod identities;
 mod large;
+mod later;
 mod links;
 mod merge;
 mod options;

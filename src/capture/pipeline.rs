@@ -15,6 +15,7 @@ use super::claims::Claims;
 use super::counts::Counts;
 use super::error::CaptureError;
 use super::identities::Identities;
+use super::later::Later;
 use super::planner::{CloseOnPanic, Gate, Halt, Planner};
 use super::progress::Progress;
 use super::recorder::{Recorded, Recorder, Shared};
@@ -55,6 +56,7 @@ impl Pipeline<'_> {
         let window = 2 * self.workers + 2;
         let gate = Gate::new(window, limits::CAPTURE_UNITS_BYTES);
         let claims = Claims::new(window as u64);
+        let later = Later::default();
         let worker = Worker { dedup: self.dedup, claims: &claims, session: self.session.id() };
         let mut recorder = Recorder::new(
             Shared {
@@ -64,6 +66,7 @@ impl Pipeline<'_> {
                 counts: self.counts,
                 progress: self.progress,
                 identities: self.identities,
+                later: &later,
             },
             self.parent,
         );
@@ -72,7 +75,7 @@ impl Pipeline<'_> {
             let (units_in, units_out) = crossbeam_channel::unbounded::<Unit>();
             let (results_in, results_out) = crossbeam_channel::unbounded::<Done>();
             let gate = &gate;
-            let planner = Planner::new(gate, units_in, self.progress);
+            let planner = Planner::new(gate, units_in, self.progress, &later);
             let planning = scope.spawn(move || {
                 let _guard = CloseOnPanic(gate);
                 plan(planner)
@@ -94,11 +97,10 @@ impl Pipeline<'_> {
                 gate.close();
             }
             match planning.join() {
-                Ok(Ok(())) => recorded.map_err(CaptureError::from),
+                Ok(Ok(())) => recorded,
                 Ok(Err(Halt::Failed(error))) => Err(error),
                 Ok(Err(Halt::Elsewhere)) => recorded
-                    .and_then(|()| Err(RepoError::Poisoned { why: "a capture thread has ended".to_owned() }))
-                    .map_err(CaptureError::from),
+                    .and_then(|()| Err(RepoError::Poisoned { why: "a capture thread has ended".to_owned() }.into())),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })?;
@@ -111,8 +113,8 @@ impl Pipeline<'_> {
 fn record_in_order(
     results: crossbeam_channel::Receiver<Done>,
     gate: &Gate,
-    mut record: impl FnMut(Done) -> Result<(), RepoError>,
-) -> Result<(), RepoError> {
+    mut record: impl FnMut(Done) -> Result<(), CaptureError>,
+) -> Result<(), CaptureError> {
     let _guard = CloseOnPanic(gate);
     let mut early: BTreeMap<u64, Done> = BTreeMap::new();
     let mut next = 0;
@@ -139,7 +141,7 @@ mod tests {
         results_in.send(Done { number: 0, weight: 0, frames: Vec::new(), results: Vec::new(), read_bytes: 0 }).unwrap();
         std::thread::scope(|scope| {
             let recorder = scope.spawn(|| {
-                record_in_order(results_out, &gate, |_| -> Result<(), RepoError> {
+                record_in_order(results_out, &gate, |_| -> Result<(), CaptureError> {
                     std::panic::resume_unwind(Box::new("on purpose"))
                 })
             });

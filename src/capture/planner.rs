@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::directory::Directory;
 use super::error::CaptureError;
+use super::later::{Deferred, Later};
 use super::progress::Progress;
 use super::stat::Kind;
 use super::unit::{Job, Unit};
@@ -94,6 +95,15 @@ impl Gate {
         self.state.lock().closed
     }
 
+    /// Waits until no unit is under way; whether more may enter.
+    fn empty(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.closed && state.units > 0 {
+            self.changed.wait(&mut state);
+        }
+        !state.closed
+    }
+
     /// Nothing more shall enter.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
@@ -117,6 +127,7 @@ pub(super) struct Planner<'a> {
     gate: &'a Gate,
     queue: Sender<Unit>,
     progress: &'a Progress,
+    later: &'a Later,
     next: u64,
     jobs: Vec<Job>,
     weight: usize,
@@ -127,12 +138,13 @@ pub(super) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// Sends units through `gate` to `queue`.
-    pub(super) fn new(gate: &'a Gate, queue: Sender<Unit>, progress: &'a Progress) -> Planner<'a> {
+    /// Sends units through `gate` to `queue`; what comes back to be done later is in `later`.
+    pub(super) fn new(gate: &'a Gate, queue: Sender<Unit>, progress: &'a Progress, later: &'a Later) -> Planner<'a> {
         Planner {
             gate,
             queue,
             progress,
+            later,
             next: 0,
             jobs: Vec::new(),
             weight: 0,
@@ -187,6 +199,15 @@ impl<'a> Planner<'a> {
         self.directories = 0;
         self.last_directory = None;
         if jobs.is_empty() { Ok(()) } else { self.send(jobs, weight) }
+    }
+
+    /// Sends all there is and waits until it has been recorded; what came back.
+    ///
+    /// # Errors
+    /// As [`Planner::add`].
+    pub(super) fn settle(&mut self) -> Result<Vec<Deferred>, Halt> {
+        self.flush()?;
+        if self.gate.empty() { Ok(self.later.take()) } else { Err(Halt::Elsewhere) }
     }
 
     /// Sends a unit of its own: parts of a large file, whose bytes are `weight`.

@@ -15,10 +15,11 @@ use std::os::unix::fs::FileExt;
 
 use super::attributes;
 use super::chunk::stretches;
+use super::error::CaptureError;
 use super::stat::{Kind, Stat};
 use super::sys::{self, Attributes};
 use super::unit::ReadJob;
-use super::walk::problem;
+use super::walk::trouble;
 use crate::base::limits;
 use crate::format::entry::{Body, Content, Entry, Meta, Xattr};
 use crate::format::log::{Problem, ProblemKind};
@@ -37,15 +38,28 @@ pub(super) struct Reading {
     pub(super) problem: Option<Problem>,
 }
 
+/// Why a name was not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// The problem that keeps it out of the point.
+    Problem(Problem),
+    /// It has grown beyond what is read whole.
+    Grown,
+    /// The machine cannot go on.
+    Machine(CaptureError),
+}
+
 /// Times that a file is read before its changing becomes a problem.
 const ATTEMPTS: usize = 2;
 
 /// Reads the name of `job`; a file's bytes are added to `buffer`.
 ///
 /// # Errors
-/// The problem that keeps it out of the point.
-pub(super) fn read(job: &ReadJob, buffer: &mut Vec<u8>) -> Result<Reading, Problem> {
-    let failed = |error: &io::Error| problem(job.directory.path_of(&job.name), error);
+/// Why it was not read.
+pub(super) fn read(job: &ReadJob, buffer: &mut Vec<u8>) -> Result<Reading, Unread> {
+    let failed = |error: &io::Error| {
+        trouble(job.directory.path_of(&job.name), error).map_or_else(Unread::Machine, Unread::Problem)
+    };
     let start = buffer.len();
     let mut kind = job.stat.kind;
     for _ in 0..ATTEMPTS {
@@ -57,6 +71,7 @@ pub(super) fn read(job: &ReadJob, buffer: &mut Vec<u8>) -> Result<Reading, Probl
                 let stat = job.directory.stat_of(&job.name, sys::Ask::Filesystem).map_err(|error| failed(&error))?;
                 kind = stat.kind;
             }
+            Err(error) if error.raw_os_error() == Some(libc::EFBIG) && !job.again => return Err(Unread::Grown),
             other => return other.map_err(|error| failed(&error)),
         }
     }
@@ -80,7 +95,12 @@ fn read_file(job: &ReadJob, buffer: &mut Vec<u8>) -> io::Result<Reading> {
         let (file, before) = job.directory.open_file(&job.name)?;
         same_inode(job, &before)?;
         let most = before.meta.size.min(limits::WHOLE_FILE_BYTES_MAX);
-        let (stretches, whole) = read_stretches(&file, most, buffer)?;
+        if most < before.meta.size && !job.again {
+            // It has grown since it was listed. No read of ours yields this error.
+            return Err(io::Error::from_raw_os_error(libc::EFBIG));
+        }
+        let (stretches, whole) =
+            if most == 0 { read_unmeasured(&file, buffer)? } else { read_stretches(&file, most, buffer)? };
         let (xattrs, failed) = attributes::read(Attributes::Open(file.as_fd()));
         let after = Stat::of(file.as_fd())?;
         let steady = whole && most == before.meta.size && before.same_content(&after);
@@ -89,6 +109,8 @@ fn read_file(job: &ReadJob, buffer: &mut Vec<u8>) -> io::Result<Reading> {
         }
         let mut meta = before.meta;
         let problem = if steady {
+            let read = stretches.last().map_or(0, |(offset, bytes)| offset + bytes.len() as u64);
+            meta.size = meta.size.max(read);
             failed.map(|error| unread_attributes(path(), &error))
         } else {
             let end = stretches.last().map_or(0, |(offset, bytes)| offset + bytes.len() as u64);
@@ -102,6 +124,25 @@ fn read_file(job: &ReadJob, buffer: &mut Vec<u8>) -> io::Result<Reading> {
         return Ok(Reading { entry, stretches, problem });
     }
     Err(io::Error::from_raw_os_error(libc::ESTALE))
+}
+
+/// What a file holds that has no bytes by its metadata: some filesystems do not know before it is read. Whether
+/// that was all of it.
+fn read_unmeasured(file: &File, buffer: &mut Vec<u8>) -> io::Result<(Stretches, bool)> {
+    let most = usize::try_from(limits::WHOLE_FILE_BYTES_MAX).unwrap_or(usize::MAX);
+    let start = buffer.len();
+    // Nearly all of them are empty indeed.
+    let mut wanted = 4096;
+    loop {
+        buffer.resize(start + wanted, 0);
+        let got = read_full_at(file, buffer.get_mut(start..).unwrap_or_default(), 0)?;
+        buffer.truncate(start + got.min(most));
+        if got < wanted || wanted > most {
+            let read = if got == 0 { Vec::new() } else { vec![(0, start..buffer.len())] };
+            return Ok((read, got <= most));
+        }
+        wanted = most + 1;
+    }
 }
 
 /// The stretches of data below `most`; whether all of them were read.
@@ -196,7 +237,7 @@ mod tests {
         assert_eq!(target(b"x".to_vec()).unwrap(), b"x");
         for bad in [&b""[..], b"a\0b"] {
             let error = target(bad.to_vec()).unwrap_err();
-            assert_eq!(problem(b"link".to_vec(), &error).kind, ProblemKind::Unsupported);
+            assert_eq!(crate::capture::walk::problem(b"link".to_vec(), &error).kind, ProblemKind::Unsupported);
         }
     }
 }

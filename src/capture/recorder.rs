@@ -9,21 +9,24 @@
 //! a hard-linked inode is kept only while the inode's record is.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 
 use super::change::same_entry;
 use super::claims::Claims;
 use super::content::{OldPages, OpenContent, PageSink, map_extent};
 use super::counts::{Counts, Problems};
+use super::error::CaptureError;
 use super::identities::Identities;
+use super::later::{Deferred, Grown, Later};
 use super::progress::Progress;
 use super::read;
 use super::stat::{Kind, Stat};
 use super::unit::{
-    BeginJob, Change, Done, EndJob, FailedOutcome, LinkJob, NewFrame, Outcome, Piece, Place, ReadOutcome, frame_of,
+    BeginJob, Change, Done, EndJob, FailedOutcome, LinkJob, NewFrame, Outcome, Piece, Place, ReadJob, ReadOutcome,
+    frame_of,
 };
-use super::walk::problem;
+use super::walk::trouble;
 use crate::base::limits;
 use crate::format::entry::{Body, Content, Entry, Extent};
 use crate::format::frame::{self, FrameKind};
@@ -67,7 +70,9 @@ pub(super) struct Recorder<'s> {
     entries: TreeWriter<'s, Entries>,
     sink: Sink<'s>,
     batch: BTreeMap<Key, Option<Entry>>,
-    lost_inodes: HashSet<FileId>,
+    later: &'s Later,
+    /// Inodes whose record could not be read so far, and why. A path in it is the name through which it was tried.
+    lost_inodes: HashMap<FileId, Problem>,
     open: Option<OpenFile>,
     problems: Problems,
     changed: bool,
@@ -168,12 +173,13 @@ pub(super) struct Shared<'s> {
     pub(super) counts: &'s Counts,
     pub(super) progress: &'s Progress,
     pub(super) identities: &'s Identities,
+    pub(super) later: &'s Later,
 }
 
 impl<'s> Recorder<'s> {
     /// Writes over the trees of `parent`; none starts from nothing.
     pub(super) fn new(shared: Shared<'s>, parent: Option<Roots>) -> Recorder<'s> {
-        let Shared { session, dedup, claims, counts, progress, identities } = shared;
+        let Shared { session, dedup, claims, counts, progress, identities, later } = shared;
         let maps = parent.and_then(|roots| roots.maps);
         Recorder {
             session,
@@ -193,7 +199,8 @@ impl<'s> Recorder<'s> {
                 changed: false,
             },
             batch: BTreeMap::new(),
-            lost_inodes: HashSet::new(),
+            later,
+            lost_inodes: HashMap::new(),
             open: None,
             problems: Problems::default(),
             changed: false,
@@ -204,8 +211,8 @@ impl<'s> Recorder<'s> {
     /// Writes down what has become of the next unit.
     ///
     /// # Errors
-    /// [`RepoError`]; the capture has failed then.
-    pub(super) fn record(&mut self, done: Done) -> Result<(), RepoError> {
+    /// [`CaptureError`]; the capture has failed then.
+    pub(super) fn record(&mut self, done: Done) -> Result<(), CaptureError> {
         self.stats.read_bytes += done.read_bytes;
         let mut frames = Vec::with_capacity(done.frames.len());
         for NewFrame { frame, chunks } in done.frames {
@@ -226,6 +233,8 @@ impl<'s> Recorder<'s> {
                 Outcome::Problem(problem) => self.problem(problem),
                 Outcome::Link(link) => self.link(link)?,
                 Outcome::Read(read) => self.read(*read, &frames)?,
+                Outcome::Grown(job) => self.grown(*job)?,
+                Outcome::Halted(error) => return Err(error),
                 Outcome::Begin(begin) => {
                     let content = OpenContent::new(begin, &self.old_maps)?;
                     self.open = Some(OpenFile { begin, content, failed: None });
@@ -318,8 +327,8 @@ impl<'s> Recorder<'s> {
             self.counts.drop_bytes(&stat);
         }
         match inode {
-            // Its names will each say so, and are dropped with their links.
-            Some(inode) => drop(self.lost_inodes.insert(inode)),
+            // Its names will each say so, and are dropped with their links, or lead to it after all.
+            Some(inode) => drop(self.lost_inodes.insert(inode, problem)),
             None => {
                 if let Some(stat) = counted {
                     self.counts.drop_name(stat.kind);
@@ -330,18 +339,36 @@ impl<'s> Recorder<'s> {
     }
 
     fn link(&mut self, link: LinkJob) -> Result<(), RepoError> {
-        let LinkJob { mut change, inode, stat, path } = link;
-        if self.lost_inodes.contains(&inode) {
-            change.new = None;
-            self.counts.drop_name(stat.kind);
-            let detail = "could not be read, or was replaced while the source was captured".to_owned();
-            self.problem(Problem { path, kind: ProblemKind::Unreadable, detail });
+        let Some(lost) = self.lost_inodes.get(&link.inode) else { return self.change(link.change) };
+        // Another name than the one that failed may still lead to the inode.
+        if lost.path != link.path && matches!(lost.kind, ProblemKind::Vanished | ProblemKind::Changed) {
+            self.later.push(Deferred::Link(Box::new(link)));
+            return Ok(());
         }
-        self.change(change)
+        let problem = Problem { path: link.path, kind: lost.kind, detail: lost.detail.clone() };
+        self.counts.drop_name(link.stat.kind);
+        self.problem(problem);
+        self.change(Change { new: None, ..link.change })
+    }
+
+    /// A file that must be read in slices: its turn comes at the end.
+    fn grown(&mut self, job: ReadJob) -> Result<(), RepoError> {
+        let path = job.directory.path_of(&job.name);
+        let ReadJob { stat, key, old, inode, .. } = job;
+        if inode.is_none() {
+            self.later.push(Deferred::File(Box::new(Grown { path, stat, key, old })));
+            return Ok(());
+        }
+        // No name of it has failed, so all of them wait.
+        self.lost(read::changed(Vec::new()), Some(stat), inode);
+        self.change(Change { key, old, new: None })
     }
 
     fn read(&mut self, read: ReadOutcome, frames: &[FrameRef]) -> Result<(), RepoError> {
         let ReadOutcome { job, mut entry, pieces, problem } = read;
+        if let Some(inode) = job.inode {
+            self.lost_inodes.remove(&inode);
+        }
         if let Some(problem) = problem {
             self.problem(problem);
         }
@@ -398,23 +425,29 @@ impl<'s> Recorder<'s> {
         Ok(())
     }
 
-    fn end(&mut self, end: EndJob) -> Result<(), RepoError> {
+    fn end(&mut self, end: EndJob) -> Result<(), CaptureError> {
         let Some(open) = self.open.take() else {
-            return Err(RepoError::Defect { what: "the end of no file".into() });
+            return Err(RepoError::Defect { what: "the end of no file".into() }.into());
         };
         let EndJob { key, old, file, stat, xattrs, path, failed, inode, touched } = end;
         let covered = open.content.end();
         let merged = open.begin.mapped.then_some(open.begin.map);
         let after = file.as_ref().map(|file| Stat::of(file.as_fd())).transpose();
         let error = open.failed.as_ref().or(after.as_ref().err());
-        let failed = failed.or_else(|| error.map(|error| problem(path.clone(), error)));
+        let failed = match (failed, error) {
+            (None, Some(error)) => Some(trouble(path.clone(), error)?),
+            (failed, _) => failed,
+        };
         let gathered = open.content.finish(&mut self.sink)?;
         if let Some(problem) = failed {
             self.sink.take_back(gathered.pages)?;
             self.lost(problem, Some(stat), inode);
             let Some(old) = old else { return Ok(()) };
             self.release(&old, merged)?;
-            return self.edit(key, None);
+            return Ok(self.edit(key, None)?);
+        }
+        if let Some(inode) = inode {
+            self.lost_inodes.remove(&inode);
         }
         let mut meta = stat.meta;
         if let Ok(Some(after)) = after
@@ -426,7 +459,7 @@ impl<'s> Recorder<'s> {
         }
         let entry = Entry { meta, xattrs, body: Body::File(gathered.content) };
         self.count_file(old.as_ref(), &entry, &stat, touched && !gathered.differs);
-        self.replace(key, old.as_ref(), entry, merged)
+        Ok(self.replace(key, old.as_ref(), entry, merged)?)
     }
 
     /// Writes the trees; nothing is recorded afterwards.

@@ -127,7 +127,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    fn of(reader: &Reader, roots: &Roots) -> Seen {
+    pub(super) fn of(reader: &Reader, roots: &Roots) -> Seen {
         let entries = Tree::<Entries>::new(reader.clone(), Some(roots.entries));
         let maps = Tree::<Maps>::new(reader.clone(), roots.maps);
         let usage = Tree::<Usage>::new(reader.clone(), roots.usage);

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::directory::Directory;
+use super::error::CaptureError;
 use super::stat::Stat;
 use crate::format::entry::{Entry, Xattr};
 use crate::format::frame::EncodedFrame;
@@ -101,6 +102,8 @@ pub(super) struct ReadJob {
     pub(super) inode: Option<FileId>,
     /// Whether metadata says that content is likely the parent's.
     pub(super) touched: bool,
+    /// Whether the walk has come back to it: then what can be read is taken.
+    pub(super) again: bool,
 }
 
 /// The beginning of a large file or stream.
@@ -204,6 +207,10 @@ pub(super) enum Outcome {
     Link(LinkJob),
     /// A name that was read.
     Read(Box<ReadOutcome>),
+    /// A file that has grown beyond what is read whole since it was listed.
+    Grown(Box<ReadJob>),
+    /// The capture cannot go on.
+    Halted(CaptureError),
     /// A large file begins.
     Begin(BeginJob),
     /// A part of the large file under way, and why it is not all of it.

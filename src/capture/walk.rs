@@ -58,6 +58,8 @@ pub(super) enum Step {
     Lost(Vec<u8>, Problem),
     /// A directory and all below it are done.
     Leave,
+    /// The walk cannot go on. Never told: it is the walk's failure.
+    Halted(CaptureError),
 }
 
 /// A directory that was entered.
@@ -151,8 +153,16 @@ impl Walk {
     /// The next step; none at the end.
     ///
     /// # Errors
-    /// [`CaptureError::Root`] when the root itself cannot be listed; nothing below it is fatal.
+    /// [`CaptureError::Root`] when the root itself cannot be listed; nothing below it is fatal but
+    /// [`CaptureError::Machine`].
     pub(super) fn step(&mut self) -> Result<Option<Step>, CaptureError> {
+        match self.next()? {
+            Some(Step::Halted(error)) => Err(error),
+            other => Ok(other),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Step>, CaptureError> {
         if let Some(root) = self.start.take() {
             let path = root.absolute().unwrap_or_default();
             let listed = self
@@ -260,7 +270,9 @@ impl Walk {
         };
         let ahead = level.surveys.pop_front().and_then(|ahead| ahead.take(&mut self.buffer));
         let survey = match ahead {
-            None | Some(Survey::Large) => self.ground.survey(&above, &name, &mut self.buffer, usize::MAX),
+            None | Some(Survey::Large | Survey::Halted(_)) => {
+                self.ground.survey(&above, &name, &mut self.buffer, usize::MAX)
+            }
             Some(survey) => survey,
         };
         Some(match survey {
@@ -271,6 +283,7 @@ impl Walk {
                 Step::Enter(Entered { name, stat, open: Err(barrier) })
             }
             Survey::Lost(problem) => Step::Lost(name, problem),
+            Survey::Halted(error) => Step::Halted(error),
             // No directory has more names than can be counted.
             Survey::Large => {
                 Step::Lost(name, problem(above.path().to_vec(), &io::Error::from_raw_os_error(libc::EFBIG)))
@@ -318,6 +331,19 @@ impl Walk {
             at = Arc::new(next);
         }
         Some(at)
+    }
+}
+
+/// What a failure means for the file at `path`, unless it is no fault of the file.
+///
+/// # Errors
+/// [`CaptureError::Machine`] when descriptors or memory have run out: then files are left out for no reason of their own.
+pub(super) fn trouble(path: Vec<u8>, error: &io::Error) -> Result<Problem, CaptureError> {
+    match error.raw_os_error() {
+        Some(code @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+            Err(CaptureError::Machine { path, source: io::Error::from_raw_os_error(code) })
+        }
+        _ => Ok(problem(path, error)),
     }
 }
 

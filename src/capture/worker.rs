@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::chunk::{fixed, stretches};
 use super::claims::{Claimed, Claims};
 use super::frames::{Frames, far};
-use super::read::{self, Reading, read_full_at};
+use super::read::{self, Reading, Unread, read_full_at};
 use super::unit::{
     Change, Cut, Done, FailedOutcome, FrameId, Job, Outcome, Piece, Place, ReadJob, ReadOutcome, SliceJob, Unit,
     frame_of,
@@ -78,7 +78,9 @@ impl Worker<'_> {
                         read_bytes += reading.stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
                         self.take(*job, reading, &buffer, results.len(), &mut waiting)
                     }
-                    Err(problem) => {
+                    Err(Unread::Grown) => Outcome::Grown(job),
+                    Err(Unread::Machine(error)) => Outcome::Halted(error),
+                    Err(Unread::Problem(problem)) => {
                         let ReadJob { key, old, inode, stat, .. } = *job;
                         let change = Change { key, old, new: None };
                         Outcome::Failed(FailedOutcome { change, problem, counted: Some(stat), inode })

@@ -7,15 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::skip::skipped;
+use crate::base::{Class, Classed};
+use crate::capture::boundary::Boundary;
+use crate::capture::counts::Counts;
 use crate::capture::directory::Directory;
-use crate::capture::read::read;
+use crate::capture::identities::Identities;
+use crate::capture::merge::Merge;
+use crate::capture::parent::Parent;
+use crate::capture::pipeline::Pipeline;
+use crate::capture::planner::{Halt, Planner};
+use crate::capture::read::{Reading, Unread, read};
+use crate::capture::recorder::Recorded;
 use crate::capture::sys::tests_only::become_user;
-use crate::capture::testing::{World, is_root, noise, run, text};
+use crate::capture::testing::{Seen, World, is_root, noise, run, text};
 use crate::capture::unit::ReadJob;
-use crate::capture::{Progress, capture_tree};
-use crate::format::Key;
+use crate::capture::walk::{Rules, Walk, trouble};
+use crate::capture::{Excludes, Progress, capture_tree};
+use crate::chain::Point;
 use crate::format::entry::Body;
-use crate::format::log::ProblemKind;
+use crate::format::log::{Problem, ProblemKind, Stats};
+use crate::format::{FileId, Key};
+use crate::repo::{Dedup, Session};
 
 /// A job for `name`, as if it had just been listed.
 fn job(world: &World, name: &str) -> ReadJob {
@@ -30,7 +42,156 @@ fn job(world: &World, name: &str) -> ReadJob {
         old: None,
         inode: None,
         touched: false,
+        again: false,
     }
+}
+
+/// The problem that kept a name from being read.
+fn problem(read: Result<Reading, Unread>) -> Problem {
+    match read.unwrap_err() {
+        Unread::Problem(problem) => problem,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Captures, beside `parent` if there is one, and meddles with the source when all of it has been walked and
+/// little or nothing of it has been read.
+fn meddled(world: &World, parent: Option<&Point>, meddle: impl FnOnce() + Send) -> (Recorded, Stats, Seen) {
+    let session = world.log.begin().unwrap();
+    let chain = parent.map_or_else(|| world.log.open_chain(&session).unwrap(), |point| point.chain());
+    let session = Session::begin(&world.repo, world.source.id, chain, session);
+    let reader = session.reader();
+    let dedup = Dedup::over(reader.clone(), Vec::new());
+    let identities = Identities::from(parent.map_or(FileId::FIRST, |point| point.commit.next_file));
+    let (counts, progress) = (Counts::default(), Progress::new());
+    let beside = Parent::new(&reader, parent.map(|point| (point.commit.roots, point.commit.started)));
+    let pipeline = Pipeline {
+        session: &session,
+        parent: parent.map(|point| point.commit.roots),
+        dedup: &dedup,
+        counts: &counts,
+        identities: &identities,
+        progress: &progress,
+        workers: 2,
+    };
+    let root = Directory::root(world.dir.path()).unwrap();
+    let boundary = Boundary::new(&root, false, Vec::new()).unwrap();
+    let walk = Walk::new(root, boundary, Rules { excludes: Excludes::none(), skip_caches: false }, 2);
+    let plan = |planner: Planner<'_>| -> Result<(), Halt> {
+        let mut merge = Merge::new(walk, planner, &beside, &identities, &counts, &progress)?;
+        merge.walk_all()?;
+        meddle();
+        merge.come_back()
+    };
+    let (recorded, _) = pipeline.run(plan, || world.env.now()).unwrap();
+    let seen = Seen::of(&reader, &recorded.roots.unwrap());
+    let stats = counts.stats();
+    (recorded, stats, seen)
+}
+
+/// What was told: each path with the kind of its problem.
+fn told(recorded: &Recorded) -> Vec<String> {
+    let line = |problem: &Problem| format!("{} {:?}", problem.path.escape_ascii(), problem.kind);
+    recorded.problems.iter().map(line).collect()
+}
+
+#[test]
+fn an_inode_is_read_through_any_of_its_names_that_still_leads_to_it() {
+    // A large file is opened by the walk itself, and needs no name afterwards.
+    for size in [100, 5000, 300_000] {
+        let world = World::new();
+        let content = noise(size, 1);
+        // Two inodes of three names, and one of two.
+        for name in ["a/first", "a/second", "gone"] {
+            world.write(name, &content);
+        }
+        for (name, of) in [("b/first", "a/first"), ("c/first", "a/first"), ("d/second", "a/second")] {
+            world.write(name, "");
+            fs::remove_file(world.path(name)).unwrap();
+            fs::hard_link(world.path(of), world.path(name)).unwrap();
+        }
+        fs::hard_link(world.path("gone"), world.path("gone2")).unwrap();
+        let meddle = || {
+            // Published by link and unlink; replaced by rename; removed for good.
+            fs::remove_file(world.path("a/first")).unwrap();
+            fs::write(world.path("new"), "another").unwrap();
+            fs::rename(world.path("new"), world.path("a/second")).unwrap();
+            fs::remove_file(world.path("gone")).unwrap();
+            fs::remove_file(world.path("gone2")).unwrap();
+        };
+        let parent = (size > 100).then(|| world.capture_exactly());
+        if parent.is_some() {
+            // Read again, beside what the parent has.
+            for name in ["a/first", "a/second", "gone"] {
+                fs::write(world.path(name), noise(size, 2)).unwrap();
+            }
+        }
+        let content = if parent.is_some() { noise(size, 2) } else { content };
+        let (recorded, stats, seen) = meddled(&world, parent.as_deref(), meddle);
+        let mut told = told(&recorded);
+        told.sort();
+        assert_eq!(told, ["a/first Vanished", "a/second Changed", "gone Vanished", "gone2 Vanished"], "{size}");
+        assert_eq!(seen.paths(), ["", "a", "b", "b/first", "c", "c/first", "d", "d/second"]);
+        for name in ["b/first", "c/first", "d/second"] {
+            assert!(seen.get(name).bytes == content, "{name} of {size}");
+        }
+        assert_eq!(seen.get("b/first").inode, seen.get("c/first").inode);
+        assert_eq!((stats.files, stats.directories, stats.bytes), (3, 5, 2 * size as u64));
+    }
+}
+
+#[test]
+fn files_that_grow_beyond_a_chunk_before_they_are_read_are_captured_whole() {
+    let world = World::new();
+    for name in ["deep/er/log", "linked", "still"] {
+        world.write(name, noise(2000, 1));
+    }
+    fs::hard_link(world.path("linked"), world.path("linked2")).unwrap();
+    for round in 0..2u64 {
+        let parent = (round == 1).then(|| world.capture_exactly());
+        let content = noise(3 << 20, round);
+        let meddle = || {
+            for name in ["deep/er/log", "linked"] {
+                fs::write(world.path(name), &content).unwrap();
+            }
+        };
+        if round == 1 {
+            for name in ["deep/er/log", "linked", "still"] {
+                fs::write(world.path(name), noise(2000, 7)).unwrap();
+            }
+        }
+        let (recorded, stats, seen) = meddled(&world, parent.as_deref(), meddle);
+        assert_eq!(told(&recorded), Vec::<String>::new());
+        for name in ["deep/er/log", "linked", "linked2"] {
+            assert!(seen.get(name).bytes == content, "{name}, round {round}");
+        }
+        assert_eq!((stats.files, stats.bytes), (4, 2 * (3 << 20) + 2000));
+    }
+}
+
+#[test]
+fn a_file_whose_length_is_not_known_before_it_is_read_is_read() {
+    let directory = Arc::new(Directory::root(std::path::Path::new("/proc/sys/kernel")).unwrap());
+    let stat = directory.stat_of(b"ostype", crate::capture::sys::Ask::Filesystem).unwrap();
+    assert_eq!(stat.meta.size, 0, "the kernel has learned to tell");
+    let world = World::new();
+    world.write("ostype", "");
+    let job = ReadJob { directory, stat, ..job(&world, "ostype") };
+    let mut buffer = b"before".to_vec();
+    let read = read(&job, &mut buffer).unwrap();
+    assert_eq!((read.entry.meta.size, read.stretches.as_slice()), (6, [(0, 6..12)].as_slice()));
+    assert_eq!(buffer, b"beforeLinux\n");
+    assert_eq!(read.problem, None);
+}
+
+#[test]
+fn what_the_machine_lacks_is_no_fault_of_a_file() {
+    for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+        let error = trouble(b"file".to_vec(), &std::io::Error::from_raw_os_error(code)).unwrap_err();
+        assert_eq!(error.class(), Class::Exhausted, "{error}");
+    }
+    let error = std::io::Error::from_raw_os_error(libc::EACCES);
+    assert_eq!(trouble(b"file".to_vec(), &error).unwrap().kind, ProblemKind::Unreadable);
 }
 
 #[test]
@@ -56,9 +217,9 @@ fn what_is_replaced_after_it_was_listed_is_captured_as_what_it_is_and_never_foll
     assert_eq!(read.entry.body, Body::Socket);
     let read = replace(&|path| fs::write(path, "another").unwrap()).unwrap();
     assert_eq!((read.entry.meta.size, read.stretches.len()), (7, 1));
-    let problem = replace(&|path| fs::create_dir(path).unwrap()).unwrap_err();
+    let problem = problem(replace(&|path| fs::create_dir(path).unwrap()));
     assert_eq!(problem.kind, ProblemKind::Changed);
-    let problem = replace(&|_| {}).unwrap_err();
+    let problem = self::problem(replace(&|_| {}));
     assert_eq!((problem.kind, problem.path.as_slice()), (ProblemKind::Vanished, &b"f"[..]));
 }
 
@@ -69,14 +230,14 @@ fn the_record_of_an_inode_is_never_read_from_another_inode() {
     let job = ReadJob { inode: Some(crate::format::FileId(5)), ..job(&world, "f") };
     fs::rename(world.path("f"), world.path("g")).unwrap();
     world.write("f", "another");
-    assert_eq!(read(&job, &mut Vec::new()).unwrap_err().kind, ProblemKind::Changed);
+    assert_eq!(problem(read(&job, &mut Vec::new())).kind, ProblemKind::Changed);
 }
 
 #[test]
-fn a_file_that_grew_beyond_a_chunk_is_kept_as_far_as_it_was_read() {
+fn a_file_that_keeps_growing_beyond_a_chunk_is_kept_as_far_as_it_was_read() {
     let world = World::new();
     world.write("f", "small");
-    let job = job(&world, "f");
+    let job = ReadJob { again: true, ..job(&world, "f") };
     world.write("f", noise(3 << 20, 1));
     let mut buffer = Vec::new();
     let read = read(&job, &mut buffer).unwrap();

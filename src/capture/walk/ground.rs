@@ -6,10 +6,11 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Rules, Step, problem};
+use super::{Rules, Step, trouble};
 use crate::base::FileTime;
 use crate::capture::boundary::{Barrier, Boundary};
 use crate::capture::directory::{Directory, Hint, Names, fits};
+use crate::capture::error::CaptureError;
 use crate::capture::stat::{Kind, Stat};
 use crate::capture::sys::Ask;
 use crate::format::entry::Meta;
@@ -39,6 +40,8 @@ pub(super) enum Survey {
     Barred(Stat, Barrier),
     /// Gone, replaced, or not to be read.
     Lost(Problem),
+    /// Not to be told: the machine cannot.
+    Halted(CaptureError),
     /// Too large to be held before it is entered.
     Large,
 }
@@ -67,7 +70,7 @@ impl Ground {
             }
             Ok(self.list(directory, buffer, most)?.map_or(Survey::Large, Survey::Open))
         });
-        opened.unwrap_or_else(|error| Survey::Lost(problem(above.path_of(name), &error)))
+        opened.unwrap_or_else(|error| trouble(above.path_of(name), &error).map_or_else(Survey::Halted, Survey::Lost))
     }
 
     /// What is in `directory`, of a tagged cache the tag only, if so ruled; none if it has more than about `most` names.
@@ -120,7 +123,10 @@ impl Ground {
                     Some(Step::Name(name.to_vec(), stat))
                 }
             }
-            Err(error) => Some(Step::Failed(name.to_vec(), problem(directory.path_of(name), &error))),
+            Err(error) => Some(match trouble(directory.path_of(name), &error) {
+                Ok(problem) => Step::Failed(name.to_vec(), problem),
+                Err(error) => Step::Halted(error),
+            }),
         }
     }
 }

@@ -48,6 +48,7 @@ fn told(walk: &mut Walk) -> Vec<String> {
                 lines.push(format!("{} !{:?}", shown_path(&problem.path), problem.kind));
             }
             Step::Leave => drop(path.pop()),
+            Step::Halted(error) => panic!("told: {error}"),
         }
     }
     assert!(path.is_empty(), "every directory is left");

@@ -178,6 +178,24 @@ fn files_that_cannot_be_read_make_the_point_partial() {
 }
 
 #[test]
+fn a_capture_that_has_no_descriptors_left_fails_instead_of_leaving_files_out() {
+    let bench = bench();
+    fs::create_dir_all(bench.path("tree").join("deep/".repeat(60))).unwrap();
+    let mut command = bench.command(["capture", "home=tree"]);
+    let (program, arguments) = (command.get_program().to_owned(), vec!["capture", "home=tree"]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""]).arg(program).args(arguments);
+    limited.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.current_dir(command.get_current_dir().unwrap());
+    let ran = Ran::of(limited.output().unwrap());
+    assert_ne!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("Too many open files") && ran.err.contains("ulimit -n"), "{ran:?}");
+    assert!(bench.run(["points", "--json"]).json().is_empty());
+    let ran = Ran::of(command.output().unwrap());
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
 fn a_capture_outlives_the_reader_of_its_output() {
     let bench = bench();
     for arguments in [vec!["capture", "home=tree"], vec!["--json", "capture", "home=tree"]] {
