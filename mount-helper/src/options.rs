@@ -16,6 +16,8 @@ pub(crate) struct Request {
     pub(crate) fake: bool,
     /// Say what is run.
     pub(crate) verbose: bool,
+    /// Pass over options that `amberfs mount` does not know.
+    sloppy: bool,
 }
 
 /// A call that makes no sense, in words.
@@ -80,8 +82,9 @@ impl Request {
                 match flag {
                     b'f' => request.fake = true,
                     b'v' => request.verbose = true,
-                    // Tolerance for unknown options, and a table of mounts that no longer exists.
-                    b's' | b'n' => {}
+                    b's' => request.sloppy = true,
+                    // A table of mounts that no longer exists.
+                    b'n' => {}
                     b'o' | b't' | b'N' => {
                         let attached = bytes.get(at + 1..).filter(|value| !value.is_empty()).map(<[u8]>::to_vec);
                         let value = match attached {
@@ -145,6 +148,9 @@ impl Request {
             command.push(joined("--config=", configuration));
         }
         command.push("mount".into());
+        if self.sloppy {
+            command.push("--sloppy".into());
+        }
         if !self.options.is_empty() {
             command.push(joined("-o", &OsString::from_vec(self.options.join(&b','))));
         }
@@ -179,7 +185,7 @@ mod tests {
         );
         assert_eq!(
             command("-sn -oconfig=/etc/a.toml -t amberfs none /mnt -o noexec"),
-            "--config=/etc/a.toml mount -onoexec -- /mnt"
+            "--config=/etc/a.toml mount --sloppy -onoexec -- /mnt"
         );
         assert_eq!(command("-- -odd /mnt"), "--repository=-odd mount -- /mnt");
     }

@@ -9,7 +9,7 @@ use super::output::{Output, timestamp};
 use crate::base::suggest::did_you_mean;
 use crate::base::{Class, Instant};
 use crate::job::protocol::Progress;
-use crate::job::{Record, list};
+use crate::job::{Record, is_unjudged, list};
 
 /// List the jobs that mounts on this machine took, oldest first
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,10 @@ pub struct JobsArgs {
     /// Show this job only, with all that it said
     job: Option<String>,
 }
+
+/// The state of a job whose process ended while no mount looked after it.
+const UNKNOWN: &str = "unknown";
+const UNJUDGED: &str = "its process has ended; the next mount looks for its point and says what became of it";
 
 /// A job, as `jobs --json` prints it.
 #[derive(Serialize)]
@@ -47,7 +51,9 @@ struct Listed<'a> {
 /// When the journal cannot be read, or has no such job.
 pub fn run(args: &JobsArgs, context: &Context) -> Result<Exit, Failure> {
     let opened = context.open()?;
-    let mut records = list(&context.places.state()?, opened.repo.id())?;
+    let (places, repo) = (context.places.state()?, opened.repo.id());
+    let mut records = list(&places, repo)?;
+    let listed = |record, with_log| listed(record, is_unjudged(&places, repo, record), with_log);
     if let Some(job) = &args.job {
         if !records.iter().any(|record| record.job.0 == *job) {
             let suggestion = did_you_mean(job, records.iter().map(|record| record.job.0.as_str()));
@@ -78,20 +84,20 @@ pub fn run(args: &JobsArgs, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn listed(record: &Record, with_log: bool) -> Listed<'_> {
+fn listed(record: &Record, unjudged: bool, with_log: bool) -> Listed<'_> {
     let instant = |nanos: i64| timestamp(Instant::from_nanos(nanos));
     let ending = record.ending.as_ref();
     Listed {
         message_type: "job",
         job: &record.job.0,
-        state: record.state.word(),
+        state: if unjudged { UNKNOWN } else { record.state.word() },
         request: record.request.to_line(),
         uid: record.uid,
         accepted: timestamp(record.accepted_at()),
         started: record.started.map(instant),
         ended: ending.map(|ending| instant(ending.at)),
         result: ending.and_then(|ending| ending.result.as_deref()),
-        error: ending.and_then(|ending| ending.error.as_deref()),
+        error: ending.and_then(|ending| ending.error.as_deref()).or_else(|| unjudged.then_some(UNJUDGED)),
         progress: ending.and_then(|ending| ending.progress.as_ref()),
         log: ending.map(|ending| ending.log.as_str()).filter(|log| with_log && !log.is_empty()),
     }

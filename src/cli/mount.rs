@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use serde_json::json;
 
-use super::context::{Context, Opened};
+use super::context::{Context, Opened, absolute};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::output::Output;
 use crate::base::sys::{effective_gid, effective_uid};
 use crate::base::{Class, limits};
-use crate::fuse::{self, Contents, Failed, Launch, MountOptions, Role};
+use crate::fuse::{self, Contents, Failed, Launch, MountOptions, OptionError, Role};
 use crate::job::{ConfigFile, open_desk};
 use crate::view::{MountSettings, MountView};
 
@@ -36,6 +38,9 @@ pub struct MountArgs {
     /// Let other users in; the kernel then checks owners, modes and ACLs (same as -o allow_other)
     #[arg(long)]
     allow_other: bool,
+    /// Pass over options that are unknown, as mount(8) asks for with -s.
+    #[arg(long, hide = true)]
+    sloppy: bool,
     /// Which process of the mount this is.
     #[arg(long, hide = true, default_value = "command")]
     role: String,
@@ -55,7 +60,12 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     }
     let mut options = MountOptions { source: format!("file://{}", repository.display()), ..MountOptions::default() };
     for list in &args.options {
-        options.apply(list).map_err(fuse::MountError::from)?;
+        for option in list.split(',') {
+            match options.apply(option) {
+                Err(OptionError::Unknown(_)) if args.sloppy => {}
+                applied => applied.map_err(fuse::MountError::from)?,
+            }
+        }
     }
     options.allow_other |= args.allow_other;
     let again = |place: &Path, role: Role| -> Vec<OsString> {
@@ -65,6 +75,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         again.extend(context.global.quiet.then(|| "-q".into()));
         again.extend(["mount".into(), format!("--role={role}").into()]);
         again.extend(args.options.iter().map(|list| format!("--option={list}").into()));
+        again.extend(args.sloppy.then(|| "--sloppy".into()));
         again.extend(args.allow_other.then(|| "--allow-other".into()));
         again.extend(args.foreground.then(|| "--foreground".into()));
         again.extend(["--".into(), place.into()]);
@@ -84,7 +95,16 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         contents.map_err(|failure| Failed { code: failure.exit() as u8, message: failure.text().to_owned() })
     };
     match fuse::mount(&launch, open, code) {
-        Ok(()) => Ok(Exit::Done),
+        Ok(()) => {
+            if context.global.json && role == Role::Command {
+                let mounted = if args.foreground { "unmounted" } else { "mounted" };
+                let place = absolute(args.mountpoint.clone())?.to_string_lossy().into_owned();
+                let mut out = Output::open();
+                out.json(&json!({ "message_type": mounted, "mountpoint": place }))?;
+                out.close()?;
+            }
+            Ok(Exit::Done)
+        }
         Err(Failed { code, message }) => {
             let exit = Exit::of_code(code);
             // An empty message has been told by another process of this mount.

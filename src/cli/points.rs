@@ -1,12 +1,20 @@
 //! `amberfs points`: what was captured when.
 
-use serde::Serialize;
+use std::sync::Arc;
 
-use super::context::Context;
+use serde::Serialize;
+use serde_json::json;
+
+use super::capture::problem_kind;
+use super::context::{Context, Opened};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, count, printable, size, timestamp};
+use crate::base::Class;
 use crate::chain::{Point, SourceState};
+use crate::format::frame::FrameKind;
+use crate::format::log::{Problem, SourceRecord};
+use crate::format::problems;
 use crate::job::witness::job_of;
 
 /// List the points, oldest first
@@ -20,6 +28,9 @@ pub struct PointsArgs {
     /// Only the newest N of each source
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<usize>,
+    /// Also name what each of them could not capture exactly
+    #[arg(long)]
+    problems: bool,
 }
 
 /// A point, as `points --json` prints it.
@@ -62,7 +73,7 @@ struct Listed<'a> {
 pub fn run(args: &PointsArgs, context: &Context) -> Result<Exit, Failure> {
     let opened = context.open()?;
     let mut out = Output::open();
-    let mut rows = Vec::new();
+    let (mut rows, mut lacking) = (Vec::new(), Vec::new());
     for (record, state) in opened.selected(args.source.as_deref())? {
         let all = state.points().iter();
         let with_label = all.filter(|point| args.label.as_ref().is_none_or(|label| point.has_label(label)));
@@ -76,16 +87,44 @@ pub fn run(args: &PointsArgs, context: &Context) -> Result<Exit, Failure> {
             } else {
                 rows.push(row(&record.name, point));
             }
+            if args.problems {
+                let of_point = problems(&opened, &record, point)?;
+                lacking.extend(of_point.into_iter().map(|problem| (record.name.clone(), Arc::clone(point), problem)));
+            }
         }
     }
-    if !rows.is_empty() {
+    if context.global.json {
+        for (source, point, problem) in &lacking {
+            out.json(&json!({
+                "message_type": "point-problem",
+                "source": source,
+                "point": point.name(),
+                "path": String::from_utf8_lossy(&problem.path),
+                "kind": problem_kind(problem.kind),
+                "detail": problem.detail,
+            }))?;
+        }
+    } else if !rows.is_empty() {
         out.table(
             &["SOURCE", "ID>", "POINT", "CHAIN>", "KIND", "FILES>", "SIZE>", "STORED>", "PROBLEMS>", "LABELS"],
             &rows,
         )?;
+        for (source, point, problem) in &lacking {
+            let (path, detail) = (printable(&problem.path), printable(problem.detail.as_bytes()));
+            out.line(format!("{source}@{}: {}: {path}: {detail}", point.name(), problem_kind(problem.kind)))?;
+        }
     }
     out.close()?;
     Ok(Exit::Done)
+}
+
+/// What a point could not capture exactly.
+fn problems(opened: &Opened, source: &SourceRecord, point: &Point) -> Result<Vec<Problem>, Failure> {
+    let Some(frame) = &point.commit.problems else { return Ok(Vec::new()) };
+    let during = |failure: Failure| failure.during(format!("the problems of {}@{}", source.name, point.name()));
+    let payload = opened.repo.reader(source.id).fetch(frame, FrameKind::Problems);
+    let payload = payload.map_err(|error| during(error.into()))?;
+    problems::decode(&payload).map_err(|error| during(Failure::new(Class::Corrupt, error.to_string())))
 }
 
 /// `full` or `incremental`.

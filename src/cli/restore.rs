@@ -24,7 +24,8 @@ use crate::view::{Inode, PointView, Selector};
 ///
 /// A directory: the target becomes that directory, with owners, permissions, times, attributes, links and
 /// holes; it is made if it is missing, and must be empty otherwise. A file is put into the target. Killed
-/// or stopped, the same command continues where it ended. Symbolic links are restored and never followed.
+/// or stopped, the same command continues where it ended; when a newer point has come since, it says which
+/// selector does. Symbolic links are restored and never followed.
 ///
 /// Root gets owners, set-id bits, capabilities and device nodes as they were. Anybody else becomes the owner
 /// and gets files without set-id bits. Ends with 3 when something asked for could not be restored, and with 13

@@ -4,19 +4,22 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
 use super::context::{Context, absolute};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, printable};
-use crate::job::SourceConfig;
+use super::status::kind;
+use crate::format::log::SourceRecord;
+use crate::job::{ConfigFile, SourceConfig};
 
 /// What to do with configured sources.
 #[derive(Debug, Subcommand)]
 pub enum SourceCommand {
     /// Configure a source
     Add(AddArgs),
-    /// List the configured sources
+    /// List the configured sources, and those that only the repository has
     #[command(visible_alias = "ls")]
     List,
     /// Remove a source from the configuration; its points stay in the repository
@@ -62,6 +65,7 @@ struct Listed<'a> {
     exclude_caches: bool,
     one_file_system: bool,
     labels: &'a [String],
+    configured: bool,
 }
 
 /// Runs it.
@@ -86,26 +90,54 @@ pub fn run(command: SourceCommand, context: &Context) -> Result<Exit, Failure> {
                     .hint("a source is a directory that exists; check the path"));
             }
             config.add_source(&source)?;
-            if !context.global.quiet && !context.global.json {
-                let mut out = Output::open();
-                out.line(format!("source {} = {:?} added to {:?}", source.name, source.path, config.path()))?;
-                out.close()?;
-            }
+            let text = format!("source {} = {:?} added to {:?}", source.name, source.path, config.path());
+            told("source-added", &source.name, &config, text, context)?;
         }
         SourceCommand::Remove { name } => {
             config.remove_source(&name)?;
-            if !context.global.quiet && !context.global.json {
-                let mut out = Output::open();
-                out.line(format!("source {name} removed from {:?}; its points stay in the repository", config.path()))?;
-                out.close()?;
+            let text = format!("source {name} removed from {:?}; its points stay in the repository", config.path());
+            told("source-removed", &name, &config, text, context)?;
+        }
+        SourceCommand::List => {
+            let sources = &config.current()?.sources;
+            let (others, failed) = match others(sources, context) {
+                Ok(others) => (others, None),
+                Err(failure) => (Vec::new(), Some(failure)),
+            };
+            // What is configured can be told in any case.
+            list(sources, &others, context)?;
+            if let Some(failure) = failed {
+                return Err(failure.during("look for sources that only the repository has"));
             }
         }
-        SourceCommand::List => list(&config.current()?.sources, context)?,
     }
     Ok(Exit::Done)
 }
 
-fn list(sources: &[SourceConfig], context: &Context) -> Result<(), Failure> {
+/// Tells what was done to the configuration.
+fn told(what: &str, name: &str, config: &ConfigFile, text: String, context: &Context) -> Result<(), Failure> {
+    let mut out = Output::open();
+    if context.global.json {
+        let path = config.path().to_string_lossy();
+        out.json(&json!({ "message_type": what, "name": name, "configuration": path }))?;
+    } else if !context.global.quiet {
+        out.line(text)?;
+    }
+    out.close()
+}
+
+/// Sources of the repository that are not configured; none where no repository is named or it does not exist.
+fn others(configured: &[SourceConfig], context: &Context) -> Result<Vec<SourceRecord>, Failure> {
+    let opened = match context.open() {
+        Err(failure) if failure.exit() == Exit::NoRepository => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut sources = opened.sources.sources()?;
+    sources.retain(|record| configured.iter().all(|source| source.name != record.name));
+    Ok(sources)
+}
+
+fn list(sources: &[SourceConfig], others: &[SourceRecord], context: &Context) -> Result<(), Failure> {
     let mut out = Output::open();
     if context.global.json {
         for source in sources {
@@ -118,14 +150,30 @@ fn list(sources: &[SourceConfig], context: &Context) -> Result<(), Failure> {
                 exclude_caches: source.exclude_caches,
                 one_file_system: source.one_file_system,
                 labels: &source.labels,
+                configured: true,
             })?;
         }
-    } else if !sources.is_empty() {
-        let rows: Vec<Vec<String>> = (sources.iter())
+        for source in others {
+            out.json(&json!({
+                "message_type": "source",
+                "name": source.name,
+                "path": String::from_utf8_lossy(&source.origin.path),
+                "host": source.origin.host,
+                "kind": kind(source.kind),
+                "configured": false,
+            }))?;
+        }
+    } else if !sources.is_empty() || !others.is_empty() {
+        let mut rows: Vec<Vec<String>> = (sources.iter())
             .map(|source| {
                 vec![source.name.clone(), printable(source.path.as_os_str().as_encoded_bytes()), notes(source)]
             })
             .collect();
+        rows.extend(others.iter().map(|source| {
+            let place = format!("{}:", source.origin.host).into_bytes();
+            let place = printable(&[place, source.origin.path.clone()].concat());
+            vec![source.name.clone(), place, format!("not configured: a {} of the repository", kind(source.kind))]
+        }));
         out.table(&["NAME", "PATH", "NOTES"], &rows)?;
     }
     out.close()

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::context::Context;
+use serde_json::json;
+
+use super::context::{Context, absolute};
 use super::exit::Exit;
 use super::failure::Failure;
+use super::output::Output;
 use crate::fuse;
 
 /// Take a mount away, and wait until its server has ended
@@ -23,7 +26,13 @@ pub struct UmountArgs {
 ///
 /// # Errors
 /// When nothing of ours is mounted there, or it is in use.
-pub fn run(args: &UmountArgs, _: &Context) -> Result<Exit, Failure> {
+pub fn run(args: &UmountArgs, context: &Context) -> Result<Exit, Failure> {
     fuse::unmount(&args.mountpoint, args.lazy)?;
+    if context.global.json {
+        let place = absolute(args.mountpoint.clone())?.to_string_lossy().into_owned();
+        let mut out = Output::open();
+        out.json(&json!({ "message_type": "unmounted", "mountpoint": place }))?;
+        out.close()?;
+    }
     Ok(Exit::Done)
 }

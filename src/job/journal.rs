@@ -25,6 +25,7 @@ use std::time::Duration;
 use super::control::JobId;
 use super::error::JobError;
 use super::record::{Entry, Record, Table, VERSION};
+use super::state::State;
 use crate::base::{hex, limits};
 use crate::format::ids::RepoId;
 
@@ -361,6 +362,13 @@ pub fn list(state_dir: &Path, repo: RepoId) -> Result<Vec<Record>, JobError> {
         table.apply(&entry);
     }
     Ok(table.all().cloned().collect())
+}
+
+/// Whether nobody knows what became of a job of [`list`]: its process has ended, and no mount has judged it yet.
+pub fn is_unjudged(state_dir: &Path, repo: RepoId, record: &Record) -> bool {
+    let dir = directory(state_dir, repo);
+    let begun = !record.state.is_end() && record.state != State::Queued;
+    begun && !is_running(&dir, &record.job) && !is_attended(&dir, &record.desk)
 }
 
 /// Whether some mount looks after its jobs under this name; see `desk.rs`.

@@ -27,7 +27,7 @@ pub use child::Program;
 pub use config::{Config, ConfigFile, SourceConfig};
 pub use desk::{Desk, DeskOptions, Site};
 pub use error::JobError;
-pub use journal::list;
+pub use journal::{is_unjudged, list};
 pub use mounted::{MountSite, open_desk};
 pub use outcome::Testimony;
 pub use places::Places;

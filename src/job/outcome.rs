@@ -72,13 +72,13 @@ pub(super) fn judge(
 ) -> Verdict {
     let mut doubt = String::new();
     match request {
-        Request::Capture { .. } => {
+        Request::Capture { source, .. } => {
             if let Some(summary) = &said.summary {
                 let problems = summary.problems.max(u64::from(exit == Exit::Code(EXIT_PARTIAL)));
-                return point(&summary.point, problems);
+                return point(source, &summary.point, problems);
             }
             match ask() {
-                Ok(Some(testimony)) => return point(&testimony.point, testimony.problems),
+                Ok(Some(testimony)) => return point(source, &testimony.point, testimony.problems),
                 Ok(None) => {}
                 Err(why) => {
                     doubt = format!("; whether its point exists could not be found out ({why}): look at the points");
@@ -125,11 +125,13 @@ pub(super) fn judge(
     Verdict { state, result: None, error: Some(why + &doubt) }
 }
 
-fn point(name: &str, problems: u64) -> Verdict {
+fn point(source: &str, name: &str, problems: u64) -> Verdict {
+    // The log of a job is cut when it ends; the point keeps them all.
+    let names = format!("`amberfs points {source} --problems` names");
     let (state, error) = match problems {
         0 => (State::Committed, None),
-        1 => (State::Partial, Some("1 file could not be captured exactly; the log names it".to_owned())),
-        n => (State::Partial, Some(format!("{n} files could not be captured exactly; the log names them"))),
+        1 => (State::Partial, Some(format!("1 file could not be captured exactly; {names} it"))),
+        n => (State::Partial, Some(format!("{n} files could not be captured exactly; {names} them"))),
     };
     Verdict { state, result: Some(name.to_owned()), error }
 }

@@ -69,6 +69,16 @@ fn a_repository_is_mounted_and_unmounted() {
     real.succeeds(&["umount", &real.place()]);
     assert!(!real.toy.is_mounted() && real.toy.server().is_none());
     assert!(!real.run(&["umount", &real.place()]).status.success());
+    // As mount(8) has it with -s: unknown options are passed over, the others hold.
+    assert!(!real.run(&["mount", "-o", "nonsense,ro", &real.place()]).status.success());
+    let told = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_slice(&real.run(arguments).stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    };
+    let mounted = told(&["--json", "mount", "--sloppy", "-o", "nonsense,ro", &real.place()]);
+    assert_eq!(mounted, serde_json::json!({ "message_type": "mounted", "mountpoint": real.place() }));
+    assert!(real.toy.is_mounted() && !real.toy.control().exists());
+    let unmounted = told(&["--json", "umount", &real.place()]);
+    assert_eq!(unmounted, serde_json::json!({ "message_type": "unmounted", "mountpoint": real.place() }));
 }
 
 #[test]

@@ -184,3 +184,30 @@ fn an_entry_that_was_taken_back_is_forgotten_by_those_who_saw_it() {
     assert!(two.refresh().unwrap());
     assert_eq!(ids(two.table()), ["a"]);
 }
+
+#[test]
+fn what_became_of_a_job_is_unknown_once_neither_its_process_nor_its_desk_is_there() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let repo = RepoId([5; 16]);
+    let dir = directory(state_dir.path(), repo);
+    std::fs::create_dir_all(dir.join("running")).unwrap();
+    let mut journal = Journal::open(&dir).unwrap();
+    journal.locked().unwrap().append(batch(&["waits", "begun"])).unwrap();
+    journal.locked().unwrap().append(Entry::Started { job: JobId("begun".into()), at: 2 }).unwrap();
+    let unjudged = || -> Vec<String> {
+        let records = list(state_dir.path(), repo).unwrap();
+        let unjudged = records.iter().filter(|record| is_unjudged(state_dir.path(), repo, record));
+        unjudged.map(|record| record.job.0.clone()).collect()
+    };
+    assert_eq!(unjudged(), ["begun"]);
+    let process = File::create(dir.join("running/begun")).unwrap();
+    process.lock().unwrap();
+    assert_eq!(unjudged(), [""; 0]);
+    drop(process);
+    std::fs::create_dir_all(dir.join("desks")).unwrap();
+    let desk = File::create(dir.join("desks/d")).unwrap();
+    desk.lock().unwrap();
+    assert_eq!(unjudged(), [""; 0]);
+    drop(desk);
+    assert_eq!(unjudged(), ["begun"]);
+}

@@ -175,6 +175,11 @@ fn files_that_cannot_be_read_make_the_point_partial() {
     assert_eq!((&problem["path"], &problem["kind"]), (&"secret".into(), &"unreadable".into()));
     assert_eq!(lines.last().unwrap()["problems"], 1);
     assert!(run(&["status"]).out.contains("newest is partial"));
+    // The point itself keeps what it lacks.
+    assert!(run(&["points", "home", "--problems", "--last=1"]).out.contains(": unreadable: secret: "));
+    let lines = run(&["points", "home", "--problems", "--json"]).json();
+    let named = lines.iter().filter(|line| line["message_type"] == "point-problem" && line["path"] == "secret");
+    assert_eq!(named.count(), 2, "{lines:?}");
 }
 
 #[test]

@@ -27,8 +27,34 @@ fn sources_are_added_listed_and_removed() {
     assert_eq!(json[0]["exclude"][0], "*.raw");
     assert_eq!(json[1]["one_file_system"], false);
 
-    bench.good(["source", "remove", "photos"]);
+    let removed = bench.run(["--json", "source", "remove", "photos"]).json();
+    assert_eq!((&removed[0]["message_type"], &removed[0]["name"]), (&"source-removed".into(), &"photos".into()));
     assert_eq!(bench.run(["--json", "source", "list"]).json().len(), 1);
+    let added = bench.run(["--json", "source", "add", "photos", "photos"]).json();
+    assert_eq!((&added[0]["message_type"], &added[0]["name"]), (&"source-added".into(), &"photos".into()));
+}
+
+#[test]
+fn what_only_the_repository_has_is_listed_and_marked() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("photos")).unwrap();
+    bench.good(["init", "--unencrypted"]);
+    bench.good(["source", "add", "photos", "photos"]);
+    bench.good(["capture", "photos"]);
+    bench.good(["capture", "adhoc=photos"]);
+    let listed = bench.good(["source", "list"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 3, "{listed}");
+    assert!(
+        lines[2].starts_with("adhoc ") && lines[2].ends_with("not configured: a tree of the repository"),
+        "{listed}"
+    );
+    let json = bench.run(["--json", "source", "list"]).json();
+    assert_eq!((&json[0]["configured"], &json[1]["configured"]), (&true.into(), &false.into()));
+    // A repository that cannot be read hides nothing of the configuration.
+    fs::write(bench.path("repo/amberfs"), "nonsense").unwrap();
+    let ran = bench.run(["source", "list"]);
+    assert!(ran.code == 13 && ran.out.contains("photos"), "{ran:?}");
 }
 
 #[test]

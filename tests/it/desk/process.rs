@@ -25,7 +25,8 @@ fn a_capture_is_followed_from_step_to_step() {
     await_state(&desk, "n", "partial");
     assert_eq!(*stage.site.refreshed.lock(), ["home"]);
     assert_eq!(text(&desk, "n", JobFile::Result), "2026-11-20T12-00-00Z");
-    assert_eq!(text(&desk, "n", JobFile::Error), "1 file could not be captured exactly; the log names it");
+    let error = "1 file could not be captured exactly; `amberfs points home --problems` names it";
+    assert_eq!(text(&desk, "n", JobFile::Error), error);
     let log = text(&desk, "n", JobFile::Log);
     assert!(log.contains("vanished: a: it was gone\n") && log.contains("some warning"), "{log}");
     assert!(log.contains("of home (full: first capture of this source): "), "{log}");
