@@ -124,6 +124,8 @@ pub const MOUNT_REQUEST_BYTES: u32 = 1 << 20;
 pub const MOUNT_BACKGROUND_MAX: u16 = 64;
 /// KiB that the kernel reads ahead, where we may set it.
 pub const MOUNT_READ_AHEAD_KIB: u32 = 1024;
+/// Bytes at which the log of a mount in the background begins anew; the one before is kept.
+pub const MOUNT_LOG_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the largest generated file that a mount keeps for whoever has it open.
 pub const GENERATED_BYTES_MAX: u64 = 64 << 20;
 /// Generated contents of `.amberfs/` that are kept from their lookup to their opening.

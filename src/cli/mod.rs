@@ -225,6 +225,21 @@ fn report(failure: &Failure, json: bool) {
     drop(writeln!(std::io::stderr(), "{failure}"));
 }
 
+/// Standard error, which may be the log of a mount.
+struct Diagnostics;
+
+impl Write for Diagnostics {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = std::io::stderr().write(bytes);
+        crate::fuse::keep_log_bounded();
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
 /// Sends diagnostics to standard error: warnings, unless `AMBERFS_LOG` or the options say otherwise.
 fn start_diagnostics(global: &Global) {
     use tracing_subscriber::EnvFilter;
@@ -241,5 +256,5 @@ fn start_diagnostics(global: &Global) {
         }),
         _ => EnvFilter::new(level),
     };
-    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init());
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Diagnostics).with_target(false).try_init());
 }

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::output::Output;
 use crate::base::sys::{effective_gid, effective_uid};
 use crate::base::{Class, limits};
-use crate::fuse::{self, Contents, Failed, Launch, MountOptions, OptionError, Role};
+use crate::fuse::{self, Contents, Failed, Launch, LogFile, MountOptions, OptionError, Role};
 use crate::job::{ConfigFile, open_desk};
 use crate::view::{MountSettings, MountView};
 
@@ -41,6 +41,9 @@ pub struct MountArgs {
     /// Pass over options that are unknown, as mount(8) asks for with -s.
     #[arg(long, hide = true)]
     sloppy: bool,
+    /// Where a mount in the background leaves its diagnostics, instead of mounts/ in the directory for state
+    #[arg(long, value_name = "FILE", conflicts_with = "foreground")]
+    log_file: Option<PathBuf>,
     /// Which process of the mount this is.
     #[arg(long, hide = true, default_value = "command")]
     role: String,
@@ -68,6 +71,16 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         }
     }
     options.allow_other |= args.allow_other;
+    let log_file = args.log_file.clone().map(absolute).transpose()?;
+    // Without a place for state there is no log, and that is no reason not to mount.
+    let log_of = |place: &Path| match &log_file {
+        _ if args.foreground => None,
+        Some(path) => Some(LogFile::at(path)),
+        None => context.places.state().ok().map(|state| LogFile::of_mount(&state, place)),
+    };
+    if let (Role::Command, Some(path)) = (role, &log_file) {
+        LogFile::at(path).open().map_err(|error| Failure::io(format!("open the log {path:?}"), &error))?;
+    }
     let again = |place: &Path, role: Role| -> Vec<OsString> {
         let mut again: Vec<OsString> = vec!["-r".into(), repository.clone().into()];
         again.extend(["--config".into(), config.path().into()]);
@@ -78,6 +91,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         again.extend(args.sloppy.then(|| "--sloppy".into()));
         again.extend(args.allow_other.then(|| "--allow-other".into()));
         again.extend(args.foreground.then(|| "--foreground".into()));
+        again.extend(log_file.iter().flat_map(|path| ["--log-file".into(), path.into()]));
         again.extend(["--".into(), place.into()]);
         again
     };
@@ -87,11 +101,14 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         repository: Some(repository.clone()),
         options: options.clone(),
         foreground: args.foreground,
+        log: log_of(&args.mountpoint),
         arguments: &again,
     };
     let code = |class: Class| Exit::of(class) as u8;
     let open = || {
-        let contents = context.open().and_then(|opened| contents(&opened, &options, &config, &repository, context));
+        let log = launch.log.as_ref().filter(|log| log.open().is_ok()).map(LogFile::path);
+        let contents =
+            context.open().and_then(|opened| contents(&opened, &options, &config, &repository, log, context));
         contents.map_err(|failure| Failed { code: failure.exit() as u8, message: failure.text().to_owned() })
     };
     match fuse::mount(&launch, open, code) {
@@ -123,6 +140,7 @@ fn contents(
     options: &MountOptions,
     config: &ConfigFile,
     repository: &Path,
+    log: Option<&Path>,
     context: &Context,
 ) -> Result<Contents, Failure> {
     let owner = (effective_uid(), effective_gid());
@@ -137,6 +155,6 @@ fn contents(
         return Ok(Contents { namespace: view, control: None });
     }
     let (config, state) = (Arc::new(ConfigFile::at(config.path())), context.places.state()?);
-    let desk = open_desk(Arc::clone(&view), config, &state, repository, owner.0)?;
+    let desk = open_desk(Arc::clone(&view), config, &state, repository, owner.0, log)?;
     Ok(Contents { namespace: view, control: Some(Arc::new(desk)) })
 }

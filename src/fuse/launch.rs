@@ -24,6 +24,7 @@ use std::str::FromStr;
 
 use super::error::MountError;
 use super::lifeline::{Word, leave_streams};
+use super::log_file::LogFile;
 use super::mountinfo::DeviceId;
 use super::options::MountOptions;
 use super::serve::Contents;
@@ -80,6 +81,8 @@ pub struct Launch<'a> {
     pub options: MountOptions,
     /// Stay attached to the terminal.
     pub foreground: bool,
+    /// Where a mount in the background leaves what its processes say.
+    pub log: Option<LogFile>,
     /// The arguments with which this program comes back here, for a canonical mountpoint and a role.
     /// They must mean the same in any working directory.
     pub arguments: &'a dyn Fn(&Path, Role) -> Vec<OsString>,
@@ -188,7 +191,7 @@ pub(crate) fn start(
 /// Lets go of terminal and caller, in the background.
 pub(crate) fn leave_caller(launch: &Launch<'_>) {
     if !launch.foreground
-        && let Err(error) = leave_streams()
+        && let Err(error) = leave_streams(launch.log.as_ref())
     {
         tracing::warn!("cannot let go of the terminal: {error}");
     }

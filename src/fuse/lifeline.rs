@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::error::MountError;
+use super::log_file::LogFile;
 use super::mountinfo::DeviceId;
 use super::sys;
 
@@ -74,11 +75,21 @@ pub(crate) fn inherited() -> Result<UnixStream, MountError> {
     Ok(socket)
 }
 
-/// Gives up standard output and error, so that nobody who reads from them waits for a process that stays.
-pub(crate) fn leave_streams() -> io::Result<()> {
+/// Gives up standard output and error, so that nobody who reads from them waits for a process that stays. What it
+/// says from now on is in `log`.
+pub(crate) fn leave_streams(log: Option<&LogFile>) -> io::Result<()> {
     let null = null()?;
     sys::replace_descriptor(null.as_fd(), libc::STDOUT_FILENO)?;
-    sys::replace_descriptor(null.as_fd(), libc::STDERR_FILENO)
+    let Some(log) = log else { return sys::replace_descriptor(null.as_fd(), libc::STDERR_FILENO) };
+    let taken = log.take_over();
+    if let Err(error) = &taken {
+        tracing::warn!(
+            "what this mount says from now on is lost: cannot open its log {}: {error}",
+            log.path().display()
+        );
+        sys::replace_descriptor(null.as_fd(), libc::STDERR_FILENO)?;
+    }
+    Ok(())
 }
 
 fn null() -> io::Result<std::fs::File> {

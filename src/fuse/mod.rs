@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  requests   kernel > adapter > dispatch (threads, deadlines) > ops (answers) > Namespace | desk (`.amberfs/`) > Control
-//!  processes  launch > supervise > server > serve > attach (mount), detach (unmount), place (where), mountinfo (what is there)
+//!  processes  launch > supervise > server > serve > attach (mount), detach (unmount), place (where), mountinfo (what is there), log_file (last words)
 //! ```
 
 mod adapter;
@@ -16,6 +16,7 @@ mod error;
 mod handles;
 mod launch;
 mod lifeline;
+mod log_file;
 mod mountinfo;
 mod ops;
 mod options;
@@ -28,6 +29,7 @@ mod sys;
 pub use detach::unmount;
 pub use error::MountError;
 pub use launch::{Failed, Launch, Role, mount};
+pub use log_file::{LogFile, keep_log_bounded};
 pub use mountinfo::DeviceId;
 pub use options::{MountOptions, OptionError};
 pub use place::prepare;

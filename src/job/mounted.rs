@@ -1,7 +1,7 @@
 //! The desk's surroundings in a real mount: the configuration file, the sources' logs, the view.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -11,6 +11,7 @@ use super::config::ConfigFile;
 use super::desk::{Desk, DeskOptions, Site};
 use super::error::JobError;
 use super::outcome::Testimony;
+use super::page::timestamp;
 use super::witness::Witness;
 use crate::base::sys;
 use crate::chain::{ChainError, RepoLog};
@@ -23,6 +24,7 @@ pub struct MountSite {
     view: Arc<MountView>,
     sources: RepoLog,
     config: Arc<ConfigFile>,
+    log: Option<PathBuf>,
 }
 
 impl MountSite {
@@ -30,7 +32,7 @@ impl MountSite {
     pub fn new(view: Arc<MountView>, config: Arc<ConfigFile>) -> MountSite {
         let repo = view.repo();
         let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
-        MountSite { view, sources, config }
+        MountSite { view, sources, config, log: None }
     }
 
     fn look_up(&self, source: &str, job: &Witness) -> Result<Option<Testimony>, ChainError> {
@@ -44,7 +46,7 @@ impl MountSite {
 }
 
 /// The desk of a mount that `owner` made and that shows `view`. `repository` is its absolute path or
-/// address, for the processes of jobs.
+/// address, for the processes of jobs; `log` is where the mount's own diagnostics go, if to a file.
 ///
 /// # Errors
 /// [`JobError`] when the journal in `state_dir` cannot be opened.
@@ -54,11 +56,13 @@ pub fn open_desk(
     state_dir: &Path,
     repository: impl Into<OsString>,
     owner: u32,
+    log: Option<&Path>,
 ) -> Result<Desk, JobError> {
     let program = Program::this(repository, config.path())?;
     let (repo, env) = (view.repo().id(), view.repo().env().clone());
     let options = DeskOptions::new(repo, state_dir, owner, program);
-    Desk::open(options, Arc::new(MountSite::new(view, config)), env)
+    let site = MountSite { log: log.map(Path::to_owned), ..MountSite::new(view, config) };
+    Desk::open(options, Arc::new(site), env)
 }
 
 impl Site for MountSite {
@@ -103,6 +107,10 @@ impl Site for MountSite {
         let mut status = Map::new();
         status.insert("store".into(), self.view.repo().store().describe().into());
         status.insert("configuration".into(), self.config.path().to_string_lossy().into_owned().into());
+        status.insert("log".into(), self.log.as_ref().map(|log| log.to_string_lossy()).into());
+        let stale = self.view.stale_since();
+        status.insert("refresh_failed_since".into(), stale.as_ref().map(|(since, _)| timestamp(*since)).into());
+        status.insert("refresh_error".into(), stale.map(|(_, why)| why).into());
         match self.sources() {
             Ok(sources) => status.insert("sources".into(), sources.into()),
             Err(why) => status.insert("configuration_error".into(), why.into()),
@@ -123,6 +131,7 @@ mod tests {
     use crate::job::control::JobId;
     use crate::repo::Repo;
     use crate::store::Store;
+    use crate::store::fault::{Fault, Faults, Rule};
     use crate::view::MountSettings;
     use crate::view::namespace::{Namespace, NodeId};
 
@@ -179,6 +188,28 @@ mod tests {
         site.committed("home");
         let source = view.lookup(NodeId::ROOT, b"home").unwrap().attr.node;
         view.lookup(source, b"latest").unwrap();
+    }
+
+    #[test]
+    fn status_tells_since_when_what_is_shown_may_be_old() {
+        let faults = Faults::new();
+        let env = Env::seeded(1, Instant::from_nanos(1));
+        let repo = Repo::init(faults.around(&Store::memory()), env).unwrap();
+        let view = mount(&repo);
+        let site = MountSite::new(Arc::clone(&view), Arc::new(ConfigFile::at("/nonexistent/config.toml")));
+        let names = || view.read_dir(NodeId::ROOT, 0, &mut |_| true);
+        names().unwrap();
+        assert_eq!(site.status()["refresh_failed_since"], Value::Null);
+        faults.plan(Rule::new(Fault::Before).lasting().reported_as(std::io::ErrorKind::PermissionDenied));
+        repo.env().advance(Duration::from_secs(5));
+        names().unwrap();
+        assert_eq!(site.status()["refresh_failed_since"], "1970-01-01T00:00:05.000Z");
+        assert!(site.status()["refresh_error"].is_string());
+        faults.clear();
+        repo.env().advance(Duration::from_secs(5));
+        names().unwrap();
+        assert_eq!(site.status()["refresh_failed_since"], Value::Null);
+        assert_eq!(site.status()["log"], Value::Null);
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(crate) fn play() -> i32 {
             repository: Some(text(4)).filter(|r| !r.is_empty()).map(PathBuf::from),
             options: parsed,
             foreground: text(3) == "fg",
+            log: None,
             arguments: &again,
         })
         .map(|launch| fuse::mount(&launch, || open(broken), code))

@@ -99,6 +99,36 @@ fn the_processes_of_a_real_mount_clear_up_after_each_other() {
 }
 
 #[test]
+fn what_the_processes_of_a_mount_say_is_in_its_log() {
+    let real = Real::new();
+    for own in [None, Some(real.toy.beside("own.log"))] {
+        let place = real.place();
+        let mut arguments = vec!["mount", &place];
+        arguments.extend(own.iter().flat_map(|path| ["--log-file", path.to_str().unwrap()]));
+        real.succeeds(&arguments);
+        let status = std::fs::read_to_string(real.toy.join(".amberfs/status.json")).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let log = PathBuf::from(status["log"].as_str().unwrap());
+        let name = format!("{}.log", place.trim_start_matches('/').replace('-', "\\x2d").replace('/', "-"));
+        assert_eq!(log, own.unwrap_or_else(|| real.toy.beside("state/mounts").join(name)));
+        sys::kill(real.toy.process("supervisor").unwrap(), libc::SIGKILL);
+        eventually("the server tells of it", || std::fs::read_to_string(&log).unwrap().contains("started another"));
+        eventually("a successor", || real.toy.process("successor").is_some());
+        real.succeeds(&["umount", &place]);
+    }
+    let output = real.run(&["mount", "--log-file", "/proc/nowhere/log", &real.place()]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("/proc/nowhere/log"), "{text}");
+    assert!(!real.toy.is_mounted());
+    // Nor does it keep anybody from mounting that there is no place for a log.
+    std::fs::remove_dir_all(real.toy.beside("state/mounts")).unwrap();
+    std::fs::write(real.toy.beside("state/mounts"), b"in the way").unwrap();
+    let output = real.run(&["mount", &real.place()]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("cannot open its log"));
+    assert!(std::fs::read_to_string(real.toy.join(".amberfs/status.json")).unwrap().contains("\"log\":null"));
+}
+
+#[test]
 fn a_mount_that_would_harm_the_repository_is_refused() {
     let real = Real::new();
     let inside = real.repository().join("inside");
