@@ -74,7 +74,7 @@ impl Desk {
 
     /// The directory itself, as the root shows it.
     pub(crate) fn directory(&self) -> Found {
-        self.found(DeskNode::Directory, None)
+        self.found(DeskNode::Directory, None, None)
     }
 
     /// The node `name` in the directory `dir`.
@@ -99,7 +99,7 @@ impl Desk {
         };
         let node = node.ok_or(Errno::ENOENT)?;
         let content = self.current(node)?;
-        let found = self.found(node, content.as_ref());
+        let found = self.found(node, content.as_ref(), None);
         if let Some(content) = content.filter(|_| !node.grows()) {
             self.recent.lock().put(found.attr.node, content);
         }
@@ -108,13 +108,13 @@ impl Desk {
 
     /// The attributes of the node `id`.
     pub(crate) fn attr(&self, id: NodeId) -> Result<Found, Errno> {
-        let (node, _) = DeskNode::of(id).ok_or(Errno::ESTALE)?;
+        let (node, version) = DeskNode::of(id).ok_or(Errno::ESTALE)?;
         if let DeskNode::Job(job) = node {
             let job = self.jobs.lock().name(job).ok_or(Errno::ESTALE)?;
             self.control.job_file(&job, JobFile::State).ok_or(Errno::ESTALE)?;
         }
         let content = self.content(id)?;
-        Ok(self.found(node, content.as_ref()))
+        Ok(self.found(node, content.as_ref(), Some(version)))
     }
 
     /// The content that the node `id` stands for; none for directories and `control`.
@@ -127,6 +127,14 @@ impl Desk {
             Some(content) if !node.grows() && content.version & 0xFFFF_FFFF != version => Err(Errno::ESTALE),
             content => Ok(content),
         }
+    }
+
+    /// The content of the growing file that the node `id` stands for, and how many of its bytes are gone before it.
+    pub(crate) fn growing(&self, id: NodeId) -> Result<(Content, u64), Errno> {
+        let (_, version) = DeskNode::of(id).ok_or(Errno::ESTALE)?;
+        let content = self.content(id)?.ok_or(Errno::EISDIR)?;
+        let gone = content.gone - DeskNode::start(version, content.gone);
+        Ok((content, gone))
     }
 
     /// Hands the items of the directory `dir` behind `after` to `take`, until it returns false.
@@ -164,7 +172,7 @@ impl Desk {
         for (at, name, node) in nodes.into_iter().filter(|(at, ..)| *at > after) {
             // A job may be forgotten while its directory is listed.
             let Ok(content) = self.current(node) else { continue };
-            if !take(DirEntry { name, next: at, found: self.found(node, content.as_ref()) }) {
+            if !take(DirEntry { name, next: at, found: self.found(node, content.as_ref(), None) }) {
                 break;
             }
         }
@@ -198,16 +206,24 @@ impl Desk {
         }
     }
 
-    fn found(&self, node: DeskNode, content: Option<&Content>) -> Found {
+    /// What `stat` says; `version` is that of the id that was asked about, if one was.
+    fn found(&self, node: DeskNode, content: Option<&Content>, version: Option<u64>) -> Found {
         let (kind, permissions, links) = match node {
             DeskNode::Directory | DeskNode::Jobs | DeskNode::Job(_) => (FileKind::Directory, 0o700, 2),
             DeskNode::Control => (FileKind::Regular, 0o600, 1),
             DeskNode::File(_) | DeskNode::JobFile(..) => (FileKind::Regular, 0o400, 1),
         };
-        let size = content.map_or(0, |content| content.bytes.len() as u64);
+        let (version, gone) = match content {
+            Some(content) if node.grows() => {
+                let start = version.map_or(content.gone, |version| DeskNode::start(version, content.gone));
+                (start, content.gone - start)
+            }
+            content => (content.map_or(0, |content| content.version), 0),
+        };
+        let size = content.map_or(0, |content| gone + content.bytes.len() as u64);
         let time = content.map_or(self.since, |content| content.changed.file_time());
         let attr = Attr {
-            node: node.id(content.map_or(0, |content| content.version)),
+            node: node.id(version),
             kind,
             permissions,
             uid: self.owner.0,

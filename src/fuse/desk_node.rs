@@ -4,8 +4,9 @@
 //! 111 | what 5 bits | job number 24 bits | version 32 bits
 //! ```
 //! A file whose content is replaced has the low bits of its content's version in its id, because the
-//! kernel keeps sizes and pages per node. Files that only grow, and directories, have version 0: a
-//! reader that follows one by its descriptor must see it grow.
+//! kernel keeps sizes and pages per node. One that only grows has instead the low bits of how many bytes were gone from its front
+//! when it was looked up: under one id it never loses any, so that a reader who follows it by its descriptor reads on.
+//! Directories have version 0.
 
 use crate::job::control::{DeskFile, JobFile};
 use crate::view::namespace::NodeId;
@@ -75,7 +76,7 @@ impl DeskNode {
         }
     }
 
-    /// Its id while its content has `version`.
+    /// Its id while its content has `version`, or begins behind so many bytes.
     pub(crate) fn id(self, version: u64) -> NodeId {
         let position = |of: Option<usize>| of.unwrap_or_default() as u64;
         let (what, job) = match self {
@@ -88,8 +89,14 @@ impl DeskNode {
                 (JOB_FILES_FROM + position(JOB_FILES.iter().position(|(_, f)| *f == file)), job.0)
             }
         };
-        let version = if self.grows() { 0 } else { version & 0xFFFF_FFFF };
-        NodeId(NodeId::DESK | what << 56 | u64::from(job & JobNumber::MAX) << 32 | version)
+        NodeId(NodeId::DESK | what << 56 | u64::from(job & JobNumber::MAX) << 32 | version & 0xFFFF_FFFF)
+    }
+
+    /// Where the file begins that a growing one with `version` in its id stands for, counted like `gone`, the bytes
+    /// that are gone by now.
+    pub(crate) fn start(version: u64, gone: u64) -> u64 {
+        let since = gone.wrapping_sub(version) & 0xFFFF_FFFF;
+        gone.saturating_sub(since)
     }
 
     /// What an id stands for, with the version in it; none for an id that this module never made.
@@ -128,8 +135,7 @@ mod tests {
             let id = node.id(0x1_2345_6789);
             assert!(id.is_desk() && !id.is_content());
             assert!(ids.insert(id), "{node:?} shares its id");
-            let version = if node.grows() { 0 } else { 0x2345_6789 };
-            assert_eq!(DeskNode::of(id), Some((node, version)));
+            assert_eq!(DeskNode::of(id), Some((node, 0x2345_6789)));
         }
     }
 

@@ -60,6 +60,14 @@ impl Handles {
         self.open.read().1.get(&id).cloned()
     }
 
+    /// The attributes of `node` as somebody has it open.
+    pub(crate) fn snapshot_of(&self, node: NodeId) -> Option<Attr> {
+        self.open.read().1.values().find_map(|handle| match handle {
+            Handle::Snapshot { attr, .. } if attr.node == node => Some(*attr),
+            _ => None,
+        })
+    }
+
     /// Forgets an open file.
     pub(crate) fn remove(&self, id: HandleId) {
         if id.0 != 0 {

@@ -25,7 +25,7 @@ use super::errno::{Errno, Failure};
 use super::handles::{Conversation, Handle, HandleId, Handles};
 use crate::base::limits;
 use crate::job::control::Caller;
-use crate::view::namespace::{Attr, DirEntry, FileKind, Found, Namespace, NodeId, SeekTo, ViewError};
+use crate::view::namespace::{Attr, DirEntry, FileKind, Found, Namespace, NodeId, SeekTo};
 
 /// How long the kernel may keep what cannot change: a year.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(365 * 86400);
@@ -137,7 +137,14 @@ impl Ops {
         if let Some(Handle::Snapshot { attr, .. }) = self.handles.get(handle) {
             return Ok(self.entry(Found { attr, immutable: false }));
         }
-        self.found(node).map(|found| self.entry(found))
+        match self.found(node) {
+            // Gone from the names, and still open: whoever has it open may ask without saying so.
+            Err(failure) if failure.errno == Errno::ESTALE => match self.handles.snapshot_of(node) {
+                Some(attr) => Ok(self.entry(Found { attr, immutable: false })),
+                None => Err(failure),
+            },
+            found => found.map(|found| self.entry(found)),
+        }
     }
 
     /// What a change of attributes answers: nothing can be changed, but a shell truncates the control
@@ -195,7 +202,10 @@ impl Ops {
         if attr.kind == FileKind::Directory {
             return Err(Errno::EISDIR.into());
         }
-        let bytes = Arc::new(self.read_whole(&attr)?);
+        if attr.size > limits::GENERATED_BYTES_MAX {
+            return Err(Errno::EFBIG.into());
+        }
+        let bytes = self.namespace.read_generated(node).map_err(|e| Failure::by_node(&e))?;
         Ok((self.handles.insert(Handle::Snapshot { attr, bytes }), OpenAs::Cached))
     }
 
@@ -223,8 +233,12 @@ impl Ops {
         match (self.handles.get(handle), &self.desk) {
             (Some(Handle::Snapshot { bytes, .. }), _) => Ok(Bytes::part(bytes, offset, size)),
             (Some(Handle::Growing(node)), Some(desk)) => {
-                let content = desk.content(node)?.ok_or(Errno::EISDIR)?;
-                Ok(Bytes::part(content.bytes, offset, size))
+                let (content, gone) = desk.growing(node)?;
+                match gone.checked_sub(offset).filter(|lacks| *lacks > 0) {
+                    // Only who has fallen far behind reads these: empty lines, so that places stay what they were.
+                    Some(lacks) => Ok(Bytes::Own(vec![b'\n'; usize::try_from(lacks).unwrap_or(usize::MAX).min(size)])),
+                    None => Ok(Bytes::part(content.bytes, offset - gone, size)),
+                }
             }
             (Some(Handle::Control(conversation)), Some(desk)) => {
                 if !desk.control().permits(caller) {
@@ -385,15 +399,6 @@ impl Ops {
         }
         let ttl = |keep: bool| if keep { FOR_EVER } else { Duration::ZERO };
         Entry { attr, name_ttl: ttl(found.immutable), attr_ttl: ttl(found.immutable || attr.node.is_content()) }
-    }
-
-    fn read_whole(&self, attr: &Attr) -> Result<Vec<u8>, Failure> {
-        if attr.size > limits::GENERATED_BYTES_MAX {
-            return Err(Errno::EFBIG.into());
-        }
-        let size = usize::try_from(attr.size).map_err(|_| Errno::EFBIG)?;
-        let read: Result<Vec<u8>, ViewError> = self.namespace.read(attr.node, 0, size);
-        read.map_err(|e| Failure::by_node(&e))
     }
 }
 

@@ -156,7 +156,8 @@ impl Board {
             JobFile::Error => (4, line(&sheet.error)),
         };
         let changed = sheet.changed;
-        sheet.pages.get_mut(at).map(|page| page.become_bytes(bytes, changed))
+        let gone = if file == JobFile::Log { sheet.log.gone() } else { 0 };
+        sheet.pages.get_mut(at).map(|page| Content { gone, ..page.become_bytes(bytes, changed) })
     }
 
     /// How many jobs stand in each state.

@@ -109,6 +109,8 @@ pub struct Content {
     pub version: u64,
     /// The bytes.
     pub bytes: Arc<Vec<u8>>,
+    /// Of a file that grows: how many bytes stood before these and are gone.
+    pub gone: u64,
     /// When it last changed, for `mtime`.
     pub changed: crate::base::Instant,
 }

@@ -264,6 +264,8 @@ impl Desk {
         metrics.push(("amberfs_batches_accepted_total".to_owned(), board.accepted));
         metrics.push(("amberfs_batches_refused_total".to_owned(), board.refused));
         metrics.push(("amberfs_faults_total".to_owned(), board.faults.total()));
+        metrics.push(("amberfs_events_dropped_total".to_owned(), board.events.lines_gone()));
+        metrics.push(("amberfs_errors_dropped_total".to_owned(), board.faults.lines_gone()));
         metrics.push(("amberfs_journal_damaged_lines".to_owned(), board.damaged));
         metrics.extend(site);
         metrics.iter().flat_map(|(name, value)| format!("{name} {value}\n").into_bytes()).collect()

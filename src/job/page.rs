@@ -1,6 +1,6 @@
 //! Generated files: bytes with a number that grows whenever they change, as the kernel's cache needs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -16,61 +16,82 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(now: Instant) -> Page {
-        Page { content: Content { version: 1, bytes: Arc::new(Vec::new()), changed: now } }
+        Page { content: Content { version: 1, bytes: Arc::new(Vec::new()), gone: 0, changed: now } }
     }
 
     /// The content once it has become `bytes`.
     pub(super) fn become_bytes(&mut self, bytes: Vec<u8>, changed: Instant) -> Content {
         if *self.content.bytes != bytes {
-            self.content = Content { version: self.content.version + 1, bytes: Arc::new(bytes), changed };
+            self.content = Content { version: self.content.version + 1, bytes: Arc::new(bytes), gone: 0, changed };
         }
         self.content.clone()
     }
 }
 
-/// A file of JSON lines that grows; at its bound the older half goes, and the file's first line then
-/// says how many lines went since the mount began.
+/// A text that grows by lines. At its bound the older half goes; every byte keeps its place all the same, counted from
+/// the first that ever was, so that whoever follows the text neither loses a line nor reads one twice.
+#[derive(Debug)]
+struct Tail {
+    bytes: Vec<u8>,
+    /// Bytes that went before them.
+    gone: u64,
+    lines_gone: u64,
+    bound: usize,
+}
+
+impl Tail {
+    fn new(bound: usize) -> Tail {
+        Tail { bytes: Vec::new(), gone: 0, lines_gone: 0, bound }
+    }
+
+    /// Adds a line with its end; whether others went for it.
+    fn add(&mut self, line: &[u8]) -> bool {
+        self.bytes.extend_from_slice(line);
+        if self.bytes.len() <= self.bound {
+            return false;
+        }
+        let half = self.bytes.len() / 2;
+        let end = self.bytes.iter().skip(half).position(|byte| *byte == b'\n');
+        let end = end.map_or(self.bytes.len(), |at| half + at + 1);
+        let dropped = self.bytes.drain(..end);
+        self.lines_gone += dropped.filter(|byte| *byte == b'\n').count() as u64;
+        self.gone += end as u64;
+        true
+    }
+}
+
+/// A file of JSON lines that grows; at its bound the older half goes.
 #[derive(Debug)]
 pub(super) struct Lines {
-    lines: Vec<u8>,
-    gone: u64,
+    tail: Tail,
     changed: Instant,
     page: Page,
 }
 
 impl Lines {
     pub(super) fn new(now: Instant) -> Lines {
-        Lines { lines: Vec::new(), gone: 0, changed: now, page: Page::new(now) }
+        Lines { tail: Tail::new(limits::EVENTS_BYTES_MAX), changed: now, page: Page::new(now) }
     }
 
-    /// Adds a line of `members`, with the time as its first.
-    pub(super) fn add(&mut self, now: Instant, members: Value) {
+    /// Adds a line of `members`, with the time as its first; whether older ones went for it.
+    pub(super) fn add(&mut self, now: Instant, members: Value) -> bool {
         let mut line = serde_json::Map::new();
         line.insert("time".into(), timestamp(now).into());
         if let Value::Object(members) = members {
             line.extend(members);
         }
-        self.lines.extend_from_slice(Value::Object(line).to_string().as_bytes());
-        self.lines.push(b'\n');
         self.changed = now;
-        if self.lines.len() > limits::EVENTS_BYTES_MAX {
-            let half = self.lines.len() / 2;
-            let end = self.lines.iter().skip(half).position(|byte| *byte == b'\n');
-            let end = end.map_or(self.lines.len(), |at| half + at + 1);
-            let dropped: Vec<u8> = self.lines.drain(..end).collect();
-            self.gone += dropped.iter().filter(|byte| **byte == b'\n').count() as u64;
-        }
+        self.tail.add(format!("{}\n", Value::Object(line)).as_bytes())
+    }
+
+    /// Lines that are no longer there.
+    pub(super) fn lines_gone(&self) -> u64 {
+        self.tail.lines_gone
     }
 
     pub(super) fn content(&mut self) -> Content {
-        let mut bytes = Vec::new();
-        if self.gone > 0 {
-            let first = serde_json::json!({ "event": "older-lines-dropped", "lines": self.gone });
-            bytes.extend_from_slice(first.to_string().as_bytes());
-            bytes.push(b'\n');
-        }
-        bytes.extend_from_slice(&self.lines);
-        self.page.become_bytes(bytes, self.changed)
+        let content = self.page.become_bytes(self.tail.bytes.clone(), self.changed);
+        Content { gone: self.tail.gone, ..content }
     }
 }
 
@@ -108,43 +129,61 @@ impl Faults {
         let times = self.times.entry(key).or_default();
         *times += 1;
         if *times == 10u64.pow(times.ilog10()) {
-            self.lines.add(now, serde_json::json!({ "node": node, "message": message, "times": *times }));
+            let told = serde_json::json!({ "node": node, "message": message, "times": *times });
+            if self.lines.add(now, told) {
+                // What was told of may be gone with those lines: it is told of again.
+                self.times.clear();
+            }
         }
     }
 
     pub(super) fn content(&mut self) -> Content {
         self.lines.content()
     }
+
+    /// Lines that are no longer there.
+    pub(super) fn lines_gone(&self) -> u64 {
+        self.lines.lines_gone()
+    }
 }
 
 /// What a job said: its newest lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Log {
-    bytes: VecDeque<u8>,
+    tail: Tail,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { tail: Tail::new(limits::JOB_LOG_BYTES_MAX) }
+    }
 }
 
 impl Log {
     pub(super) fn of(text: &str) -> Log {
-        Log { bytes: text.bytes().collect() }
+        let mut log = Log::default();
+        log.tail.bytes = text.as_bytes().to_vec();
+        log
     }
 
     /// Adds one line; control characters in it are replaced, so that a terminal shows it harmlessly.
     pub(super) fn add(&mut self, line: &str) {
         let line = cut(line, limits::JOB_LOG_BYTES_MAX / 4);
         let shown: String = line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
-        self.bytes.extend(shown.bytes());
-        self.bytes.push_back(b'\n');
-        while self.bytes.len() > limits::JOB_LOG_BYTES_MAX {
-            while self.bytes.pop_front().is_some_and(|byte| byte != b'\n') {}
-        }
+        self.tail.add(format!("{shown}\n").as_bytes());
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.tail.bytes.is_empty()
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
-        self.bytes.iter().copied().collect()
+        self.tail.bytes.clone()
+    }
+
+    /// Bytes that went before those that are left.
+    pub(super) fn gone(&self) -> u64 {
+        self.tail.gone
     }
 
     /// Its last whole lines, as the journal keeps them.
@@ -215,9 +254,9 @@ mod tests {
             }
         }
         assert!((1..5).contains(&turned), "{turned}");
-        let lines = read(&lines.content());
-        assert_eq!(lines[0]["event"], "older-lines-dropped");
-        assert_eq!(lines[0]["lines"].as_u64().unwrap() + lines.len() as u64 - 1, 2001);
+        let left = read(&lines.content()).len() as u64;
+        assert!(lines.lines_gone() > 0);
+        assert_eq!(lines.lines_gone() + left, 2001);
     }
 
     #[test]
@@ -238,6 +277,41 @@ mod tests {
         assert!(faults.times.len() <= limits::FAULTS_MAX);
         assert!(faults.content().bytes.len() <= limits::EVENTS_BYTES_MAX + 100);
         assert_eq!(faults.total(), limits::FAULTS_MAX as u64 + 256);
+    }
+
+    #[test]
+    fn every_byte_of_a_text_that_loses_its_older_half_keeps_its_place() {
+        let mut lines = Lines::new(now(0));
+        let (mut all, mut known) = (Vec::new(), 0);
+        for n in 0..5000 {
+            lines.add(now(n), serde_json::json!({"n": n, "text": "x".repeat(1000)}));
+            if n % 50 == 0 {
+                let content = lines.content();
+                assert!(content.gone >= known && content.gone <= all.len() as u64, "nothing is lost to who follows");
+                known = content.gone;
+                let at = all.len() - usize::try_from(content.gone).unwrap();
+                all.extend_from_slice(&content.bytes[at..]);
+            }
+        }
+        let numbers: Vec<i64> = std::str::from_utf8(&all)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["n"].as_i64().unwrap())
+            .collect();
+        assert!(numbers.iter().copied().eq(0..=4950) && known > 0);
+    }
+
+    #[test]
+    fn a_fault_whose_line_went_is_told_of_again() {
+        let mut faults = Faults::new(now(0));
+        faults.add(now(0), 7, "pack x is gone");
+        let mut other = 100;
+        while faults.lines_gone() == 0 {
+            other += 1;
+            faults.add(now(1), other, &"y".repeat(FAULT_BYTES_MAX));
+        }
+        faults.add(now(2), 7, "pack x is gone");
+        assert!(String::from_utf8_lossy(&faults.content().bytes).contains("pack x is gone"));
     }
 
     #[test]

@@ -303,7 +303,7 @@ impl ToyControl {
 }
 
 fn content(version: u64, bytes: Vec<u8>) -> Content {
-    Content { version, bytes: bytes.into(), changed: Instant::from_nanos(1_700_000_000_000_000_000) }
+    Content { version, bytes: bytes.into(), gone: 0, changed: Instant::from_nanos(1_700_000_000_000_000_000) }
 }
 
 impl Control for ToyControl {

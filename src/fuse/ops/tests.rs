@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::base::Instant;
 use crate::job::control::{Content, Control, DeskFile, JobFile, JobId, Refusal};
+use crate::view::namespace::ViewError;
 
 /// The root holds one live directory, `points`; that holds one immutable tree with a file.
 struct Tree;
@@ -58,8 +59,7 @@ impl Namespace for Tree {
 }
 
 /// `status.json` has another content each time it is asked for; user 7 is permitted.
-#[derive(Default)]
-struct Ticking(AtomicU64);
+struct Ticking(AtomicU64, Arc<Mutex<Content>>);
 
 impl Control for Ticking {
     fn submit(&self, _: Caller, _: &[u8]) -> Result<(), Refusal> {
@@ -71,9 +71,13 @@ impl Control for Ticking {
     fn permits(&self, caller: Caller) -> bool {
         caller.uid == 7
     }
-    fn file(&self, _: DeskFile) -> Content {
+    fn file(&self, file: DeskFile) -> Content {
+        if file == DeskFile::Events {
+            return self.1.lock().clone();
+        }
         let version = self.0.fetch_add(1, Ordering::SeqCst);
-        Content { version, bytes: Arc::new(version.to_string().into_bytes()), changed: Instant::from_nanos(0) }
+        let bytes = Arc::new(version.to_string().into_bytes());
+        Content { version, bytes, gone: 0, changed: Instant::from_nanos(0) }
     }
     fn jobs(&self) -> Vec<JobId> {
         Vec::new()
@@ -85,8 +89,16 @@ impl Control for Ticking {
 }
 
 fn ops() -> Ops {
-    let desk = Desk::new(Arc::new(Ticking::default()), (7, 8), Instant::from_nanos(0));
-    Ops::new(Arc::new(Tree), Some(desk), None)
+    ops_and_events().0
+}
+
+/// With `events` for the test to change.
+fn ops_and_events() -> (Ops, Arc<Mutex<Content>>) {
+    let bytes = Arc::new(b"one\ntwo\n".to_vec());
+    let events = Arc::new(Mutex::new(Content { version: 1, bytes, gone: 0, changed: Instant::from_nanos(0) }));
+    let control = Ticking(AtomicU64::new(0), Arc::clone(&events));
+    let desk = Desk::new(Arc::new(control), (7, 8), Instant::from_nanos(0));
+    (Ops::new(Arc::new(Tree), Some(desk), None), events)
 }
 
 fn caller(uid: u32) -> Caller {
@@ -154,9 +166,10 @@ fn a_generated_file_opens_as_the_version_that_was_looked_up() {
         ops.lookup(desk, b"status.json").unwrap();
     }
     assert_eq!(ops.open(caller(7), first.node, libc::O_RDONLY).unwrap_err().errno, Errno::ESTALE);
-    assert_eq!(ops.attr(first.node, HandleId(0)).unwrap_err().errno, Errno::ESTALE);
     assert_eq!(ops.attr(first.node, handle).unwrap().attr.size, 1, "who has it open keeps it");
+    assert_eq!(ops.attr(first.node, HandleId(0)).unwrap().attr.size, 1, "fstat(2) comes without a handle");
     ops.release(handle);
+    assert_eq!(ops.attr(first.node, HandleId(0)).unwrap_err().errno, Errno::ESTALE);
 }
 
 #[test]
@@ -195,4 +208,34 @@ fn lists_of_attributes_end_each_name_in_zero() {
 #[test]
 fn names_longer_than_names_can_be_are_refused() {
     assert_eq!(ops().lookup(TREE, &[b'x'; 256]).unwrap_err().errno, Errno::ENAMETOOLONG);
+}
+
+#[test]
+fn whoever_follows_a_growing_file_reads_on_when_its_older_half_goes() {
+    let (ops, events) = ops_and_events();
+    let desk = ops.lookup(NodeId::ROOT, DESK_NAME).unwrap().attr.node;
+    let node = ops.lookup(desk, b"events").unwrap().attr.node;
+    let (handle, open_as) = ops.open(caller(7), node, libc::O_RDONLY).unwrap();
+    assert_eq!(open_as, OpenAs::Direct);
+    let read = |at| String::from_utf8(ops.read(caller(7), node, handle, at, 100).unwrap().as_slice().to_vec()).unwrap();
+    assert_eq!(read(0), "one\ntwo\n");
+    let grow = |gone: u64, bytes: &[u8]| {
+        let mut events = events.lock();
+        (events.gone, events.bytes) = (gone, Arc::new(bytes.to_vec()));
+    };
+    grow(4, b"two\nthree\n");
+    assert_eq!(ops.attr(node, HandleId(0)).unwrap().attr.size, 14, "it only grows");
+    assert_eq!(read(8), "three\n");
+    assert_eq!(read(2), "\n\n", "what is gone is empty lines");
+    // By its name it is another file, without what is gone.
+    let next = ops.lookup(desk, b"events").unwrap().attr;
+    assert_ne!(next.node, node);
+    assert_eq!(next.size, 10);
+    let (whole, _) = ops.open(caller(7), next.node, libc::O_RDONLY).unwrap();
+    assert_eq!(ops.read(caller(7), next.node, whole, 0, 100).unwrap().as_slice(), b"two\nthree\n");
+    // Beyond the 32 bits that a node has for it.
+    grow((1 << 32) + 2, b"last\n");
+    assert_eq!(ops.attr(next.node, HandleId(0)).unwrap().attr.size, (1 << 32) + 2 - 4 + 5);
+    let last = ops.read(caller(7), next.node, whole, (1 << 32) + 2 - 4, 100).unwrap();
+    assert_eq!(last.as_slice(), b"last\n");
 }
