@@ -7,6 +7,7 @@ pub mod moment;
 pub mod mount;
 pub mod namespace;
 mod nodes;
+mod paths;
 pub mod point;
 pub mod resolve;
 pub mod selector;

@@ -25,6 +25,7 @@ use crate::view::loss;
 use crate::view::moment::Moment;
 use crate::view::namespace::{Attr, DirEntry, FileKind, Found, Namespace, NodeId, SeekTo, ViewError, WrongKind};
 use crate::view::nodes::Nodes;
+use crate::view::paths::Paths;
 use crate::view::point::PointView;
 use crate::view::selector::Pick;
 
@@ -63,6 +64,7 @@ pub struct MountView {
     sources: RepoLog,
     settings: MountSettings,
     nodes: Nodes<Generated>,
+    paths: Paths,
     open: Mutex<Open>,
 }
 
@@ -72,7 +74,9 @@ struct Open {
     asked: Option<Instant>,
     logs: HashMap<SourceId, (Arc<SourceLog>, Option<Instant>)>,
     /// The newest `info.json` of each source, by the count of log entries it tells of.
-    info: HashMap<SourceId, (u64, Arc<String>)>,
+    info: HashMap<SourceId, (u64, Arc<Vec<u8>>)>,
+    /// Logs that could not be refreshed when they were last asked: since when, and why.
+    failing: HashMap<LogId, (Instant, String)>,
 }
 
 const DIRECTORIES: [&str; 4] = ["points", "labels", "chains", "at"];
@@ -90,7 +94,7 @@ impl MountView {
         let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
         sources.load()?;
         let open = Mutex::new(Open { asked: Some(repo.env().now()), ..Open::default() });
-        Ok(MountView { repo, sources, settings, nodes: Nodes::new(), open })
+        Ok(MountView { repo, sources, settings, nodes: Nodes::new(), paths: Paths::new(), open })
     }
 
     /// The repository.
@@ -105,6 +109,29 @@ impl MountView {
         open.asked = Some(long_ago);
         for asked in open.logs.values_mut().filter_map(|(_, asked)| asked.as_mut()) {
             *asked = long_ago;
+        }
+    }
+
+    /// Since when what is shown may be older than it should, because a log could not be read, and why.
+    pub fn stale_since(&self) -> Option<(Instant, String)> {
+        self.open.lock().failing.values().min_by_key(|(since, _)| *since).cloned()
+    }
+
+    /// What is to be shown of a log that was asked again: what it says now, or what was known.
+    fn refreshed<S>(&self, log: LogId, known: Arc<S>, asked: Result<Arc<S>, ChainError>) -> Arc<S> {
+        match asked {
+            Ok(state) => {
+                self.open.lock().failing.remove(&log);
+                state
+            }
+            Err(error) => {
+                tracing::warn!("show what was known before: {error}");
+                let now = self.repo.env().now();
+                let mut open = self.open.lock();
+                let (_, why) = open.failing.entry(log).or_insert((now, String::new()));
+                *why = error.to_string();
+                known
+            }
         }
     }
 
@@ -128,13 +155,7 @@ impl MountView {
         if !ask {
             return Ok(known);
         }
-        match self.sources.refresh() {
-            Ok(state) => Ok(state),
-            Err(error) => {
-                tracing::warn!(%error, "show the sources known before: the repository log could not be refreshed");
-                Ok(known)
-            }
-        }
+        Ok(self.refreshed(LogId::Repo, known, self.sources.refresh()))
     }
 
     /// The log of a source, for callers that read or write beside the mount.
@@ -176,13 +197,7 @@ impl MountView {
         if !ask || first {
             return Ok(known);
         }
-        match log.refresh() {
-            Ok(state) => Ok(state),
-            Err(error) => {
-                tracing::warn!(%error, "show the points known before: the source's log could not be refreshed");
-                Ok(known)
-            }
-        }
+        Ok(self.refreshed(LogId::Source(source), known, log.refresh()))
     }
 
     fn record(&self, source: SourceId) -> Result<SourceRecord, ViewError> {
@@ -252,7 +267,7 @@ impl MountView {
     ) -> ViewError {
         match error {
             ViewError::Fault { context, cause } => {
-                let path = view.path_of(inode);
+                let path = self.paths.path((source, point), view, inode);
                 self.located(ViewError::Fault { context: format!("{path}: {context}"), cause }, source, point)
             }
             other => other,
@@ -302,16 +317,23 @@ impl MountView {
         self.generated_attr(node, FileKind::Symlink, 0o777, size, 1, point.committed.file_time())
     }
 
-    fn info_text(&self, record: &SourceRecord, state: &SourceState) -> Arc<String> {
+    fn info_text(&self, record: &SourceRecord, state: &SourceState) -> Arc<Vec<u8>> {
         let version = state.read().number.0;
         if let Some((kept, text)) = self.open.lock().info.get(&record.id)
             && *kept == version
         {
             return Arc::clone(text);
         }
-        let text = Arc::new(info::render(record, state));
+        let text = Arc::new(info::render(record, state).into_bytes());
         self.open.lock().info.insert(record.id, (version, Arc::clone(&text)));
         text
+    }
+
+    /// What a version of `info.json` tells of. An older one is gone: who asks for it looks the name up again, and must
+    /// not find another's bytes under its node.
+    fn info_of(&self, source: SourceId, version: u64) -> Result<(SourceRecord, Arc<SourceState>), ViewError> {
+        let state = self.source_state(source)?;
+        if state.read().number.0 == version { Ok((self.record(source)?, state)) } else { Err(ViewError::NotFound) }
     }
 
     fn info(&self, record: &SourceRecord, state: &SourceState) -> Found {
@@ -337,11 +359,8 @@ impl MountView {
             Generated::Chain(source, _) => Ok(self.directory(node, self.changed(&*self.source_state(source)?))),
             Generated::Link(source, point, depth) => Ok(self.link(source, &*self.known_point(source, point)?, depth)),
             Generated::Info(source, version) => {
-                let state = self.source_state(source)?;
-                let found = self.info(&self.record(source)?, &state);
-                // An older version is gone from the names; who still holds its node sees the present one's size.
-                let attr = Attr { node, ..found.attr };
-                Ok(if state.read().number.0 == version { found } else { Found { attr, ..found } })
+                let (record, state) = self.info_of(source, version)?;
+                Ok(self.info(&record, &state))
             }
         }
     }
@@ -481,8 +500,15 @@ impl MountView {
             }
             Generated::Labels(source) => {
                 let state = self.source_state(*source)?;
-                for (next, (label, point)) in (1..).zip(state.labels()) {
-                    if next > after && !give(label, next, self.link(*source, point, 1)) {
+                // In the order in which this mount first saw them: one that comes later shifts none.
+                let mut labels: Vec<_> = state
+                    .labels()
+                    .map(|(label, point)| (self.nodes.label(*source, label) + 1, label, point))
+                    .filter(|(next, ..)| *next > after)
+                    .collect();
+                labels.sort_unstable_by_key(|(next, ..)| *next);
+                for (next, label, point) in labels {
+                    if !give(label, next, self.link(*source, point, 1)) {
                         break;
                     }
                 }
@@ -618,7 +644,8 @@ impl Namespace for MountView {
             };
         }
         let (source, point, view, inode) = self.content(dir)?;
-        let parent = view.parent(&inode).map_err(|error| self.located(error, source, point))?;
+        let located = |error| self.located_file(error, source, point, &view, &inode);
+        let parent = view.parent(&inode).map_err(located)?;
         if parent.ordinal() == inode.ordinal() {
             return Ok(self.nodes.generated(&Generated::Points(source)));
         }
@@ -645,19 +672,29 @@ impl Namespace for MountView {
     fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
         if !node.is_content() {
             return match self.nodes.thing(node) {
-                Some(Generated::Info(source, _)) => {
-                    let text = self.info_text(&self.record(source)?, &*self.source_state(source)?);
+                Some(_) => {
+                    let text = self.read_generated(node)?;
                     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
                     let end = start.saturating_add(bytes).min(text.len());
-                    Ok(text.as_bytes().get(start..end).unwrap_or_default().to_vec())
+                    Ok(text.get(start..end).unwrap_or_default().to_vec())
                 }
-                Some(Generated::Link(..)) => Err(ViewError::WrongKind(WrongKind::NotRegular)),
-                Some(_) => Err(ViewError::WrongKind(WrongKind::IsDirectory)),
                 None => Err(ViewError::NotFound),
             };
         }
         let (source, point, view, inode) = self.content(node)?;
         view.read(&inode, offset, bytes).map_err(|error| self.located_file(error, source, point, &view, &inode))
+    }
+
+    fn read_generated(&self, node: NodeId) -> Result<Arc<Vec<u8>>, ViewError> {
+        match self.nodes.thing(node) {
+            Some(Generated::Info(source, version)) => {
+                let (record, state) = self.info_of(source, version)?;
+                Ok(self.info_text(&record, &state))
+            }
+            Some(Generated::Link(..)) => Err(ViewError::WrongKind(WrongKind::NotRegular)),
+            Some(_) => Err(ViewError::WrongKind(WrongKind::IsDirectory)),
+            None => Err(ViewError::NotFound),
+        }
     }
 
     fn seek(&self, node: NodeId, offset: u64, to: SeekTo) -> Result<u64, ViewError> {
@@ -686,13 +723,16 @@ impl Namespace for MountView {
             return Ok(None);
         }
         let (_, _, _, inode) = self.content(node)?;
-        if name == BIRTH_XATTR {
-            return Ok(inode.entry().meta.btime.map(|time| format!("{}.{:09}", time.seconds, time.nanos).into_bytes()));
-        }
-        Ok(inode.entry().xattrs.iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value.clone()))
+        let captured = inode.entry().xattrs.iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value.clone());
+        let birth = || inode.entry().meta.btime.map(|time| format!("{}.{:09}", time.seconds, time.nanos).into_bytes());
+        Ok(captured.or_else(|| if name == BIRTH_XATTR { birth() } else { None }))
     }
 }
 
 /// The birth time, until the kernel interface reports it: seconds and nanoseconds since 1970. Answered
-/// when asked for by name and never listed, so that copies do not carry it along.
+/// when asked for by name and never listed, so that copies do not carry it along; a captured attribute of this name
+/// goes before it.
 pub const BIRTH_XATTR: &[u8] = b"user.amberfs.btime";
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@
 //! Content never changes under its id. A generated thing gets a new id for each version of its
 //! content, because the kernel caches link targets and sizes per node.
 
+use std::sync::Arc;
+
 use crate::base::{Class, Classed, FileTime};
 use crate::format::FormatError;
 
@@ -209,6 +211,12 @@ pub trait Namespace: Send + Sync + 'static {
 
     /// Up to `bytes` bytes of the regular file `node` from `offset`; fewer only at its end.
     fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError>;
+
+    /// All of the generated file `node`, shared with whoever else reads this version of it.
+    fn read_generated(&self, node: NodeId) -> Result<Arc<Vec<u8>>, ViewError> {
+        let size = usize::try_from(self.attr(node)?.attr.size).unwrap_or(usize::MAX);
+        self.read(node, 0, size).map(Arc::new)
+    }
 
     /// The first offset of data or hole at or behind `offset` in the regular file `node`.
     fn seek(&self, node: NodeId, offset: u64, to: SeekTo) -> Result<u64, ViewError>;

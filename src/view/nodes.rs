@@ -56,11 +56,12 @@ impl<T: Clone + Eq + Hash> Numbered<T> {
 pub(super) struct Nodes<G> {
     slots: RwLock<Numbered<(SourceId, PointId)>>,
     generated: RwLock<Numbered<G>>,
+    labels: RwLock<Numbered<(SourceId, String)>>,
 }
 
 impl<G: Clone + Eq + Hash> Nodes<G> {
     pub(super) fn new() -> Nodes<G> {
-        Nodes { slots: RwLock::default(), generated: RwLock::default() }
+        Nodes { slots: RwLock::default(), generated: RwLock::default(), labels: RwLock::default() }
     }
 
     /// The id of a point's file; none beyond 2^40 entries in a point or 4 million slots.
@@ -95,6 +96,11 @@ impl<G: Clone + Eq + Hash> Nodes<G> {
             return NodeId(NodeId::GENERATED | *number);
         }
         NodeId(NodeId::GENERATED | self.generated.write().number(thing))
+    }
+
+    /// A label's number, which it keeps for the life of the mount; one seen later has a larger one.
+    pub(super) fn label(&self, source: SourceId, label: &str) -> u64 {
+        self.labels.write().number(&(source, label.to_owned()))
     }
 
     /// The generated node that an id stands for.

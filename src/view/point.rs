@@ -42,11 +42,6 @@ pub struct Listed {
     pub inode: Inode,
 }
 
-/// Entries that are searched to name a file in a message.
-const PATH_ENTRIES_MAX: usize = 200_000;
-/// Directories that a path in a message goes through.
-const DEPTH_MAX: usize = 4096;
-
 fn fault(context: &str, error: RepoError) -> ViewError {
     ViewError::fault(context, error)
 }
@@ -99,7 +94,7 @@ impl PointView {
     /// # Errors
     /// [`ViewError::NotFound`] when there is none.
     pub fn inode(&self, ordinal: EntryOrdinal) -> Result<Inode, ViewError> {
-        match self.entries.at(ordinal.0).map_err(|e| fault("read an inode", e))? {
+        match self.entries.at(ordinal.0).map_err(|e| fault(&format!("read entry {}", ordinal.0), e))? {
             Some(item) => self.resolve(item),
             None => Err(ViewError::NotFound),
         }
@@ -161,7 +156,9 @@ impl PointView {
         let Some(length) = end.checked_sub(offset).and_then(|n| usize::try_from(n).ok()) else { return Ok(Vec::new()) };
         if let Content::Inline(inline) = content {
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            return Ok(inline.get(start..start.saturating_add(length)).unwrap_or_default().to_vec());
+            let part = inline.get(start..start.saturating_add(length));
+            let short = || contradiction(format!("{} bytes stand for a file of {size}", inline.len()));
+            return part.map(<[u8]>::to_vec).ok_or_else(short);
         }
         let mut buffer = vec![0; length];
         self.extents::<ViewError>(content, offset, |at, chunk| {
@@ -173,7 +170,9 @@ impl PointView {
             let frame = self.frame(chunk)?;
             let from = chunk.start as usize + usize::try_from(skip).unwrap_or(usize::MAX);
             let upto = chunk.start as usize + chunk.bytes as usize;
-            let source = frame.get(from..upto).unwrap_or_default();
+            // A chunk that its frame does not hold must never leave the zeros that the buffer began with.
+            let outside = || contradiction(format!("a chunk of bytes {from} to {upto} is not in its frame"));
+            let source = frame.get(from..upto).ok_or_else(outside)?;
             let target = buffer.get_mut(into..).unwrap_or_default();
             let count = source.len().min(target.len());
             if let (Some(to), Some(from)) = (target.get_mut(..count), source.get(..count)) {
@@ -295,45 +294,6 @@ impl PointView {
         }
     }
 
-    /// The path of a file, for messages. A directory knows its parent; for any other file the directory has to
-    /// be looked for, which is given up after 200,000 entries: then the path starts with `…`.
-    pub fn path_of(&self, inode: &Inode) -> String {
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        let mut key = inode.key().clone();
-        let mut known = match &inode.entry().body {
-            Body::Directory { parent, .. } => Some(parent.clone()),
-            _ => None,
-        };
-        // No real tree is deeper; a damaged one may lead in circles.
-        for _ in 0..DEPTH_MAX {
-            match key.split() {
-                Ok((FileId::TOP, _)) => return format!("/{}", String::from_utf8_lossy(&reversed(names))),
-                Ok((FileId::HARDLINKS, _)) => return "(a hard-linked file)".to_owned(),
-                Ok((dir, name)) => {
-                    names.push(name.to_vec());
-                    let above = known.take().or_else(|| self.directory_key(dir));
-                    let Some(above) = above else { break };
-                    known = match self.entries.get(&above).ok().flatten().map(|item| item.value().body.clone()) {
-                        Some(Body::Directory { parent, .. }) => Some(parent),
-                        _ => None,
-                    };
-                    key = above;
-                }
-                Err(_) => break,
-            }
-        }
-        format!("…/{}", String::from_utf8_lossy(&reversed(names)))
-    }
-
-    fn directory_key(&self, dir: FileId) -> Option<Key> {
-        self.entries
-            .scan(0)
-            .take(PATH_ENTRIES_MAX)
-            .map_while(Result::ok)
-            .find(|item| matches!(item.value().body, Body::Directory { id, .. } if id == dir))
-            .map(|item| item.key().clone())
-    }
-
     /// All extents of `file` in order, with the chunks that hold them.
     ///
     /// # Errors
@@ -346,11 +306,6 @@ impl PointView {
         })?;
         Ok(chunks)
     }
-}
-
-fn reversed(mut names: Vec<Vec<u8>>) -> Vec<u8> {
-    names.reverse();
-    names.join(&b'/')
 }
 
 fn directory(inode: &Inode) -> Result<FileId, ViewError> {

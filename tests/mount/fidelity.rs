@@ -139,8 +139,28 @@ fn inodes_are_the_same_in_the_next_mount() {
 }
 
 #[test]
+fn the_birth_time_is_an_attribute_behind_captured_ones() {
+    let script = "echo 1 >plain; echo 2 >own; setfattr -n user.amberfs.btime -v captured own";
+    let Some((walk_in, name)) = shown(script) else { return };
+    let get = |file: &str| {
+        let script = format!("getfattr --only-values -n user.amberfs.btime mnt/home/points/{name}/{file}");
+        walk_in.sh(&format!("{script} 2>/dev/null || true"))
+    };
+    assert_eq!(get("own"), "captured");
+    // A filesystem that keeps no birth times says 0.
+    let born = walk_in.sh("stat -c %W source/plain").trim().to_owned();
+    let seconds = get("plain").split('.').next().unwrap().to_owned();
+    assert_eq!(seconds, if born == "0" { "" } else { &born });
+    assert_eq!(walk_in.sh(&format!("getfattr -m - mnt/home/points/{name}/plain")), "", "copies must not take it along");
+}
+
+#[test]
 fn damage_is_an_error_and_never_an_absence() {
-    let Some((walk_in, name)) = shown("for n in $(seq 20); do head -c 600000 /dev/urandom >f$n; done") else { return };
+    let Some((walk_in, name)) =
+        shown("mkdir -p d/e; for n in $(seq 20); do head -c 600000 /dev/urandom >d/e/f$n; done; ln d/e/f9 d/e/g")
+    else {
+        return;
+    };
     walk_in.unmount();
     // The largest pack holds the contents: cut in the middle.
     walk_in.sh(
@@ -148,9 +168,11 @@ fn damage_is_an_error_and_never_an_absence() {
     );
     walk_in.mount();
     let said = walk_in.sh(&format!(
-        "cd mnt/home/points/{name}; ls | wc -l; cat * 2>&1 >/dev/null | sed 's/.*: //' | sort -u || true"
+        "cd mnt/home/points/{name}/d/e; ls | wc -l; cat * 2>&1 >/dev/null | sed 's/.*: //' | sort -u || true"
     ));
-    assert_eq!(said, "20\nInput/output error\n");
+    assert_eq!(said, "21\nInput/output error\n");
     let errors = walk_in.sh("cat mnt/.amberfs/errors");
-    assert!(errors.contains(".pack") && errors.contains(&name), "{errors}");
+    for words in [".pack", &format!("home@{name}: /d/e/f8: "), &format!("home@{name}: /d/e/f9: ")] {
+        assert!(errors.contains(words), "{words} in {errors}");
+    }
 }
