@@ -1,5 +1,7 @@
 //! The ways in which an object can be damaged.
 
+use std::sync::Arc;
+
 use amberfs::format::frame;
 use amberfs::format::object::{Object, ObjectName};
 use amberfs::format::pack::{self, Footer};
@@ -78,8 +80,27 @@ pub(super) fn whole_object(repository: &Repository) -> Vec<Damage> {
     cases
 }
 
+/// One bit of an object. Kept as its place: a copy of the object for each bit would fill any memory.
+#[derive(Debug, Clone)]
+pub(super) struct Flip<'r> {
+    object: &'r ObjectName,
+    at: usize,
+    bit: u8,
+    region: Arc<str>,
+}
+
+impl Flip<'_> {
+    pub(super) fn damage(&self, repository: &Repository) -> Damage {
+        let mut changed = repository.objects[self.object].clone();
+        changed[self.at] ^= 1 << self.bit;
+        let what = format!("bit {} of byte {} of", self.bit, self.at);
+        let damage = Damage::new(&what, vec![(self.object.clone(), Some(changed))]);
+        Damage { region: format!("{} {}", self.object, self.region), ..damage }
+    }
+}
+
 /// Single bits: one in every byte of small objects, one in every 64 bytes of packs; or all of them.
-pub(super) fn flips(repository: &Repository, every_bit: bool) -> Vec<Damage> {
+pub(super) fn flips(repository: &Repository, every_bit: bool) -> Vec<Flip<'_>> {
     let mut cases = Vec::new();
     for (object, bytes) in &repository.objects {
         let is_pack = matches!(Object::parse(object), Some(Object::Pack(..)));
@@ -89,28 +110,20 @@ pub(super) fn flips(repository: &Repository, every_bit: bool) -> Vec<Damage> {
             (false, false) if is_filler(repository, object) => 16,
             (false, false) => 1,
         };
-        let regions = if is_pack { regions(bytes) } else { vec![(bytes.len(), "all".to_owned())] };
+        let regions = if is_pack { regions(bytes) } else { vec![(bytes.len(), "all".into())] };
         for block in (0..bytes.len()).step_by(step) {
             // Not always the same place in a block, nor the same bit.
             let at = (block + (block / step * 29) % step).min(bytes.len() - 1);
-            let bits = if every_bit { 0..8 } else { (at % 8)..(at % 8 + 1) };
-            for bit in bits {
-                let mut changed = bytes.clone();
-                changed[at] ^= 1 << bit;
-                let region = regions.iter().find(|(end, _)| at < *end).map_or("behind", |(_, name)| name);
-                let damage = Damage::new(&format!("bit {bit} of byte {at} of"), vec![(object.clone(), Some(changed))]);
-                cases.push(Damage { region: format!("{object} {region}"), ..damage });
-            }
+            let region =
+                regions.iter().find(|(end, _)| at < *end).map_or_else(|| "behind".into(), |(_, name)| name.clone());
+            let some = (at % 8) as u8;
+            let bits = if every_bit { 0..8 } else { some..some + 1 };
+            cases.extend(bits.map(|bit| Flip { object, at, bit, region: Arc::clone(&region) }));
         }
         // Every frame is hit, however small.
         let mut start = 0;
-        for (end, name) in &regions {
-            for at in [start, end - 1] {
-                let mut changed = bytes.clone();
-                changed[at] ^= 0x20;
-                let damage = Damage::new(&format!("bit 5 of byte {at} of"), vec![(object.clone(), Some(changed))]);
-                cases.push(Damage { region: format!("{object} {name}"), ..damage });
-            }
+        for (end, region) in &regions {
+            cases.extend([start, end - 1].map(|at| Flip { object, at, bit: 5, region: Arc::clone(region) }));
             start = *end;
         }
     }
@@ -118,17 +131,17 @@ pub(super) fn flips(repository: &Repository, every_bit: bool) -> Vec<Damage> {
 }
 
 /// The parts of a pack: where each ends, and a name.
-fn regions(bytes: &[u8]) -> Vec<(usize, String)> {
+fn regions(bytes: &[u8]) -> Vec<(usize, Arc<str>)> {
     let (footer, length) = Footer::locate(&bytes[bytes.len() - pack::TRAILER_BYTES..], bytes.len() as u64).unwrap();
     let footer = usize::try_from(footer).unwrap();
-    let mut regions = vec![(pack::HEADER_BYTES, "header".to_owned())];
+    let mut regions = vec![(pack::HEADER_BYTES, "header".into())];
     let mut at = pack::HEADER_BYTES;
     while at < footer {
         let head = frame::header(&bytes[at..]).unwrap();
         at += frame::HEADER_BYTES + head.stored_bytes as usize;
-        regions.push((at, format!("{:?} frame {}", head.kind, regions.len() - 1)));
+        regions.push((at, format!("{:?} frame {}", head.kind, regions.len() - 1).into()));
     }
-    regions.push((footer + length as usize, "footer".to_owned()));
-    regions.push((bytes.len(), "trailer".to_owned()));
+    regions.push((footer + length as usize, "footer".into()));
+    regions.push((bytes.len(), "trailer".into()));
     regions
 }

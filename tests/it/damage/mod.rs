@@ -10,7 +10,8 @@
 //! Every damaged object is read frame by frame and log by log. The reading of every file of every point
 //! through a mount's view, and a verification, are repeated for every whole-object action and once for
 //! each region of an object (a frame, a header, a footer): within one, the prediction is the same.
-//! `AMBERFS_DAMAGE=full` flips every bit instead of some and reads and verifies each time.
+//! `AMBERFS_DAMAGE=full` flips every bit instead of some and reads and verifies each time: hours. Cases are taken from
+//! all over the repository in turn and failures are told at once, so a campaign that is ended early has shown something.
 
 mod actions;
 mod judge;
@@ -46,14 +47,15 @@ fn repository() -> Arc<(Repository, Model)> {
 }
 
 /// Judges each case on one of a few copies of the repository.
-fn run(cases: Vec<Damage>, thorough: impl Fn(&Damage) -> bool + Sync) {
+fn run<C: Sync>(cases: Vec<C>, damage: impl Fn(&C) -> Damage + Sync, thorough: impl Fn(&Damage) -> bool + Sync) {
     let both = repository();
     let (repository, model) = &*both;
     let (next, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let failed = Mutex::new(Vec::new());
     let work = || {
         let copy = Copy::of(repository);
-        while let Some(damage) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(damage) = in_turn(&cases, next.fetch_add(1, Ordering::Relaxed)).map(&damage) {
+            let damage = &damage;
             copy.apply(damage);
             let prediction = model.predict(repository, damage);
             let mut found = complaints_of_frames(repository, model, damage, &prediction, copy.root());
@@ -64,7 +66,12 @@ fn run(cases: Vec<Damage>, thorough: impl Fn(&Damage) -> bool + Sync) {
             }
             copy.restore(repository, damage);
             if !found.is_empty() {
-                failed.lock().unwrap().push(format!("{}:\n  {}", damage.label, found.join("\n  ")));
+                let told = format!("{}:\n  {}", damage.label, found.join("\n  "));
+                let mut failed = failed.lock().unwrap();
+                if failed.len() < FAILURES_TOLD {
+                    eprintln!("{told}");
+                }
+                failed.push(told);
             }
         }
     };
@@ -76,6 +83,18 @@ fn run(cases: Vec<Damage>, thorough: impl Fn(&Damage) -> bool + Sync) {
     let failed = failed.into_inner().unwrap();
     eprintln!("{} cases of damage, {} of them read through and verified", cases.len(), read.into_inner());
     assert!(failed.is_empty(), "{} of {} cases, first:\n{}", failed.len(), cases.len(), first(&failed));
+}
+
+/// Failures that are told as they are met.
+const FAILURES_TOLD: usize = 20;
+
+/// All cases, one after the other from places far apart.
+fn in_turn<C>(cases: &[C], nth: usize) -> Option<&C> {
+    // No length of ours is a multiple of it, so each comes once.
+    const STRIDE: usize = 1_000_003;
+    assert!(!cases.len().is_multiple_of(STRIDE));
+    let at = (nth < cases.len()).then(|| nth * STRIDE % cases.len())?;
+    cases.get(at)
 }
 
 fn first(failed: &[String]) -> String {
@@ -96,7 +115,7 @@ fn the_repository_is_sound_before_it_is_damaged() {
 
 #[test]
 fn objects_gone_cut_zeroed_doubled_and_swapped() {
-    run(whole_object(&repository().0), |_| true);
+    run(whole_object(&repository().0), Damage::clone, |_| true);
 }
 
 #[test]
@@ -105,7 +124,11 @@ fn single_bits() {
     let (repository, _) = &*both;
     let seen = Mutex::new(HashSet::new());
     let full = is_full();
-    run(flips(repository, full), |damage| full || seen.lock().unwrap().insert(damage.region.clone()));
+    run(
+        flips(repository, full),
+        |flip| flip.damage(repository),
+        |damage| full || seen.lock().unwrap().insert(damage.region.clone()),
+    );
 }
 
 /// The newest entry of a log cannot be told from one that was never written, unless a checkpoint covers it.
