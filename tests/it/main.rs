@@ -19,6 +19,7 @@ mod desk;
 mod docs;
 mod format_doc;
 mod golden;
+mod history;
 mod log_model;
 mod log_schedules;
 mod log_world;

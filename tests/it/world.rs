@@ -29,10 +29,24 @@ pub(crate) struct Seen {
     pub(crate) ctime: FileTime,
     pub(crate) links: u64,
     pub(crate) device: (u32, u32),
-    /// Content, or a link's target.
+    /// Content, or a link's target; of a file of more than 16 MiB the hash of its content.
     pub(crate) content: Vec<u8>,
+    /// Those that everybody may set.
+    pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The first path that leads to the same inode.
     pub(crate) first: Vec<u8>,
+}
+
+impl Seen {
+    /// The hash of the content.
+    pub(crate) fn hash(&self) -> blake3::Hash {
+        let hashed =
+            (self.kind == FileKind::Regular && self.size > LARGE_BYTES).then(|| self.content.as_slice().try_into());
+        match hashed {
+            Some(hash) => blake3::Hash::from_bytes(hash.unwrap()),
+            None => blake3::hash(&self.content),
+        }
+    }
 }
 
 /// Path below the root to what is there; the root is the empty path.
@@ -88,6 +102,41 @@ impl World {
     }
 }
 
+/// Files larger than this are compared by the hash of their content.
+const LARGE_BYTES: u64 = 16 << 20;
+
+/// The attributes below `root`, as `getfattr` prints them.
+fn attributes(root: &Path) -> BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>> {
+    let arguments = ["-RPhd", "-m", r"^user\.", "-e", "hex", "."];
+    let output = std::process::Command::new("getfattr").args(arguments).current_dir(root).output().unwrap();
+    assert!(output.status.success(), "{root:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let (mut found, mut path) = (BTreeMap::new(), Vec::new());
+    for line in output.stdout.split(|byte| *byte == b'\n') {
+        if let Some(name) = line.strip_prefix(b"# file: ") {
+            let name = name.strip_prefix(b"./").unwrap_or(name);
+            path = if name == b"." { Vec::new() } else { unescaped(name) };
+        } else if let Some(at) = line.iter().position(|byte| *byte == b'=') {
+            let (name, value) = (line[..at].to_vec(), line[at + 1..].strip_prefix(b"0x").unwrap_or_default());
+            let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16).unwrap()).unwrap();
+            let value = value.chunks(2).map(|pair| digit(&pair[0]) << 4 | digit(&pair[1])).collect();
+            found.entry(path.clone()).or_insert_with(BTreeMap::new).insert(name, value);
+        }
+    }
+    found
+}
+
+/// A path without the `\ooo` by which getfattr shows some bytes.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some((byte, behind)) = rest.split_first() {
+        let octal = behind.get(..3).filter(|digits| *byte == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        let value = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(value.unwrap_or(*byte));
+        rest = if value.is_some() { &behind[3..] } else { behind };
+    }
+    bytes
+}
+
 /// The tree below `root` on a real filesystem.
 pub(crate) fn real(root: &Path) -> Manifest {
     fn visit(path: &Path, name: Vec<u8>, firsts: &mut BTreeMap<u64, Vec<u8>>, found: &mut Manifest) {
@@ -102,6 +151,11 @@ pub(crate) fn real(root: &Path) -> Manifest {
             _ => FileKind::Regular,
         };
         let content = match kind {
+            FileKind::Regular if stat.size() > LARGE_BYTES => {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update_reader(std::fs::File::open(path).unwrap()).unwrap();
+                hasher.finalize().as_bytes().to_vec()
+            }
             FileKind::Regular => std::fs::read(path).unwrap(),
             FileKind::Symlink => std::fs::read_link(path).unwrap().into_os_string().into_vec(),
             _ => Vec::new(),
@@ -120,6 +174,7 @@ pub(crate) fn real(root: &Path) -> Manifest {
             links: stat.nlink(),
             device,
             content,
+            xattrs: BTreeMap::new(),
             first: firsts.entry(stat.ino()).or_insert_with(|| name.clone()).clone(),
         };
         found.insert(name.clone(), seen);
@@ -133,6 +188,9 @@ pub(crate) fn real(root: &Path) -> Manifest {
     }
     let mut found = Manifest::new();
     visit(root, Vec::new(), &mut BTreeMap::new(), &mut found);
+    for (path, xattrs) in attributes(root) {
+        found.get_mut(&path).unwrap_or_else(|| panic!("getfattr lists {}", path.escape_ascii())).xattrs = xattrs;
+    }
     found
 }
 
@@ -178,6 +236,16 @@ pub(crate) fn shown(view: &dyn Namespace, root: NodeId, piece: usize) -> Manifes
         assert_eq!(attr.node, node);
         let mut content = Vec::new();
         match attr.kind {
+            FileKind::Regular if attr.size > LARGE_BYTES => {
+                let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
+                while at < attr.size {
+                    let bytes = view.read(node, at, 1 << 20).unwrap();
+                    assert!(!bytes.is_empty());
+                    hasher.update(&bytes);
+                    at += bytes.len() as u64;
+                }
+                content = hasher.finalize().as_bytes().to_vec();
+            }
             FileKind::Regular => loop {
                 let bytes = view.read(node, content.len() as u64, piece).unwrap();
                 if bytes.is_empty() {
@@ -198,6 +266,13 @@ pub(crate) fn shown(view: &dyn Namespace, root: NodeId, piece: usize) -> Manifes
             links: u64::from(attr.links),
             device: attr.device,
             content,
+            xattrs: view
+                .xattr_names(node)
+                .unwrap()
+                .into_iter()
+                .filter(|name| name.starts_with(b"user."))
+                .map(|name| (name.clone(), view.xattr(node, &name).unwrap().unwrap()))
+                .collect(),
             first: firsts.entry(node).or_insert_with(|| name.clone()).clone(),
         };
         found.insert(name.clone(), seen);

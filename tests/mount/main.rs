@@ -10,11 +10,19 @@
 mod program;
 #[path = "../support/skip.rs"]
 mod skip;
+// What the histories without a kernel use, of which a mount needs a part.
+#[allow(dead_code)]
+#[path = "../it/history.rs"]
+mod history;
+#[allow(dead_code)]
+#[path = "../it/world.rs"]
+mod world;
 
 mod big_tree;
 mod control;
 mod demo;
 mod fidelity;
+mod histories;
 mod jobs;
 mod lifecycle;
 mod main_job;

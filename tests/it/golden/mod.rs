@@ -67,7 +67,7 @@ fn summary(view: &MountView, root: NodeId) -> Value {
             seen.first.escape_ascii(),
             seen.device.0,
             seen.device.1,
-            &blake3::hash(&seen.content).to_hex()[..32],
+            &seen.hash().to_hex()[..32],
             attributes(view, at),
         ))
     });
