@@ -96,11 +96,20 @@ impl Capture<'_> {
         }
         match state.head() {
             Some(point) => {
-                let reason =
-                    format!("incremental: parent {}, the newest point of chain {}", point.name(), point.chain());
-                Base { parent: Some(Arc::clone(point)), reason }
+                let (name, chain) = (point.name(), point.chain());
+                let newest = state.chain(chain).and_then(|chain| chain.points().next_back().map(|newest| newest.id));
+                let which = match (state.committed().last(), newest == Some(point.id)) {
+                    (Some(last), true) if state.is_deleted(last.id) => {
+                        format!("the newest point of chain {chain} that is not deleted")
+                    }
+                    (_, true) => format!("the newest point of chain {chain}"),
+                    (_, false) => format!("the head, in chain {chain}"),
+                };
+                Base { parent: Some(Arc::clone(point)), reason: format!("incremental: parent {name}, {which}") }
             }
-            None => full("full: first capture of this source"),
+            None if state.committed().is_empty() => full("full: first capture of this source"),
+            None if state.points().is_empty() => full("full: all points of this source are deleted"),
+            None => full("full: the point to build on is deleted, with all that it built on"),
         }
     }
 
