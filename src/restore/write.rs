@@ -21,7 +21,7 @@ use super::plan::{Job, Unit, in_the_way};
 use super::sys::{Handle, Stat};
 use crate::base::Class;
 use crate::format::entry::{Body, Content, Entry};
-use crate::format::{ChunkRef, FileId, FormatError};
+use crate::format::{ChunkRef, FileId};
 use crate::view::namespace::ViewError;
 use crate::view::{Inode, PointView};
 
@@ -65,8 +65,7 @@ pub(super) fn refused(action: &'static str) -> impl Fn(io::Error) -> Stop {
 
 /// Stored content that contradicts its own metadata.
 fn contradiction(what: &str) -> Stop {
-    let error = FormatError::Malformed { what: "file content", why: what.to_owned() };
-    Stop::Fault(ViewError::from(error))
+    Stop::Fault(ViewError::contradiction(what))
 }
 
 impl Writer<'_> {
@@ -292,9 +291,10 @@ impl Writer<'_> {
                 });
             }
             drop(receive);
-            let told = self.each_chunk(inode, |at, chunk| match failed.lock().is_some() {
-                true => Err(Stop::Halted),
-                false => send.send((at, *chunk)).map_err(|_| Stop::Halted),
+            let told = self.each_chunk(inode, |at, chunk| {
+                // Not asked in the condition itself: whoever waits to send must not hold the lock.
+                let ended = failed.lock().is_some();
+                if ended { Err(Stop::Halted) } else { send.send((at, *chunk)).map_err(|_| Stop::Halted) }
             });
             drop(send);
             told
