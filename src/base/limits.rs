@@ -2,6 +2,7 @@
 //!
 //! A figure here is a promise: memory is bounded by these and by nothing that is captured or walked.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Longest file name that Linux has (`NAME_MAX`), in bytes.
@@ -25,6 +26,8 @@ pub const CDC_BYTES: (usize, usize, usize) = (64 << 10, 256 << 10, 1 << 20);
 pub const FIXED_FILE_BYTES_MIN: u64 = 256 << 20;
 /// Fixed chunks, in bytes.
 pub const FIXED_CHUNK_BYTES: usize = 64 << 10;
+/// Bytes that a disk's chunk may have; a power of two.
+pub const DISK_CHUNK_BYTES: RangeInclusive<u32> = 16 << 10..=1 << 20;
 /// Chunks of at most this many bytes share frames with their neighbours.
 pub const GROUPED_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// A frame of grouped chunks is closed when it holds this many raw bytes (`docs/decisions/001-sizes.md`).
@@ -80,10 +83,6 @@ pub const PROBLEMS_MAX: usize = 10_000;
 /// Bytes of paths and words in the list of problems.
 pub const PROBLEMS_BYTES_MAX: usize = 2 << 20;
 
-/// Bytes of one set of marks, a bit for each frame of a chain, with which points are weighed (`chain::weight`): enough
-/// for a disk of 16 TiB that is all data.
-pub const WEIGHT_MARKS_BYTES: usize = 64 << 20;
-
 /// Bytes of decoded frames that a reader keeps.
 pub const FRAME_CACHE_BYTES: usize = 96 << 20;
 /// Bytes of decoded tree nodes that a reader keeps.
@@ -132,6 +131,8 @@ pub const MOUNT_READ_AHEAD_KIB: u32 = 1024;
 pub const MOUNT_LOG_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the largest generated file that a mount keeps for whoever has it open.
 pub const GENERATED_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of a disk's `map.json`; a disk of more pieces is told in larger grains.
+pub const DISK_MAP_BYTES_MAX: u64 = 16 << 20;
 /// Generated contents of `.amberfs/` that are kept from their lookup to their opening.
 pub const DESK_RECENT_CONTENTS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).expect("not zero");
 

@@ -2,7 +2,9 @@
 //! The few questions to the operating system that the standard library does not ask.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -27,4 +29,34 @@ pub fn may_write(path: &Path) -> io::Result<()> {
     // SAFETY: the string ends in zero and lives through the call.
     let answer = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+// <linux/fs.h>; libc lacks them.
+const BLKSSZGET: libc::Ioctl = 0x1268;
+const BLKGETSIZE64: libc::Ioctl = 0x8008_1272;
+
+/// Bytes of a block device.
+///
+/// # Errors
+/// Those of asking; `ENOTTY` when it is no block device.
+pub fn device_bytes(device: &File) -> io::Result<u64> {
+    let mut bytes = 0u64;
+    // SAFETY: `bytes` is writable and of the size that this request fills.
+    match unsafe { libc::ioctl(device.as_raw_fd(), BLKGETSIZE64, &raw mut bytes) } {
+        0 => Ok(bytes),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Bytes of a logical sector of a block device.
+///
+/// # Errors
+/// Those of asking; `ENOTTY` when it is no block device.
+pub fn sector_bytes(device: &File) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is writable and of the size that this request fills.
+    match unsafe { libc::ioctl(device.as_raw_fd(), BLKSSZGET, &raw mut bytes) } {
+        0 => u32::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

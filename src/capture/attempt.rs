@@ -18,9 +18,10 @@ use super::parent::Parent;
 use super::pipeline::Pipeline;
 use super::planner::{Halt, Planner};
 use super::progress::{Phase, Progress};
+use super::recorder::Recorded;
 use crate::base::{Class, Classed, Instant, limits};
 use crate::chain::{Point, SourceLog, SourceState, name, origin};
-use crate::format::log::{Commit, Problem, SourceRecord, Stats};
+use crate::format::log::{Commit, DiskFacts, Problem, SourceRecord, Stats};
 use crate::format::{ChainId, FileId, Key, PackId, PackOrdinal};
 use crate::repo::{Dedup, Repo, RepoError, Session};
 
@@ -51,6 +52,34 @@ pub(super) struct Plan<'a> {
     pub(super) reason: &'a str,
 }
 
+/// What a capture is of.
+pub(super) trait Subject: Sync {
+    /// Plans all that is to be done; called again for a full point if the parent turns out damaged.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    fn plan(&self, plan: Plan<'_>) -> Result<(), Halt>;
+
+    /// Why nothing can be built on `parent`, if so.
+    fn unfit(&self, _parent: &Point) -> Option<String> {
+        None
+    }
+
+    /// What the point says of a disk; asked when all has been read.
+    ///
+    /// # Errors
+    /// Why there must be no point after all.
+    fn facts(&self, _recorded: &Recorded, _counts: &Counts) -> Result<Option<DiskFacts>, CaptureError> {
+        Ok(None)
+    }
+}
+
+impl<P: Fn(Plan<'_>) -> Result<(), Halt> + Sync> Subject for P {
+    fn plan(&self, plan: Plan<'_>) -> Result<(), Halt> {
+        self(plan)
+    }
+}
+
 /// A capture of one source, before its attempts.
 pub(super) struct Capture<'a> {
     pub(super) repo: &'a Arc<Repo>,
@@ -69,56 +98,51 @@ struct Base {
 }
 
 impl Capture<'_> {
-    /// Captures what `plan` plans; called again for a full point if the parent turns out damaged.
+    /// Captures `subject`.
     ///
     /// # Errors
     /// [`CaptureError`]; nothing is committed then.
-    pub(super) fn run(&self, plan: impl Fn(Plan<'_>) -> Result<(), Halt> + Sync) -> Result<Outcome, CaptureError> {
+    pub(super) fn run(&self, subject: &dyn Subject) -> Result<Outcome, CaptureError> {
         let state = self.log.refresh()?;
-        let base = self.choose(&state);
+        let base = self.choose(&state, subject);
         let parent = base.parent.clone();
-        match self.attempt(&state, base, &plan) {
+        match self.attempt(&state, base, subject) {
             Err(error) if parent.is_some() && is_damage(&error) => {
                 tracing::warn!(%error, "the previous point is damaged: start a new chain");
                 self.progress.restart();
                 let name = parent.as_ref().map_or("", |point| point.name());
                 let reason = format!("full: the previous point {name} cannot be read ({error})");
-                self.attempt(&state, Base { parent: None, reason }, &plan)
+                self.attempt(&state, Base { parent: None, reason }, subject)
             }
             other => other,
         }
     }
 
-    fn choose(&self, state: &SourceState) -> Base {
+    fn choose(&self, state: &SourceState, subject: &dyn Subject) -> Base {
         let full = |reason: &str| Base { parent: None, reason: reason.to_owned() };
         if self.options.full {
             return full("full: asked for by --full");
         }
         match state.head() {
             Some(point) => {
-                let (name, chain) = (point.name(), point.chain());
-                let newest = state.chain(chain).and_then(|chain| chain.points().next_back().map(|newest| newest.id));
-                let which = match (state.committed().last(), newest == Some(point.id)) {
-                    (Some(last), true) if state.is_deleted(last.id) => {
-                        format!("the newest point of chain {chain} that is not deleted")
-                    }
-                    (_, true) => format!("the newest point of chain {chain}"),
-                    (_, false) => format!("the head, in chain {chain}"),
-                };
-                Base { parent: Some(Arc::clone(point)), reason: format!("incremental: parent {name}, {which}") }
+                let chain = state.chain(point.chain());
+                let points = chain.map_or(0, |chain| chain.len());
+                if let Some(most) = self.options.chain_max_points.filter(|most| points >= most.get() as usize) {
+                    return full(&format!("full: chain {} has its {most} points", point.chain()));
+                }
+                if let Some(why) = subject.unfit(point) {
+                    return full(&format!("full: {why}"));
+                }
+                let reason =
+                    format!("incremental: parent {}, the newest point of chain {}", point.name(), point.chain());
+                Base { parent: Some(Arc::clone(point)), reason }
             }
             None if state.committed().is_empty() => full("full: first capture of this source"),
-            None if state.points().is_empty() => full("full: all points of this source are deleted"),
-            None => full("full: the point to build on is deleted, with all that it built on"),
+            None => full("full: the points to build on are deleted"),
         }
     }
 
-    fn attempt(
-        &self,
-        state: &SourceState,
-        base: Base,
-        plan: &(impl Fn(Plan<'_>) -> Result<(), Halt> + Sync),
-    ) -> Result<Outcome, CaptureError> {
+    fn attempt(&self, state: &SourceState, base: Base, subject: &dyn Subject) -> Result<Outcome, CaptureError> {
         let Base { parent, reason } = base;
         let env = self.repo.env();
         let started = env.now();
@@ -153,7 +177,7 @@ impl Capture<'_> {
         let (beside, identities_of, counts_of, reason_of) = (&beside, &identities, &counts, reason.as_str());
         let (recorded, captured) = pipeline.run(
             move |planner| {
-                plan(Plan {
+                subject.plan(Plan {
                     planner,
                     parent: beside,
                     identities: identities_of,
@@ -171,6 +195,7 @@ impl Capture<'_> {
         let Some(roots) = recorded.roots else {
             return Err(RepoError::Defect { what: "a capture without a root directory".to_owned() }.into());
         };
+        let disk = subject.facts(&recorded, &counts)?;
         self.progress.enter(Phase::Uploading);
         let totals = session.finish()?;
         if self.progress.is_cancelled() {
@@ -193,7 +218,7 @@ impl Capture<'_> {
             packs: totals.packs,
             stats: Stats { stored_bytes: totals.stored_bytes, ..recorded.stats },
             problems: recorded.problems_frame,
-            disk: None,
+            disk,
         };
         let point = self.log.commit(commit)?;
         self.progress.enter(Phase::Committed);

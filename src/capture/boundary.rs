@@ -137,7 +137,7 @@ impl Boundary {
 
 /// Reads the mount table into `devices`. Without one (no `/proc`), device numbers alone must do.
 fn mount_table(devices: &mut Devices) -> Vec<Mount> {
-    let mounts: Vec<Mount> = std::fs::read(MOUNT_TABLE).map(|table| parse(&table).collect()).unwrap_or_default();
+    let mounts = mounts();
     for mount in &mounts {
         devices.known.insert(mount.device);
         if mount.amberfs {
@@ -149,10 +149,19 @@ fn mount_table(devices: &mut Devices) -> Vec<Mount> {
 
 /// One line of the mount table.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    device: (u32, u32),
-    path: Vec<u8>,
+pub(super) struct Mount {
+    pub(super) device: (u32, u32),
+    pub(super) path: Vec<u8>,
+    /// What is mounted, such as a device's path.
+    pub(super) source: Vec<u8>,
+    /// Whether nothing can be written through any mount of this filesystem.
+    pub(super) read_only: bool,
     amberfs: bool,
+}
+
+/// All mounts; none where there is no `/proc`.
+pub(super) fn mounts() -> Vec<Mount> {
+    std::fs::read(MOUNT_TABLE).map(|table| parse(&table).collect()).unwrap_or_default()
 }
 
 /// The lines of `/proc/self/mountinfo` (proc_pid_mountinfo(5)) that can be understood.
@@ -164,8 +173,10 @@ fn parse(table: &[u8]) -> impl Iterator<Item = Mount> {
         let path = unescape(fields.nth(1)?);
         let mut behind = fields.skip_while(|field| *field != b"-");
         let (kind, source) = (behind.nth(1)?, behind.next().unwrap_or_default());
+        let read_only = behind.next().is_some_and(|options| options.split(|byte| *byte == b',').any(|o| o == b"ro"));
         let ours = kind == b"fuse.amberfs" || kind == b"amberfs" || kind.starts_with(b"fuse") && source == b"amberfs";
-        Some(Mount { device: (device.0.parse().ok()?, device.1.parse().ok()?), path, amberfs: ours })
+        let device = (device.0.parse().ok()?, device.1.parse().ok()?);
+        Some(Mount { device, path, source: unescape(source), read_only, amberfs: ours })
     })
 }
 
@@ -207,14 +218,20 @@ mod tests {
             42 35 0:54 / /y rw - fuse.sshfs host: rw\n\
             nonsense\n\n";
         let mounts: Vec<Mount> = parse(table).collect();
-        let mount = |device, path: &[u8], amberfs| Mount { device, path: path.to_vec(), amberfs };
+        let mount = |device, path: &[u8], source: &[u8], read_only, amberfs| Mount {
+            device,
+            path: path.to_vec(),
+            source: source.to_vec(),
+            read_only,
+            amberfs,
+        };
         assert_eq!(
             mounts,
             [
-                mount((98, 0), b"/mnt2", false),
-                mount((0, 52), b"/home/me/my backups", true),
-                mount((0, 53), b"/x", true),
-                mount((0, 54), b"/y", false),
+                mount((98, 0), b"/mnt2", b"/dev/root", false, false),
+                mount((0, 52), b"/home/me/my backups", b"amberfs", true, true),
+                mount((0, 53), b"/x", b"amberfs", false, true),
+                mount((0, 54), b"/y", b"host:", false, false),
             ]
         );
     }

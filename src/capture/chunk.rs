@@ -53,9 +53,40 @@ pub(super) fn cut(data: &[u8], last: bool) -> Option<usize> {
     Some(length)
 }
 
-/// `stretch` cut at the multiples of a fixed chunk's length.
-pub(super) fn fixed(stretch: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let step = limits::FIXED_CHUNK_BYTES as u64;
+/// The grid on which something is cut at fixed offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grid {
+    /// Bytes of a cell.
+    pub(super) cell: u64,
+    /// Whether a cell is read whole, holes in it as zeros, and is nothing when it is all zeros. Of a file, a
+    /// hole ends a chunk and zeros are data; of a disk, nobody can tell one from the other.
+    pub(super) whole: bool,
+}
+
+impl Grid {
+    /// For files that are updated in place.
+    pub(super) const FILE: Grid = Grid { cell: limits::FIXED_CHUNK_BYTES as u64, whole: false };
+
+    /// The last border at or before `at`.
+    pub(super) fn down(&self, at: u64) -> u64 {
+        at / self.cell * self.cell
+    }
+
+    /// The first border at or behind `at`.
+    pub(super) fn up(&self, at: u64) -> u64 {
+        at.div_ceil(self.cell).saturating_mul(self.cell)
+    }
+}
+
+/// Whether all of `data` is zero.
+pub(super) fn is_zero(data: &[u8]) -> bool {
+    // Whole blocks without a branch for each byte, so that the compiler can use wide registers.
+    data.chunks(1024).all(|block| block.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
+/// `stretch` cut at the borders of `grid`.
+pub(super) fn fixed(stretch: Range<u64>, grid: Grid) -> impl Iterator<Item = Range<u64>> {
+    let step = grid.cell;
     let mut at = stretch.start;
     std::iter::from_fn(move || {
         if at >= stretch.end {
@@ -190,6 +221,7 @@ mod tests {
     #[test]
     fn fixed_chunks_lie_on_the_grid() {
         let step = limits::FIXED_CHUNK_BYTES as u64;
+        let fixed = |stretch| fixed(stretch, Grid::FILE);
         assert_eq!(fixed(5..2 * step + 1).collect::<Vec<_>>(), [5..step, step..2 * step, 2 * step..2 * step + 1]);
         assert_eq!(fixed(step..step).count(), 0);
         assert!(fixed(0..step).eq(std::iter::once(0..step)));

@@ -5,6 +5,7 @@
 //! compared with the parent's, in order and one at a time: memory does not depend on the file's size.
 
 use std::iter::Peekable;
+use std::ops::Range;
 
 use crate::base::limits;
 use crate::format::entry::{Content, Extent};
@@ -100,7 +101,8 @@ impl OpenContent {
             begin,
             old,
             extents: Vec::new(),
-            paged: false,
+            // Of a disk, hashes are wanted of the first cell on.
+            paged: begin.grid.is_some_and(|grid| grid.whole),
             last_window: None,
             data_bytes: 0,
             end: 0,
@@ -135,7 +137,7 @@ impl OpenContent {
     fn push_paged(&mut self, extent: MapExtent, sink: &mut impl PageSink) -> Result<(), RepoError> {
         let full = self.extents.len() == limits::MAP_PAGE_EXTENTS;
         let other_window =
-            self.begin.fixed && self.extents.first().is_some_and(|first| window(first.offset) != window(extent.offset));
+            self.extents.first().is_some_and(|first| self.window(first.offset) != self.window(extent.offset));
         if full || other_window {
             self.close_page(sink)?;
         }
@@ -143,13 +145,22 @@ impl OpenContent {
         Ok(())
     }
 
+    /// The part of a file cut at fixed offsets that the page of `offset` covers.
+    fn window(&self, offset: u64) -> Option<Range<u64>> {
+        let bytes = self.begin.grid?.cell * limits::MAP_PAGE_EXTENTS as u64;
+        let start = offset / bytes * bytes;
+        Some(start..start + bytes)
+    }
+
     fn close_page(&mut self, sink: &mut impl PageSink) -> Result<(), RepoError> {
         let extents = std::mem::take(&mut self.extents);
         let Some(first) = extents.first().map(|extent| extent.offset) else { return Ok(()) };
         // The first page of a window begins where the window does, so that its key does not depend on
         // holes; holes may also cut a window to more pieces than fit, and then further pages follow.
-        let first_of_window = self.begin.fixed && self.last_window.replace(window(first)) != Some(window(first));
-        let start = if first_of_window { window(first) * WINDOW_BYTES } else { first };
+        let start = match self.window(first) {
+            Some(window) if self.last_window.replace(window.start) != Some(window.start) => window.start,
+            _ => first,
+        };
         let key = Key::page(self.begin.map, start);
         self.pages.push(start);
         let new = MapPage { extents };
@@ -168,8 +179,10 @@ impl OpenContent {
 
     /// All of it; no chunk follows.
     pub(super) fn finish(mut self, sink: &mut impl PageSink) -> Result<Gathered, RepoError> {
-        let content = if self.paged {
+        if self.paged {
             self.close_page(sink)?;
+        }
+        let content = if !self.pages.is_empty() {
             Content::Mapped { id: self.begin.map, data_bytes: self.data_bytes }
         } else if self.extents.is_empty() {
             Content::Hole
@@ -184,13 +197,6 @@ impl OpenContent {
         let pages = self.pages.iter().map(|start| Key::page(self.begin.map, *start)).collect();
         Ok(Gathered { content, pages, differs: self.differs })
     }
-}
-
-const WINDOW_BYTES: u64 = limits::MAP_PAGE_EXTENTS as u64 * limits::FIXED_CHUNK_BYTES as u64;
-
-/// The part of a file that one page of fixed chunks covers.
-fn window(offset: u64) -> u64 {
-    offset / WINDOW_BYTES
 }
 
 /// The extent of `chunk` at `offset`, with the part of its identity that pages keep.

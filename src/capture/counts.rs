@@ -29,6 +29,7 @@ pub(super) struct Counts {
     directories: AtomicU64,
     others: AtomicU64,
     bytes: AtomicU64,
+    changed_bytes: AtomicU64,
 }
 
 impl Counts {
@@ -64,6 +65,16 @@ impl Counts {
         if stat.kind == Kind::File {
             self.bytes.fetch_add(stat.meta.size, Ordering::Relaxed);
         }
+    }
+
+    /// Counts bytes of a file cut at fixed offsets that are not as the parent has them.
+    pub(super) fn add_changed(&self, bytes: u64) {
+        self.changed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that are not as the parent has them.
+    pub(super) fn changed(&self) -> u64 {
+        self.changed_bytes.load(Ordering::Relaxed)
     }
 
     /// Takes a name back.

@@ -73,6 +73,20 @@ pub enum CaptureError {
         /// What to do instead.
         advice: &'static str,
     },
+    /// A disk cannot be read to its end, or is none.
+    #[error("cannot read the disk {}: {source}; nothing was committed", path.display())]
+    Disk {
+        /// The disk.
+        path: PathBuf,
+        /// What the system said, and where.
+        source: io::Error,
+    },
+    /// A chunk of a disk cannot have this size.
+    #[error("a disk's chunks cannot have {given} bytes: give a power of two from 16 KiB to 1 MiB")]
+    ChunkBytes {
+        /// As given.
+        given: u32,
+    },
     /// A stream's file name cannot be one.
     #[error("{name:?} cannot be a file's name: give 1 to 255 bytes without `/` that are not `.` or `..`")]
     StreamName {
@@ -102,13 +116,16 @@ impl Classed for CaptureError {
             CaptureError::Root { source, .. }
             | CaptureError::Machine { source, .. }
             | CaptureError::PatternFile { source, .. }
+            | CaptureError::Disk { source, .. }
             | CaptureError::Stream { source } => Class::of_io(source),
             CaptureError::InsideAmberfs { .. }
             | CaptureError::InsideRepository { .. }
             | CaptureError::Pattern { .. } => Class::Invalid,
             CaptureError::Repo(source) => source.class(),
             CaptureError::Chain(source) => source.class(),
-            CaptureError::Kind { .. } | CaptureError::StreamName { .. } => Class::Invalid,
+            CaptureError::Kind { .. } | CaptureError::StreamName { .. } | CaptureError::ChunkBytes { .. } => {
+                Class::Invalid
+            }
             CaptureError::StreamSpent { .. } => Class::Corrupt,
             CaptureError::Cancelled => Class::Cancelled,
         }

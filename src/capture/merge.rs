@@ -10,15 +10,14 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::change::{Change as Verdict, compare, same_entry};
-use super::chunk::{Cutting, stretches};
-use super::content::OldPages;
+use super::chunk::{Cutting, Grid, stretches};
 use super::counts::Counts;
 use super::directory::Directory;
 use super::identities::Identities;
+use super::known::Known;
 use super::large::{SLICE_BYTES, Slicer};
 use super::later::{Deferred, Grown};
 use super::links::{Links, Seen};
@@ -34,7 +33,6 @@ use super::walk::{Entered, Step, Walk, trouble};
 use crate::base::limits;
 use crate::format::entry::{Body, Entry, Meta};
 use crate::format::log::Problem;
-use crate::format::map::MapExtent;
 use crate::format::{FileId, Key};
 
 /// The walk of a source beside its parent.
@@ -442,12 +440,14 @@ impl<'a> Merge<'a> {
             self.planner.add(Job::Problem(problem))?;
         }
         let kept = old.as_ref().and_then(mapped);
-        let fixed = Cutting::of(stat.meta.size) == Cutting::Fixed;
-        let begin = BeginJob { map: kept.unwrap_or_else(|| self.identities.fresh()), fixed, mapped: kept.is_some() };
+        let grid = (Cutting::of(stat.meta.size) == Cutting::Fixed).then_some(Grid::FILE);
+        let begin = BeginJob { map: kept.unwrap_or_else(|| self.identities.fresh()), grid, mapped: kept.is_some() };
         self.planner.send_alone(vec![Job::Begin(begin)], 0)?;
-        let failed = if fixed { self.fixed_slices(&file, &stat, begin)? } else { self.cut_slices(&file, &stat)? };
+        let failed =
+            if grid.is_some() { self.fixed_slices(&file, &stat, begin)? } else { self.cut_slices(&file, &stat)? };
         let failed = failed.map(|error| trouble(path.clone(), &error)).transpose()?;
-        let end = EndJob { key, old, file: Some(file), stat, xattrs, path, failed, inode, touched };
+        let (file, only_content) = (Some(file), false);
+        let end = EndJob { key, old, file, stat, xattrs, path, failed, inode, touched, only_content };
         self.planner.send_alone(vec![Job::End(Box::new(end))], 0)
     }
 
@@ -481,7 +481,7 @@ impl<'a> Merge<'a> {
     /// Leaves a file that is updated in place to the workers, part by part, each with what the parent has there.
     fn fixed_slices(&mut self, file: &Arc<File>, stat: &Stat, begin: BeginJob) -> Result<Option<io::Error>, Halt> {
         let part_bytes = SLICE_BYTES as u64;
-        let mut known = Known::new(if begin.mapped { Some(OldPages::of(&self.parent.maps, begin.map)?) } else { None });
+        let mut known = Known::of(&self.parent.maps, begin)?;
         let mut at = 0;
         while at < stat.meta.size {
             // Parts without any data are skipped at once: a sparse image may be terabytes of nothing.
@@ -494,7 +494,7 @@ impl<'a> Merge<'a> {
             let part = at..(at + part_bytes).min(stat.meta.size);
             at = part.end;
             let known = known.within(&part)?;
-            self.slice(SliceJob::Fixed { file: Arc::clone(file), part, known })?;
+            self.slice(SliceJob::Fixed { file: Arc::clone(file), part, known, grid: Grid::FILE })?;
         }
         Ok(None)
     }
@@ -503,6 +503,7 @@ impl<'a> Merge<'a> {
         let bytes = match &slice {
             SliceJob::Cut { data, .. } => data.len(),
             SliceJob::Fixed { part, .. } => usize::try_from(part.end - part.start).unwrap_or(usize::MAX),
+            SliceJob::Kept(_) => 0,
         };
         self.progress.add_files(0, bytes as u64);
         self.planner.send_alone(vec![Job::Slice(slice)], bytes)
@@ -512,34 +513,4 @@ impl<'a> Merge<'a> {
 /// Whether a file is too large to be read whole.
 fn is_large(stat: &Stat) -> bool {
     stat.kind == Kind::File && stat.meta.size > limits::WHOLE_FILE_BYTES_MAX
-}
-
-/// What the parent has of a file, handed out part by part.
-struct Known {
-    pages: Option<OldPages>,
-    ahead: VecDeque<MapExtent>,
-}
-
-impl Known {
-    fn new(pages: Option<OldPages>) -> Known {
-        Known { pages, ahead: VecDeque::new() }
-    }
-
-    /// The extents that begin in `part`; what lies before it is forgotten.
-    fn within(&mut self, part: &Range<u64>) -> Result<Vec<MapExtent>, Halt> {
-        let mut found = Vec::new();
-        loop {
-            while let Some(extent) = self.ahead.front() {
-                if extent.offset >= part.end {
-                    return Ok(found);
-                }
-                found.extend(self.ahead.pop_front().filter(|extent| extent.offset >= part.start));
-            }
-            let Some(pages) = &mut self.pages else { return Ok(found) };
-            match pages.next_below(None)? {
-                Some((_, page)) => self.ahead.extend(page.extents),
-                None => self.pages = None,
-            }
-        }
-    }
 }

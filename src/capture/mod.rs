@@ -8,7 +8,8 @@
 //!  planner, worker, recorder units of work, done side by side, written down in order
 //!  later                     what the walk comes back to at its end
 //!  chunk, large, frames      where files are cut and how chunks share frames
-//!  attempt, tree, stream     a capture from the choice of its parent to its commit
+//!  device, known             what a disk is, and what the parent has of it
+//!  attempt, tree, stream, disk  a capture from the choice of its parent to its commit
 //! ```
 
 mod attempt;
@@ -20,11 +21,14 @@ mod chunk;
 mod claims;
 mod content;
 mod counts;
+mod device;
 mod directory;
+mod disk;
 mod error;
 mod exclude;
 mod frames;
 mod identities;
+mod known;
 mod large;
 mod later;
 mod links;
@@ -36,6 +40,7 @@ mod planner;
 mod progress;
 mod read;
 mod recorder;
+mod single;
 mod stat;
 mod stream;
 mod sys;
@@ -51,9 +56,20 @@ mod worker;
 pub use attempt::Outcome;
 pub use boundary::Barrier;
 pub use counts::NotEntered;
+pub use disk::capture_disk;
 pub use error::CaptureError;
 pub use exclude::Excludes;
 pub use options::Options;
 pub use progress::{Phase, Progress};
 pub use stream::capture_stream;
 pub use tree::capture_tree;
+
+/// A kind of source in one word, for messages.
+fn kind_name(kind: crate::format::log::SourceKind) -> &'static str {
+    use crate::format::log::SourceKind;
+    match kind {
+        SourceKind::Tree => "tree",
+        SourceKind::Stream => "stream",
+        SourceKind::Disk => "disk",
+    }
+}

@@ -1,6 +1,10 @@
 //! How a capture is wanted.
 
+use std::num::NonZeroU32;
+
 use super::exclude::Excludes;
+#[cfg(doc)]
+use crate::base::limits;
 
 /// How a capture is wanted; [`Options::default`] takes all of one filesystem, incrementally if it can.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +23,10 @@ pub struct Options {
     pub job: Option<String>,
     /// Count the source ahead of a first capture, for who watches: see [`super::Progress::expected`].
     pub census: bool,
+    /// Start a new chain when the one to build on has this many points.
+    pub chain_max_points: Option<NonZeroU32>,
+    /// Bytes of a disk's chunk, a power of two in [`limits::DISK_CHUNK_BYTES`]; none is 64 KiB.
+    pub disk_chunk_bytes: Option<u32>,
     /// Threads that read and compress; none lets the machine's size decide.
     pub workers: Option<usize>,
 }

@@ -138,7 +138,16 @@ mod tests {
     fn a_recorder_that_panics_leaves_nobody_waiting_at_the_gate() {
         let gate = Gate::new(1, 1);
         let (results_in, results_out) = crossbeam_channel::unbounded();
-        results_in.send(Done { number: 0, weight: 0, frames: Vec::new(), results: Vec::new(), read_bytes: 0 }).unwrap();
+        results_in
+            .send(Done {
+                number: 0,
+                weight: 0,
+                frames: Vec::new(),
+                results: Vec::new(),
+                read_bytes: 0,
+                changed_bytes: 0,
+            })
+            .unwrap();
         std::thread::scope(|scope| {
             let recorder = scope.spawn(|| {
                 record_in_order(results_out, &gate, |_| -> Result<(), CaptureError> {

@@ -32,7 +32,7 @@ use crate::format::entry::{Body, Content, Entry, Extent};
 use crate::format::frame::{self, FrameKind};
 use crate::format::leaf::{Entries, Maps, Usage};
 use crate::format::log::{Problem, ProblemKind, Roots, Stats};
-use crate::format::map::MapPage;
+use crate::format::map::{MapExtent, MapPage};
 use crate::format::{ChunkRef, FileId, FrameRef, Key, problems};
 use crate::repo::tree::{Delta, Edit, Tree, TreeWriter};
 use crate::repo::{Dedup, RepoError, Session};
@@ -214,6 +214,7 @@ impl<'s> Recorder<'s> {
     /// [`CaptureError`]; the capture has failed then.
     pub(super) fn record(&mut self, done: Done) -> Result<(), CaptureError> {
         self.stats.read_bytes += done.read_bytes;
+        self.counts.add_changed(done.changed_bytes);
         let mut frames = Vec::with_capacity(done.frames.len());
         for NewFrame { frame, chunks } in done.frames {
             self.progress.add_stored(frame.bytes.len() as u64);
@@ -240,6 +241,7 @@ impl<'s> Recorder<'s> {
                     self.open = Some(OpenFile { begin, content, failed: None });
                 }
                 Outcome::Slice(pieces, failed) => self.slice(&pieces, failed, &frames)?,
+                Outcome::Kept(extents) => self.kept(extents)?,
                 Outcome::End(end) => self.end(*end)?,
             }
         }
@@ -382,7 +384,7 @@ impl<'s> Recorder<'s> {
                 None if pieces.len() > limits::ENTRY_EXTENTS_MAX => self.identities.fresh(),
                 None => FileId::TOP,
             };
-            let begin = BeginJob { map, fixed: false, mapped: merged.is_some() };
+            let begin = BeginJob { map, grid: None, mapped: merged.is_some() };
             let mut content = OpenContent::new(begin, &self.old_maps)?;
             for piece in &pieces {
                 let chunk = self.resolve(piece, frames)?;
@@ -425,11 +427,18 @@ impl<'s> Recorder<'s> {
         Ok(())
     }
 
+    fn kept(&mut self, extents: Vec<MapExtent>) -> Result<(), RepoError> {
+        let Some(open) = &mut self.open else {
+            return Err(RepoError::Defect { what: "a slice of no file".into() });
+        };
+        extents.into_iter().try_for_each(|extent| open.content.push(extent, &mut self.sink))
+    }
+
     fn end(&mut self, end: EndJob) -> Result<(), CaptureError> {
         let Some(open) = self.open.take() else {
             return Err(RepoError::Defect { what: "the end of no file".into() }.into());
         };
-        let EndJob { key, old, file, stat, xattrs, path, failed, inode, touched } = end;
+        let EndJob { key, old, file, stat, xattrs, path, failed, inode, touched, only_content } = end;
         let covered = open.content.end();
         let merged = open.begin.mapped.then_some(open.begin.map);
         let after = file.as_ref().map(|file| Stat::of(file.as_fd())).transpose();
@@ -448,6 +457,9 @@ impl<'s> Recorder<'s> {
         }
         if let Some(inode) = inode {
             self.lost_inodes.remove(&inode);
+        }
+        if only_content && !gathered.differs && old.as_ref().is_some_and(|old| old.meta.size == stat.meta.size) {
+            return Ok(());
         }
         let mut meta = stat.meta;
         if let Ok(Some(after)) = after

@@ -10,19 +10,18 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::attempt::{Capture, Outcome, Plan};
-use super::change::same_entry;
 use super::error::CaptureError;
 use super::large::Slicer;
 use super::options::Options;
-use super::parent::directory_id;
 use super::planner::Halt;
 use super::progress::Progress;
 use super::recorder::mapped;
-use super::stat::{Identity, Kind, Stat};
+use super::single;
+use super::stat::Kind;
 use super::unit::{BeginJob, Change, EndJob, Job, SliceJob};
-use crate::base::{Instant, limits, sys};
+use crate::base::limits;
 use crate::chain::SourceLog;
-use crate::format::entry::{Body, Content, Entry, Meta};
+use crate::format::entry::{Body, Content, Entry};
 use crate::format::log::{SourceKind, SourceRecord};
 use crate::format::{FileId, Key};
 use crate::repo::Repo;
@@ -43,7 +42,7 @@ pub fn capture_stream(
 ) -> Result<Outcome, CaptureError> {
     if source.kind != SourceKind::Stream {
         let advice = "capture it without --stdin";
-        return Err(CaptureError::Kind { name: source.name.clone(), kind: "tree", advice });
+        return Err(CaptureError::Kind { name: source.name.clone(), kind: super::kind_name(source.kind), advice });
     }
     let fits = (1..=limits::NAME_BYTES_MAX).contains(&name.len());
     if !fits || name.contains(['/', '\0']) || name == "." || name == ".." {
@@ -51,7 +50,7 @@ pub fn capture_stream(
     }
     let capture = Capture { repo, log, source, place: name.as_bytes(), options, progress };
     let stream = Mutex::new(Some(stream));
-    capture.run(|plan| {
+    capture.run(&|plan: Plan<'_>| {
         // A tree is read again beside no parent when its parent proves damaged. A stream is gone by then.
         plan.parent.prove()?;
         match stream.lock().take() {
@@ -66,14 +65,14 @@ pub fn capture_stream(
 
 fn read_stream(mut plan: Plan<'_>, name: &str, stream: &mut (dyn Read + Send)) -> Result<(), Halt> {
     let key = Key::entry(FileId::ROOT, name.as_bytes());
-    root(&mut plan, &key)?;
+    single::root(&mut plan, &key)?;
     let old = plan.parent.get(&key)?;
     plan.counts.add_name(Kind::File);
     plan.progress.at(name.as_bytes());
 
     let kept = old.as_ref().and_then(mapped);
     let map = kept.unwrap_or_else(|| plan.identities.fresh());
-    let begin = BeginJob { map, fixed: false, mapped: kept.is_some() };
+    let begin = BeginJob { map, grid: None, mapped: kept.is_some() };
     let mut begun = false;
     let mut slicer = Slicer::default();
     let Plan { planner, progress, .. } = &mut plan;
@@ -103,7 +102,7 @@ fn read_stream(mut plan: Plan<'_>, name: &str, stream: &mut (dyn Read + Send)) -
         return Err(CaptureError::Stream { source }.into());
     }
     plan.progress.add_files(1, 0);
-    let stat = made(plan.started, ran.bytes);
+    let stat = single::made(plan.started, ran.bytes);
     plan.counts.add_bytes(&stat);
     let (data, cuts) = slicer.finish();
     if !begun && data.len() <= limits::INLINE_BYTES_MAX {
@@ -128,46 +127,7 @@ fn read_stream(mut plan: Plan<'_>, name: &str, stream: &mut (dyn Read + Send)) -
         failed: None,
         inode: None,
         touched: false,
+        only_content: false,
     };
     plan.planner.send_alone(vec![Job::End(Box::new(end))], 0)
-}
-
-/// The directory that holds the file, and nothing else.
-fn root(plan: &mut Plan<'_>, file: &Key) -> Result<(), Halt> {
-    plan.counts.add_name(Kind::Directory);
-    let old = plan.parent.get(&Key::root())?;
-    let meta = Meta { permissions: 0o755, size: 0, links: 2, ..made(plan.started, 0).meta };
-    let body = Body::Directory { id: FileId::ROOT, parent: Key::root() };
-    let new = Entry { meta, xattrs: Vec::new(), body };
-    if let Some(id) = old.as_ref().and_then(directory_id) {
-        // A stream that had another name before.
-        let mut names = plan.parent.names(id)?;
-        while let Some((key, gone)) = names.next_below(None)? {
-            if key != *file {
-                plan.planner.add(Job::Change(Change { key, old: Some(gone), new: None }))?;
-            }
-        }
-    }
-    if old.as_ref().is_none_or(|old| !same_entry(old, &new)) {
-        plan.planner.add(Job::Change(Change { key: Key::root(), old, new: Some(new) }))?;
-    }
-    Ok(())
-}
-
-/// A file of `size` bytes that is made now, by whoever captures.
-fn made(now: Instant, size: u64) -> Stat {
-    let time = now.file_time();
-    let meta = Meta {
-        permissions: 0o600,
-        uid: sys::effective_uid(),
-        gid: sys::effective_gid(),
-        size,
-        mtime: time,
-        ctime: time,
-        atime: time,
-        btime: Some(time),
-        links: 1,
-        inode: 0,
-    };
-    Stat { kind: Kind::File, identity: Identity { device: (0, 0), inode: 0 }, node: (0, 0), meta }
 }

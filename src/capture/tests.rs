@@ -1,5 +1,6 @@
 //! Captures of real directories into a repository in memory, read back through the trees.
 
+mod disks;
 pub(super) mod expect;
 mod faults;
 mod history;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::attempt::{Capture, Outcome};
+use super::attempt::{Capture, Outcome, Plan};
 use super::boundary::Boundary;
 use super::census;
 use super::directory::Directory;
@@ -42,7 +42,7 @@ pub fn capture_tree(
 ) -> Result<Outcome, CaptureError> {
     if source.kind != SourceKind::Tree {
         let advice = "capture it with --stdin";
-        return Err(CaptureError::Kind { name: source.name.clone(), kind: "stream", advice });
+        return Err(CaptureError::Kind { name: source.name.clone(), kind: super::kind_name(source.kind), advice });
     }
     sys::allow_descriptors(DESCRIPTORS);
     let open = || {
@@ -59,7 +59,7 @@ pub fn capture_tree(
         let rules = Rules { excludes: options.excludes.clone(), skip_caches: options.exclude_caches };
         Ok(Walk::new(root, boundary, rules, scouts))
     };
-    capture.run(|plan| {
+    capture.run(&|plan: Plan<'_>| {
         let (over, progress) = (AtomicBool::new(false), plan.progress);
         std::thread::scope(|scope| {
             if options.census && progress.expected().is_none() {

@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::chunk::Grid;
 use super::directory::Directory;
 use super::error::CaptureError;
 use super::stat::Stat;
@@ -111,8 +112,8 @@ pub(super) struct ReadJob {
 pub(super) struct BeginJob {
     /// Under this its pages are kept, should it have any.
     pub(super) map: FileId,
-    /// Whether it is cut at fixed offsets.
-    pub(super) fixed: bool,
+    /// The grid, if it is cut at fixed offsets.
+    pub(super) grid: Option<Grid>,
     /// Whether the parent keeps pages under the same identity.
     pub(super) mapped: bool,
 }
@@ -135,7 +136,11 @@ pub(super) enum SliceJob {
         part: Range<u64>,
         /// What the parent has in this part, ascending.
         known: Vec<MapExtent>,
+        /// How it is cut.
+        grid: Grid,
     },
+    /// As the parent has it: not read.
+    Kept(Vec<MapExtent>),
 }
 
 /// A chunk in a buffer.
@@ -168,6 +173,8 @@ pub(super) struct EndJob {
     pub(super) inode: Option<FileId>,
     /// Whether metadata says that content is likely the parent's.
     pub(super) touched: bool,
+    /// Whether an entry with the parent's content stays as it is, times included.
+    pub(super) only_content: bool,
 }
 
 /// What has become of a unit.
@@ -183,6 +190,8 @@ pub(super) struct Done {
     pub(super) results: Vec<Outcome>,
     /// Bytes read from the source.
     pub(super) read_bytes: u64,
+    /// Bytes of cells that are not as the parent has them.
+    pub(super) changed_bytes: u64,
 }
 
 /// A frame to be appended.
@@ -215,6 +224,8 @@ pub(super) enum Outcome {
     Begin(BeginJob),
     /// A part of the large file under way, and why it is not all of it.
     Slice(Vec<Piece>, Option<io::Error>),
+    /// A part of the large file under way that is as the parent has it.
+    Kept(Vec<MapExtent>),
     /// Its end.
     End(Box<EndJob>),
 }

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::chunk::{fixed, stretches};
+use super::chunk::{Grid, fixed, is_zero, stretches};
 use super::claims::{Claimed, Claims};
 use super::frames::{Frames, far};
 use super::read::{self, Reading, Unread, read_full_at};
@@ -37,6 +37,16 @@ pub(super) struct Worker<'a> {
     pub(super) session: SessionId,
 }
 
+/// A slice that is cut at fixed offsets, and what has come of it so far.
+struct FixedSlice<'a> {
+    file: &'a File,
+    known: &'a [MapExtent],
+    grid: Grid,
+    pieces: Vec<Piece>,
+    read: u64,
+    changed: u64,
+}
+
 /// A small chunk that has been read and not yet placed.
 struct Waiting {
     result: usize,
@@ -54,7 +64,7 @@ impl Worker<'_> {
         let mut results = Vec::with_capacity(unit.jobs.len());
         let mut buffer = Vec::new();
         let mut waiting: Vec<Waiting> = Vec::new();
-        let mut read_bytes = 0;
+        let (mut read_bytes, mut changed_bytes) = (0, 0);
         for job in unit.jobs {
             results.push(match job {
                 Job::Change(change) => Outcome::Change(change),
@@ -67,12 +77,15 @@ impl Worker<'_> {
                     read_bytes += data.len() as u64;
                     Outcome::Slice(self.cut_slice(unit.number, &data, &cuts, &mut frames), None)
                 }
-                Job::Slice(SliceJob::Fixed { file, part, known }) => {
-                    let mut pieces = Vec::new();
-                    let read = self.fixed_slice(unit.number, &file, part, &known, &mut frames, &mut pieces);
-                    read_bytes += pieces.iter().map(|piece| u64::from(piece.bytes)).sum::<u64>();
-                    Outcome::Slice(pieces, read.err())
+                Job::Slice(SliceJob::Fixed { file, part, known, grid }) => {
+                    let mut slice =
+                        FixedSlice { file: &file, known: &known, grid, pieces: Vec::new(), read: 0, changed: 0 };
+                    let failed = self.fixed_slice(unit.number, part, &mut frames, &mut slice).err();
+                    read_bytes += slice.read;
+                    changed_bytes += slice.changed;
+                    Outcome::Slice(slice.pieces, failed)
                 }
+                Job::Slice(SliceJob::Kept(extents)) => Outcome::Kept(extents),
                 Job::Read(job) => match read::read(&job, &mut buffer) {
                     Ok(reading) => {
                         read_bytes += reading.stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
@@ -89,7 +102,7 @@ impl Worker<'_> {
             });
         }
         self.place(unit.number, waiting, &buffer, &mut frames, &mut results);
-        Done { number: unit.number, weight: unit.weight, frames: frames.finish(), results, read_bytes }
+        Done { number: unit.number, weight: unit.weight, frames: frames.finish(), results, read_bytes, changed_bytes }
     }
 
     /// What was read, as a result; what must be stored is hashed and put in line.
@@ -165,39 +178,70 @@ impl Worker<'_> {
             .collect()
     }
 
-    /// Reads a part of a file in fixed chunks. `known` is what the parent has there.
+    /// A slice that is cut at fixed offsets: read, and compared with what the parent has there.
     fn fixed_slice(
         &self,
         unit: u64,
-        file: &File,
         part: Range<u64>,
-        known: &[MapExtent],
         frames: &mut Frames,
-        pieces: &mut Vec<Piece>,
+        slice: &mut FixedSlice<'_>,
     ) -> io::Result<()> {
-        let mut buffer = vec![0; limits::FIXED_CHUNK_BYTES];
+        let FixedSlice { file, grid, .. } = *slice;
+        let mut buffer = vec![0; usize::try_from(grid.cell).unwrap_or_default()];
+        if grid.whole {
+            return fixed(part, grid)
+                .try_for_each(|cell| self.fixed_chunk(unit, cell, &mut buffer, frames, slice).map(drop));
+        }
         for stretch in stretches(file, part) {
-            for chunk in fixed(stretch?) {
-                let wanted = usize::try_from(chunk.end - chunk.start).unwrap_or(usize::MAX).min(buffer.len());
-                let space = buffer.get_mut(..wanted).unwrap_or_default();
-                let got = read_full_at(file, space, chunk.start)?;
-                let data = buffer.get(..got).unwrap_or_default();
-                if data.is_empty() {
+            for chunk in fixed(stretch?, grid) {
+                if !self.fixed_chunk(unit, chunk, &mut buffer, frames, slice)? {
                     return Ok(());
                 }
-                let hash = hash(data);
-                let before = known.binary_search_by_key(&chunk.start, |extent| extent.offset).ok();
-                let same = before
-                    .and_then(|index| known.get(index))
-                    .filter(|extent| extent.chunk.bytes as usize == data.len() && hash.0.starts_with(&extent.hash));
-                let place = match same.map(|extent| extent.chunk).or_else(|| self.dedup.lookup(&hash)) {
-                    Some(chunk) => Place::Known(chunk),
-                    None => self.store_alone(unit, hash, data, frames),
-                };
-                pieces.push(Piece { offset: chunk.start, bytes: length(data), hash, place });
             }
         }
         Ok(())
+    }
+
+    /// One chunk of it; whether the file reaches that far.
+    fn fixed_chunk(
+        &self,
+        unit: u64,
+        chunk: Range<u64>,
+        buffer: &mut [u8],
+        frames: &mut Frames,
+        slice: &mut FixedSlice<'_>,
+    ) -> io::Result<bool> {
+        let wanted = usize::try_from(chunk.end - chunk.start).unwrap_or(usize::MAX).min(buffer.len());
+        let space = buffer.get_mut(..wanted).unwrap_or_default();
+        let at = |error: io::Error| io::Error::new(error.kind(), format!("at byte {}: {error}", chunk.start));
+        let got = read_full_at(slice.file, space, chunk.start).map_err(at)?;
+        let data = buffer.get(..got).unwrap_or_default();
+        slice.read += data.len() as u64;
+        if slice.grid.whole && got < wanted {
+            let ended = format!("it ends at byte {}, before its size", chunk.start + got as u64);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, ended));
+        }
+        if data.is_empty() {
+            return Ok(false);
+        }
+        let before = slice.known.binary_search_by_key(&chunk.start, |extent| extent.offset).ok();
+        let before = before.and_then(|index| slice.known.get(index));
+        if slice.grid.whole && is_zero(data) {
+            slice.changed += before.map_or(0, |_| data.len() as u64);
+            return Ok(true);
+        }
+        let hash = hash(data);
+        let same =
+            before.filter(|extent| extent.chunk.bytes as usize == data.len() && hash.0.starts_with(&extent.hash));
+        if same.is_none() {
+            slice.changed += data.len() as u64;
+        }
+        let place = match same.map(|extent| extent.chunk).or_else(|| self.dedup.lookup(&hash)) {
+            Some(chunk) => Place::Known(chunk),
+            None => self.store_alone(unit, hash, data, frames),
+        };
+        slice.pieces.push(Piece { offset: chunk.start, bytes: length(data), hash, place });
+        Ok(true)
     }
 
     /// Stores a chunk unless this unit or one before it does already.

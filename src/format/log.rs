@@ -180,6 +180,9 @@ pub struct Commit {
     pub disk: Option<DiskFacts>,
 }
 
+/// The name of a disk in its point's directory, where nothing else stands.
+pub const DISK_NAME: &str = "disk.raw";
+
 /// What a point records of a disk besides its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct DiskFacts {
@@ -193,6 +196,8 @@ pub struct DiskFacts {
     pub method: Method,
     /// What could write to the disk meanwhile.
     pub stillness: Stillness,
+    /// Bytes of chunks that are not as the parent has them; of a full point, all data.
+    pub changed_bytes: u64,
 }
 
 /// How a capture of a disk found out what had changed.

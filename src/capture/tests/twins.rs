@@ -20,7 +20,7 @@ const CHUNK: usize = 300;
 
 /// One file of a chunk for each of `contents`, each in a unit of its own.
 fn plan(planner: &mut Planner<'_>, contents: &[u64]) -> Result<(), crate::capture::planner::Halt> {
-    let begin = BeginJob { map: FileId(77), fixed: false, mapped: false };
+    let begin = BeginJob { map: FileId(77), grid: None, mapped: false };
     planner.send_alone(vec![Job::Begin(begin)], 0)?;
     for (index, content) in contents.iter().enumerate() {
         let cuts = vec![Cut { offset: (index * CHUNK) as u64, place: 0..CHUNK }];
@@ -38,6 +38,7 @@ fn plan(planner: &mut Planner<'_>, contents: &[u64]) -> Result<(), crate::captur
         failed: None,
         inode: None,
         touched: false,
+        only_content: false,
     };
     planner.send_alone(vec![Job::End(Box::new(end))], 0)
 }

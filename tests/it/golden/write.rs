@@ -171,6 +171,7 @@ fn partial(repo: &Arc<Repo>, log: &SourceLog, source: &SourceRecord, parent: &Po
         sector_bytes: 512,
         method: Method::Compared,
         stillness: Stillness::MountedReadOnly,
+        changed_bytes: 5,
     };
     let commit = Commit {
         session: id,
