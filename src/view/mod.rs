@@ -1,5 +1,6 @@
 //! Answers what a path or a byte held at a moment, without knowing who asks.
 
+pub mod disk;
 pub mod info;
 pub mod inode;
 pub mod loss;

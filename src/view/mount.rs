@@ -19,6 +19,7 @@ use crate::format::log::SourceRecord;
 use crate::format::object::LogId;
 use crate::format::{ChainId, EntryOrdinal, PointId, SourceId};
 use crate::repo::Repo;
+use crate::view::disk::Shown;
 use crate::view::info;
 use crate::view::inode::Inode;
 use crate::view::loss;
@@ -28,6 +29,10 @@ use crate::view::nodes::Nodes;
 use crate::view::paths::Paths;
 use crate::view::point::PointView;
 use crate::view::selector::Pick;
+
+use self::disks::OfDisk;
+
+mod disks;
 
 /// How a mount shows a repository.
 #[derive(Debug, Clone)]
@@ -453,8 +458,7 @@ impl MountView {
     fn point_root(&self, source: SourceId, point: &Point) -> Result<Found, ViewError> {
         let view = self.point_view(source, point);
         let root = view.root().map_err(|error| self.located(error, source, point.id))?;
-        // Not for ever under this name: the point may be deleted.
-        self.found(source, point.id, &root).map(|found| Found { immutable: false, ..found })
+        self.found(source, point.id, &root)
     }
 
     /// The items of a generated directory behind `after`: name, number and node.
@@ -575,6 +579,9 @@ impl Namespace for MountView {
         if !node.is_content() {
             return self.generated_found(node);
         }
+        if let Some(of) = self.shown(node)? {
+            return self.shown_found(&of, of.shown);
+        }
         let (source, point, _, inode) = self.content(node)?;
         self.found(source, point, &inode)
     }
@@ -595,7 +602,18 @@ impl Namespace for MountView {
             let name = std::str::from_utf8(name).map_err(|_| ViewError::NotFound)?;
             return self.lookup_generated(&thing, name);
         }
+        if let Some(of) = self.shown(dir)? {
+            let listed = of.disk.list(of.shown).map_err(|error| self.located(error, of.source, of.point))?;
+            let found = listed.into_iter().find(|(listed, _)| listed.as_bytes() == name).ok_or(ViewError::NotFound)?;
+            return self.shown_found(&of, found.1);
+        }
         let (source, point, view, inode) = self.content(dir)?;
+        if inode.ordinal() == EntryOrdinal(0)
+            && let Some(shown) = Shown::in_root(name)
+            && let Some(disk) = self.disk(source, point)?
+        {
+            return self.shown_found(&OfDisk { source, point, disk, shown }, shown);
+        }
         let child =
             view.lookup(&inode, name).map_err(|error| self.located_file(error, source, point, &view, &inode))?;
         self.found(source, point, &child)
@@ -617,13 +635,36 @@ impl Namespace for MountView {
             let thing = self.nodes.thing(dir).ok_or(ViewError::NotFound)?;
             return self.list_generated(&thing, after, take);
         }
+        if let Some(of) = self.shown(dir)? {
+            let listed = of.disk.list(of.shown).map_err(|error| self.located(error, of.source, of.point))?;
+            for (name, shown) in listed {
+                let next = shown.ordinal().0;
+                if next > after
+                    && !take(DirEntry { name: name.into_bytes(), next, found: self.shown_found(&of, shown)? })
+                {
+                    break;
+                }
+            }
+            return Ok(());
+        }
         let (source, point, view, inode) = self.content(dir)?;
         let located = |error| self.located_file(error, source, point, &view, &inode);
         for item in view.list(&inode, after).map_err(located)? {
             let item = item.map_err(located)?;
             let found = self.found(source, point, &item.inode)?;
             if !take(DirEntry { name: item.name, next: item.next, found }) {
-                break;
+                return Ok(());
+            }
+        }
+        if inode.ordinal() == EntryOrdinal(0)
+            && let Some(disk) = self.disk(source, point)?
+        {
+            let of = OfDisk { source, point, disk, shown: Shown::Partitions };
+            for (name, shown) in Shown::ROOT {
+                let next = shown.ordinal().0;
+                if next > after && !take(DirEntry { name: name.into(), next, found: self.shown_found(&of, shown)? }) {
+                    break;
+                }
             }
         }
         Ok(())
@@ -644,6 +685,10 @@ impl Namespace for MountView {
                 Generated::Link(..) | Generated::Info(..) => Err(ViewError::WrongKind(WrongKind::NotDirectory)),
             };
         }
+        if let Some(of) = self.shown(dir)? {
+            let root = of.disk.root().map_err(|error| self.located(error, of.source, of.point))?;
+            return Ok(self.found(of.source, of.point, &root)?.attr.node);
+        }
         let (source, point, view, inode) = self.content(dir)?;
         let located = |error| self.located_file(error, source, point, &view, &inode);
         let parent = view.parent(&inode).map_err(located)?;
@@ -663,6 +708,9 @@ impl Namespace for MountView {
                 None => Err(ViewError::NotFound),
             };
         }
+        if self.shown(node)?.is_some() {
+            return Err(ViewError::WrongKind(WrongKind::NotSymlink));
+        }
         let (_, _, _, inode) = self.content(node)?;
         match &inode.entry().body {
             crate::format::entry::Body::Symlink(target) => Ok(target.clone()),
@@ -681,6 +729,9 @@ impl Namespace for MountView {
                 }
                 None => Err(ViewError::NotFound),
             };
+        }
+        if let Some(OfDisk { source, point, disk, shown }) = self.shown(node)? {
+            return disk.read(shown, offset, bytes).map_err(|error| self.located(error, source, point));
         }
         let (source, point, view, inode) = self.content(node)?;
         view.read(&inode, offset, bytes).map_err(|error| self.located_file(error, source, point, &view, &inode))
@@ -707,12 +758,15 @@ impl Namespace for MountView {
                 SeekTo::Hole => Ok(size),
             };
         }
+        if let Some(OfDisk { source, point, disk, shown }) = self.shown(node)? {
+            return disk.seek(shown, offset, to).map_err(|error| self.located(error, source, point));
+        }
         let (source, point, view, inode) = self.content(node)?;
         view.seek(&inode, offset, to).map_err(|error| self.located_file(error, source, point, &view, &inode))
     }
 
     fn xattr_names(&self, node: NodeId) -> Result<Vec<Vec<u8>>, ViewError> {
-        if !node.is_content() {
+        if !node.is_content() || self.shown(node)?.is_some() {
             return Ok(Vec::new());
         }
         let (_, _, _, inode) = self.content(node)?;
@@ -720,7 +774,7 @@ impl Namespace for MountView {
     }
 
     fn xattr(&self, node: NodeId, name: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        if !node.is_content() {
+        if !node.is_content() || self.shown(node)?.is_some() {
             return Ok(None);
         }
         let (_, _, _, inode) = self.content(node)?;

@@ -177,6 +177,11 @@ impl Classed for ViewError {
 }
 
 impl ViewError {
+    /// Stored content that contradicts its own metadata.
+    pub(crate) fn contradiction(why: &str) -> ViewError {
+        ViewError::from(FormatError::Malformed { what: "file content", why: why.to_owned() })
+    }
+
     /// A fault while doing `context`.
     pub fn fault(context: impl Into<String>, cause: impl ClassedError) -> ViewError {
         ViewError::Fault { context: context.into(), cause: Box::new(cause) }

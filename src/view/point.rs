@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::format::entry::{Body, Content};
 use crate::format::leaf::{Entries, Maps};
 use crate::format::log::Roots;
+use crate::format::map::MapExtent;
 use crate::format::{ChunkRef, EntryOrdinal, FileId, Key, SourceId};
 use crate::repo::tree::{Item, Scan, Tree};
 use crate::repo::{Reader, Repo, RepoError};
@@ -236,6 +237,19 @@ impl PointView {
         self.extents(content(file)?, 0, take)
     }
 
+    /// As [`PointView::each_chunk`], from the extent on that ends behind `offset`.
+    ///
+    /// # Errors
+    /// As [`PointView::each_chunk`].
+    pub fn each_chunk_from<E: From<ViewError>>(
+        &self,
+        file: &Inode,
+        offset: u64,
+        take: impl FnMut(u64, &ChunkRef) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        self.extents(content(file)?, offset, take)
+    }
+
     /// The frame that holds a chunk, decoded.
     ///
     /// # Errors
@@ -266,31 +280,55 @@ impl PointView {
                 }
                 Ok(())
             }
-            Content::Mapped { id, .. } => {
-                let reading = |e| fault("read a chunk map", e);
-                let first = match self.maps.floor(&Key::page(*id, offset)).map_err(reading)? {
-                    Some(item) => item.rank(),
-                    None => 0,
-                };
-                for item in self.maps.scan(first).before(Key::after(*id)) {
-                    let item = item.map_err(reading)?;
-                    let (file, _) = item.key().split_page().map_err(ViewError::from)?;
-                    if file < *id {
-                        continue;
-                    }
-                    if file > *id {
-                        break;
-                    }
-                    let extents = &item.value().extents;
-                    let from = extents.partition_point(|e| e.offset + u64::from(e.chunk.bytes) <= offset);
-                    for extent in extents.get(from..).unwrap_or_default() {
-                        if !take(extent.offset, &extent.chunk)? {
-                            return Ok(());
-                        }
-                    }
-                }
-                Ok(())
+            Content::Mapped { id, .. } => self.mapped(*id, offset, |extent| take(extent.offset, &extent.chunk)),
+        }
+    }
+
+    /// Hands over the extents of a chunk map that end behind `offset`, in order, until `take` returns false.
+    fn mapped<E: From<ViewError>>(
+        &self,
+        id: FileId,
+        offset: u64,
+        mut take: impl FnMut(&MapExtent) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let reading = |e| fault("read a chunk map", e);
+        let first = match self.maps.floor(&Key::page(id, offset)).map_err(reading)? {
+            Some(item) => item.rank(),
+            None => 0,
+        };
+        for item in self.maps.scan(first).before(Key::after(id)) {
+            let item = item.map_err(reading)?;
+            let (file, _) = item.key().split_page().map_err(ViewError::from)?;
+            if file < id {
+                continue;
             }
+            if file > id {
+                break;
+            }
+            let extents = &item.value().extents;
+            let from = extents.partition_point(|e| e.offset + u64::from(e.chunk.bytes) <= offset);
+            for extent in extents.get(from..).unwrap_or_default() {
+                if !take(extent)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the extents of `file`'s chunk map in order, with hashes, until `take` returns false. Contents without a
+    /// chunk map have none.
+    ///
+    /// # Errors
+    /// As [`PointView::each_chunk`].
+    pub fn each_mapped<E: From<ViewError>>(
+        &self,
+        file: &Inode,
+        take: impl FnMut(&MapExtent) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        match content(file)? {
+            Content::Mapped { id, .. } => self.mapped(*id, 0, take),
+            Content::Hole | Content::Inline(_) | Content::Extents(_) => Ok(()),
         }
     }
 
