@@ -45,6 +45,34 @@ pub enum RestoreError {
         /// What was being restored there.
         of: String,
     },
+    /// The device is mounted, or used by something else.
+    #[error("{} is in use: unmount it, and stop what else uses it (swap, RAID, LVM) or its partitions", path.display())]
+    InUse {
+        /// The device.
+        path: PathBuf,
+    },
+    /// The device has less room than the disk had.
+    #[error("{} has {has} bytes, the disk needs {needs}: restore to a larger one", path.display())]
+    TooSmall {
+        /// The device.
+        path: PathBuf,
+        /// Its bytes.
+        has: u64,
+        /// Bytes of what is to be restored.
+        needs: u64,
+    },
+    /// The device holds something.
+    #[error("{} is not empty: wipe it (wipefs, blkdiscard), or use --force to overwrite it", path.display())]
+    DeviceNotEmpty {
+        /// The device.
+        path: PathBuf,
+    },
+    /// What was written is not what was read back.
+    #[error("read back, the disk differs at byte {at} from what was written: the target cannot be trusted")]
+    Differs {
+        /// The first such byte of the disk, or of its chunk.
+        at: u64,
+    },
     /// Another process restores into the target now.
     #[error("another restore into {} is under way: wait for its end", path.display())]
     Busy {
@@ -90,7 +118,11 @@ impl Classed for RestoreError {
             RestoreError::NotEmpty { .. }
             | RestoreError::Exists { .. }
             | RestoreError::Unfinished { .. }
+            | RestoreError::DeviceNotEmpty { .. }
+            | RestoreError::InUse { .. }
             | RestoreError::Busy { .. } => Class::Conflict,
+            RestoreError::TooSmall { .. } => Class::Exhausted,
+            RestoreError::Differs { .. } => Class::Transient,
             RestoreError::InsideRepository { .. } => Class::Invalid,
             RestoreError::View(error) => error.class(),
             RestoreError::Unreachable { class, .. } => *class,

@@ -7,6 +7,7 @@
 //!  write, links            one name, complete or not at all
 //!  attributes, finish      metadata, of directories last
 //!  compare                 reads back what was written
+//!  disk                    the same for disks, which are one large file
 //!  run                     a restore from its claim to its end
 //! ```
 
@@ -14,6 +15,7 @@ mod attributes;
 mod claim;
 mod compare;
 mod directory;
+pub mod disk;
 mod error;
 mod finish;
 mod links;

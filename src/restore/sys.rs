@@ -12,6 +12,8 @@ use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::base::{FileTime, limits};
 
@@ -384,6 +386,28 @@ pub(super) fn seek_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Makes `range` of a file a hole, or of a device zeros without writing them; whether the filesystem or device can.
+pub(super) fn punch(file: &File, range: std::ops::Range<u64>) -> io::Result<bool> {
+    let offset = |at: u64| libc::off_t::try_from(at).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW));
+    let (start, length) = (offset(range.start)?, offset(range.end - range.start)?);
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: no memory is passed.
+    match done(unsafe { libc::fallocate(file.as_raw_fd(), mode, start, length) }) {
+        Ok(()) => Ok(true),
+        // A device takes whole sectors only.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a file another name, and fails with `EEXIST` when that is taken.
+pub(super) fn rename_file_new(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (c_string(from.as_os_str().as_bytes())?, c_string(to.as_os_str().as_bytes())?);
+    // SAFETY: the descriptor stands for the working directory and is never closed.
+    let here = unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
+    rename_new(here, &from, &to)
 }
 
 /// Lets the kernel forget what it holds of a file's content, so that the next read is from the disk.
