@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write, stderr};
+use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +16,12 @@ use super::progress::{self, Watched, Watcher, duration};
 use super::sys;
 use crate::base::Class;
 use crate::base::suggest::did_you_mean;
-use crate::capture::{self, Barrier, Excludes, NotEntered, Options, Outcome, capture_stream, capture_tree};
+use crate::capture::{
+    self, Barrier, Excludes, NotEntered, Options, Outcome, capture_disk, capture_stream, capture_tree,
+};
 use crate::chain::name::{check_label, check_source};
 use crate::chain::origin;
-use crate::format::log::{Problem, ProblemKind, SourceKind, SourceRecord};
+use crate::format::log::{DiskFacts, Method, Problem, ProblemKind, SourceKind, SourceRecord, Stillness};
 use crate::job::SourceConfig;
 use crate::job::protocol::{self, Message, Phase, Summary};
 use crate::job::witness::{Witness, job_of};
@@ -31,7 +34,8 @@ use crate::job::witness::{Witness, job_of};
 pub struct CaptureArgs {
     /// A configured source's name; or NAME=PATH; or a path, whose last component becomes the name
     ///
-    /// With --stdin the name of the stream, and of the file that holds it: NAME, or NAME=FILE.
+    /// With --disk the path is a block device or an image: NAME=/dev/X. With --stdin the name of the stream, and
+    /// of the file that holds it: NAME, or NAME=FILE.
     #[arg(value_name = "SOURCE")]
     source: OsString,
     /// Start a new chain, which shares nothing with older ones
@@ -58,6 +62,15 @@ pub struct CaptureArgs {
     /// Capture standard input as one file
     #[arg(long, conflicts_with_all = ["exclude", "exclude_file", "exclude_caches", "cross_filesystems"])]
     stdin: bool,
+    /// Capture a block device or an image of one
+    #[arg(long, conflicts_with_all = ["stdin", "exclude", "exclude_file", "exclude_caches", "cross_filesystems"])]
+    disk: bool,
+    /// Compare and store a disk in pieces of so many KiB: 16 to 1024, a power of two; another size starts a new chain
+    #[arg(long, value_name = "KIB", conflicts_with = "stdin")]
+    chunk_kib: Option<u32>,
+    /// Start a new chain when the present one has this many points
+    #[arg(long, value_name = "POINTS")]
+    chain_max_points: Option<NonZeroU32>,
     /// The job that asks for it, as [`Witness`] writes it.
     #[arg(long, hide = true, value_name = "ID")]
     job: Option<String>,
@@ -68,6 +81,8 @@ pub struct CaptureArgs {
 enum Subject {
     /// A directory, with what the configuration says about it.
     Tree(SourceConfig),
+    /// A block device or an image, with what the configuration says about it.
+    Disk(SourceConfig),
     /// Standard input.
     Stream { name: String, file: String },
 }
@@ -83,7 +98,7 @@ pub fn run(args: &CaptureArgs, context: &Context) -> Result<Exit, Failure> {
     if let Some(job) = &args.job {
         Witness::parse(job).map_err(|error| Failure::usage(error.to_string()))?;
     }
-    let subject = if args.stdin { stream(&args.source)? } else { tree(&args.source, args, context)? };
+    let subject = if args.stdin { stream(&args.source)? } else { tree_or_disk(&args.source, args, context)? };
     let opened = context.open()?;
     let progress = Arc::new(Capturing(capture::Progress::new()));
     let mut watcher = Watcher::start(context, Arc::clone(&progress) as Arc<dyn Watched>)?;
@@ -106,6 +121,7 @@ fn capture_subject(
         labels: args.labels.clone(),
         job: args.job.clone(),
         census: progress::is_watched(context),
+        chain_max_points: args.chain_max_points,
         ..Options::default()
     };
     let claim = |name: &str, kind, path: &[u8]| opened.sources.claim_source(name, kind, origin::here(path), args.adopt);
@@ -113,6 +129,7 @@ fn capture_subject(
         Subject::Tree(source) => {
             let options = Options {
                 labels: merged(&source.labels, &args.labels),
+                chain_max_points: args.chain_max_points.or(source.chain_max_points),
                 excludes: Excludes::new(&source.exclude, &source.exclude_file)?,
                 exclude_caches: source.exclude_caches,
                 cross_filesystems: !source.one_file_system,
@@ -124,6 +141,22 @@ fn capture_subject(
             }
             let record = claim(&source.name, SourceKind::Tree, source.path.as_os_str().as_bytes())?;
             let outcome = capture_tree(&opened.repo, &opened.log(&record), &record, &source.path, &options, done)?;
+            Ok((record, outcome))
+        }
+        Subject::Disk(source) => {
+            let chunk_kib = args.chunk_kib.or(source.chunk_kib);
+            let options = Options {
+                labels: merged(&source.labels, &args.labels),
+                chain_max_points: args.chain_max_points.or(source.chain_max_points),
+                disk_chunk_bytes: chunk_kib.map(|kib| kib.saturating_mul(1024)),
+                ..options
+            };
+            if source.path.is_dir() {
+                let text = format!("source {}: {} is a directory", source.name, printable_path(&source.path));
+                return Err(Failure::new(Class::Invalid, text).hint("capture it without --disk"));
+            }
+            let record = claim(&source.name, SourceKind::Disk, source.path.as_os_str().as_bytes())?;
+            let outcome = capture_disk(&opened.repo, &opened.log(&record), &record, &source.path, &options, done)?;
             Ok((record, outcome))
         }
         Subject::Stream { name, file } => {
@@ -147,11 +180,17 @@ fn merged(first: &[String], then: &[String]) -> Vec<String> {
 }
 
 /// `NAME`, `NAME=PATH` or a path, with the options of the command added to those of the configuration.
-fn tree(text: &OsStr, args: &CaptureArgs, context: &Context) -> Result<Subject, Failure> {
+fn tree_or_disk(text: &OsStr, args: &CaptureArgs, context: &Context) -> Result<Subject, Failure> {
     let mut source = match named_or_path(text)? {
         Named::Configured(name) => configured(&name, context)?,
         Named::AdHoc(name, path) => SourceConfig::new(name, path),
     };
+    if args.disk || source.disk {
+        return Ok(Subject::Disk(SourceConfig { disk: true, ..source }));
+    }
+    if args.chunk_kib.is_some() {
+        return Err(Failure::usage("--chunk-kib is for disks: give --disk as well"));
+    }
     source.exclude.extend(args.exclude.iter().cloned());
     for file in &args.exclude_file {
         source.exclude_file.push(absolute(file.clone())?);
@@ -328,6 +367,7 @@ fn told(
             read_bytes: stats.read_bytes,
             new_bytes: stats.new_bytes,
             stored_bytes: stats.stored_bytes,
+            disk: point.commit.disk.as_ref().map(disk_summary),
             problems: stats.problems,
             seconds,
         }));
@@ -351,17 +391,29 @@ fn told(
     }
     let mut out = Output::open();
     out.line(format!("{}@{}  #{}, {}", record.name, point.name(), point.id, point.commit.reason))?;
-    let changed = match (outcome.changed, stats.changed_files) {
-        (false, _) => "nothing changed".to_owned(),
-        (true, files) => format!("{} changed or new", count(files)),
-    };
-    out.line(format!(
-        "{} files, {} directories, {} others, {}; {changed}",
-        count(stats.files),
-        count(stats.directories),
-        count(stats.others),
-        size(stats.bytes),
-    ))?;
+    match &point.commit.disk {
+        Some(disk) => {
+            let still = stillness(disk.stillness).1;
+            if !still.is_empty() {
+                drop(writeln!(err, "amberfs: {still}"));
+            }
+            let changed = size(disk.changed_bytes);
+            out.line(format!("a disk of {}, {}; {changed} changed", size(disk.bytes), method(disk.method).1))?;
+        }
+        None => {
+            let changed = match (outcome.changed, stats.changed_files) {
+                (false, _) => "nothing changed".to_owned(),
+                (true, files) => format!("{} changed or new", count(files)),
+            };
+            out.line(format!(
+                "{} files, {} directories, {} others, {}; {changed}",
+                count(stats.files),
+                count(stats.directories),
+                count(stats.others),
+                size(stats.bytes),
+            ))?;
+        }
+    }
     let rate = if seconds > 0.0 { (stats.bytes as f64 / seconds) as u64 } else { 0 };
     out.line(format!(
         "read {}, new {}, stored {} in {} ({}/s)",
@@ -378,6 +430,42 @@ fn told(
     match out.close() {
         Err(failure) if failure.exit() == Exit::Unheard => Ok(()),
         other => other,
+    }
+}
+
+fn disk_summary(facts: &DiskFacts) -> protocol::Disk {
+    protocol::Disk {
+        bytes: facts.bytes,
+        chunk_bytes: facts.chunk_bytes,
+        method: method(facts.method).0.to_owned(),
+        stillness: stillness(facts.stillness).0.to_owned(),
+        changed_bytes: facts.changed_bytes,
+    }
+}
+
+/// How a disk was gone through: in a word, and for people.
+pub fn method(method: Method) -> (&'static str, &'static str) {
+    match method {
+        Method::Everything => ("everything", "all data read"),
+        Method::Compared => ("compared", "all data read and compared with the parent"),
+        Method::Untouched => ("untouched", "not read, as its inode says that nothing was written"),
+    }
+}
+
+/// What could write to a disk meanwhile: in a word, and for people, who are told nothing of a still one.
+pub fn stillness(stillness: Stillness) -> (&'static str, &'static str) {
+    match stillness {
+        Stillness::Still => ("still", ""),
+        Stillness::MountedReadOnly => ("mounted-read-only", ""),
+        Stillness::MountedReadWrite => (
+            "mounted-read-write",
+            "the disk was mounted for writing: the point is what a power cut would have left, at best; \
+             stop or freeze what writes to it for a consistent one",
+        ),
+        Stillness::Changed => (
+            "changed",
+            "the image was written to while it was read: the point mixes states of different instants; capture it again",
+        ),
     }
 }
 

@@ -18,7 +18,10 @@ use crate::base::Class;
 use crate::format::log::{SourceKind, SourceRecord};
 use crate::job::protocol::{self, Message, Phase, class_word};
 use crate::restore::{self, Counts, Options, Outcome, Wanted};
+use crate::view::disk::DiskView;
 use crate::view::{Inode, PointView, Selector};
+
+mod disk;
 
 /// Restore a directory or a file as it was captured
 ///
@@ -26,6 +29,9 @@ use crate::view::{Inode, PointView, Selector};
 /// holes; it is made if it is missing, and must be empty otherwise. A file is put into the target. Killed
 /// or stopped, the same command continues where it ended; when a newer point has come since, it says which
 /// selector does. Symbolic links are restored and never followed.
+///
+/// A disk: the target is a block device that is large enough, unused and empty, or a new image file, in QEMU's format
+/// if its name ends with .qcow2 and raw otherwise.
 ///
 /// Root gets owners, set-id bits, capabilities and device nodes as they were. Anybody else becomes the owner
 /// and gets files without set-id bits. Ends with 3 when something asked for could not be restored, and with 13
@@ -35,10 +41,11 @@ pub struct RestoreArgs {
     /// What to restore: SOURCE[@TIME|%LABEL|#ID|~N][:PATH]
     #[arg(value_name = "SELECTOR")]
     selector: OsString,
-    /// The directory to restore to
-    #[arg(short, long, value_name = "DIR")]
+    /// The directory to restore to; of a disk, the block device or image file
+    #[arg(short, long, value_name = "TARGET")]
     to: PathBuf,
-    /// Restore into a directory that is not empty: replace what has the same names, leave everything else alone
+    /// Restore into a directory that is not empty: replace what has the same names, leave everything else alone;
+    /// overwrite a device that is not empty, or an image file that exists
     #[arg(long)]
     force: bool,
     /// Say how much would be restored, and change nothing
@@ -93,6 +100,10 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, Failure> {
     let (record, point) = opened.resolve(&selector)?;
     let view = PointView::new(&opened.repo, record.id, &point.commit.roots);
     let names = selector.names()?;
+    if let (Some(facts), []) = (&point.commit.disk, names.as_slice()) {
+        let disk = DiskView::new(view, None, facts).map_err(|error| reading("find the disk".to_owned(), error))?;
+        return disk::run(args, context, &record, &point, &disk);
+    }
     let whole = || format!("{}@{}:{}", record.name, point.name(), printable(&names.join(&b'/')));
     let (inode, name) = match (record.kind, names.as_slice()) {
         (SourceKind::Stream, []) => only_file(&view)?,

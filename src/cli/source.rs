@@ -1,5 +1,6 @@
 //! `amberfs source`: the sources that can be captured by name alone, also through a mount's control file.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -12,6 +13,7 @@ use super::failure::Failure;
 use super::output::{Output, printable};
 use super::status::kind;
 use crate::format::log::SourceRecord;
+use crate::job::line::words_of;
 use crate::job::{ConfigFile, SourceConfig};
 
 /// What to do with configured sources.
@@ -35,8 +37,23 @@ pub enum SourceCommand {
 pub struct AddArgs {
     /// Its name: letters, digits, `.`, `_` and `-`
     name: String,
-    /// The directory to capture
+    /// The directory to capture, or with --disk the block device or image
     path: PathBuf,
+    /// A block device or an image of one, not a directory
+    #[arg(long, conflicts_with_all = ["exclude", "exclude_file", "exclude_caches", "cross_filesystems"])]
+    disk: bool,
+    /// Compare and store the disk in pieces of so many KiB: 16 to 1024, a power of two
+    #[arg(long, value_name = "KIB", requires = "disk")]
+    chunk_kib: Option<u32>,
+    /// Start a new chain when one has this many points
+    #[arg(long, value_name = "POINTS")]
+    chain_max_points: Option<NonZeroU32>,
+    /// The command that makes whatever uses the source stop before a rollback; run without a shell
+    #[arg(long, value_name = "COMMAND")]
+    stop: Option<String>,
+    /// The command that lets it go on after a rollback, also when that failed; run without a shell
+    #[arg(long, value_name = "COMMAND")]
+    start: Option<String>,
     /// Leave out what matches this pattern, in gitignore's syntax, relative to the directory (repeatable)
     #[arg(short, long, value_name = "PATTERN")]
     exclude: Vec<String>,
@@ -60,6 +77,13 @@ struct Listed<'a> {
     message_type: &'static str,
     name: &'a str,
     path: String,
+    disk: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk_kib: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain_max_points: Option<NonZeroU32>,
+    stop: &'a [String],
+    start: &'a [String],
     exclude: &'a [String],
     exclude_file: Vec<String>,
     exclude_caches: bool,
@@ -79,15 +103,30 @@ pub fn run(command: SourceCommand, context: &Context) -> Result<Exit, Failure> {
             let source = SourceConfig {
                 name: args.name,
                 path: absolute(args.path)?,
+                disk: args.disk,
+                chunk_kib: args.chunk_kib,
+                chain_max_points: args.chain_max_points,
+                stop: words(args.stop)?,
+                start: words(args.start)?,
                 exclude: args.exclude,
                 exclude_file: args.exclude_file.into_iter().map(absolute).collect::<Result<_, _>>()?,
                 exclude_caches: args.exclude_caches,
                 one_file_system: !args.cross_filesystems,
                 labels: args.labels,
             };
-            if !source.path.is_dir() {
-                return Err(Failure::usage(format!("{:?} is no directory", source.path))
-                    .hint("a source is a directory that exists; check the path"));
+            if source.path.is_dir() == source.disk || !source.path.exists() {
+                let (what, hint) = if source.disk {
+                    (
+                        "neither a block device nor an image",
+                        "a disk is a block device or a file; a directory is captured without --disk",
+                    )
+                } else {
+                    (
+                        "no directory",
+                        "a source is a directory that exists, or with --disk a block device or an image; check the path",
+                    )
+                };
+                return Err(Failure::usage(format!("{:?} is {what}", source.path)).hint(hint));
             }
             config.add_source(&source)?;
             let text = format!("source {} = {:?} added to {:?}", source.name, source.path, config.path());
@@ -145,6 +184,11 @@ fn list(sources: &[SourceConfig], others: &[SourceRecord], context: &Context) ->
                 message_type: "source",
                 name: &source.name,
                 path: source.path.to_string_lossy().into_owned(),
+                disk: source.disk,
+                chunk_kib: source.chunk_kib,
+                chain_max_points: source.chain_max_points,
+                stop: &source.stop,
+                start: &source.start,
                 exclude: &source.exclude,
                 exclude_file: source.exclude_file.iter().map(|file| file.to_string_lossy().into_owned()).collect(),
                 exclude_caches: source.exclude_caches,
@@ -179,9 +223,19 @@ fn list(sources: &[SourceConfig], others: &[SourceRecord], context: &Context) ->
     out.close()
 }
 
+/// A command's words, quoted as for a shell.
+fn words(command: Option<String>) -> Result<Vec<String>, Failure> {
+    let Some(command) = command else { return Ok(Vec::new()) };
+    let unbalanced = || Failure::usage(format!("{command:?} has a quote without its other half"));
+    words_of(&command).ok_or_else(unbalanced)
+}
+
 /// What is special about a source, in a few words.
 fn notes(source: &SourceConfig) -> String {
     let mut notes = Vec::new();
+    if source.disk {
+        notes.push("disk".to_owned());
+    }
     match source.exclude.len() + source.exclude_file.len() {
         0 => {}
         1 => notes.push("1 exclude".to_owned()),

@@ -12,6 +12,15 @@
 //! exclude_caches = true          # leave out what a CACHEDIR.TAG marks; default false
 //! one_file_system = false        # also capture what is mounted below the path; default true
 //! labels = ["nightly"]           # given to each point, besides those of the command
+//! chain_max_points = 30          # a chain of so many points is followed by a new full one; default: no limit
+//!
+//! [[source]]
+//! name = "vm"
+//! path = "/dev/vg0/vm"
+//! disk = true                    # a block device or an image of one, not a directory
+//! chunk_kib = 64                 # bytes that are compared and stored at once: 16 to 1024 KiB, a power of two
+//! stop = ["virsh", "suspend", "vm"]         # run before `rollback` writes to the source
+//! start = ["virsh", "resume", "vm"]         # run after it, also when it failed
 //! ```
 //!
 //! The control file of a mount accepts nothing but names defined here, so whoever can write this file
@@ -24,6 +33,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,8 +71,23 @@ pub struct RepositoryConfig {
 pub struct SourceConfig {
     /// Its name in the repository and in the mount.
     pub name: String,
-    /// The directory, absolute.
+    /// The directory, or the block device or image; absolute.
     pub path: PathBuf,
+    /// Whether it is a disk.
+    #[serde(default)]
+    pub disk: bool,
+    /// KiB of a disk's chunk.
+    #[serde(default)]
+    pub chunk_kib: Option<u32>,
+    /// Points in a chain, from which on a new one is begun.
+    #[serde(default)]
+    pub chain_max_points: Option<NonZeroU32>,
+    /// The program, with its arguments, that makes whatever uses the source stop before a rollback.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// The program, with its arguments, that lets it go on.
+    #[serde(default)]
+    pub start: Vec<String>,
     /// Patterns in gitignore's syntax, relative to the directory, of what is left out.
     #[serde(default)]
     pub exclude: Vec<String>,
@@ -90,6 +115,11 @@ impl SourceConfig {
         SourceConfig {
             name: name.into(),
             path: path.into(),
+            disk: false,
+            chunk_kib: None,
+            chain_max_points: None,
+            stop: Vec::new(),
+            start: Vec::new(),
             exclude: Vec::new(),
             exclude_file: Vec::new(),
             exclude_caches: false,
@@ -228,6 +258,19 @@ impl SourceConfig {
             if !path.is_absolute() {
                 return Err(format!("{path:?} must be an absolute path: it has to mean the same everywhere"));
             }
+        }
+        let of_trees = !self.exclude.is_empty() || !self.exclude_file.is_empty() || self.exclude_caches;
+        if self.disk && (of_trees || !self.one_file_system) {
+            return Err(
+                "nothing of a disk can be left out: exclude… and one_file_system are for directories".to_owned()
+            );
+        }
+        match self.chunk_kib {
+            Some(_) if !self.disk => return Err("chunk_kib is for disks: add disk = true".to_owned()),
+            Some(kib) if !(16..=1024).contains(&kib) || !kib.is_power_of_two() => {
+                return Err(format!("chunk_kib = {kib}: give 16, 32, 64, 128, 256, 512 or 1024"));
+            }
+            Some(_) | None => {}
         }
         Ok(())
     }

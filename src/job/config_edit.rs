@@ -118,9 +118,36 @@ fn table(source: &SourceConfig) -> Option<String> {
     fn strings<'a>(items: impl Iterator<Item = Option<&'a str>>) -> Option<Value> {
         items.map(|item| item.map(Value::from)).collect::<Option<Vec<Value>>>().map(Value::from)
     }
-    let SourceConfig { name, path, exclude, exclude_file, exclude_caches, one_file_system, labels } = source;
+    let SourceConfig {
+        name,
+        path,
+        disk,
+        chunk_kib,
+        chain_max_points,
+        stop,
+        start,
+        exclude,
+        exclude_file,
+        exclude_caches,
+        one_file_system,
+        labels,
+    } = source;
     let mut text =
         format!("[[source]]\nname = {}\npath = {}\n", Value::from(name.as_str()), Value::from(path.to_str()?));
+    if *disk {
+        text += "disk = true\n";
+    }
+    if let Some(kib) = chunk_kib {
+        text += &format!("chunk_kib = {kib}\n");
+    }
+    if let Some(points) = chain_max_points {
+        text += &format!("chain_max_points = {points}\n");
+    }
+    for (key, command) in [("stop", stop), ("start", start)] {
+        if !command.is_empty() {
+            text += &format!("{key} = {}\n", strings(command.iter().map(|word| Some(word.as_str())))?);
+        }
+    }
     if !exclude.is_empty() {
         text += &format!("exclude = {}\n", strings(exclude.iter().map(|pattern| Some(pattern.as_str())))?);
     }

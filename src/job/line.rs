@@ -149,8 +149,7 @@ fn parse_line(bytes: &[u8]) -> Result<Option<Command>, Refused> {
     if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
         return Err(syntax(format!("holds the control character {c:?}")));
     }
-    let words =
-        shlex::split(text).ok_or_else(|| syntax("a quote is opened and not closed, or a `\\` ends the line"))?;
+    let words = words_of(text).ok_or_else(|| syntax("a quote is opened and not closed, or a `\\` ends the line"))?;
     let mut words = words.iter().map(String::as_str);
     let Some(verb) = words.next() else { return Ok(None) };
     let Some(verb) = VERBS.iter().find(|known| known.name == verb) else {
@@ -275,6 +274,11 @@ fn build(verb: &Verb, name: Option<&str>, values: &Values<'_>) -> Result<Command
         "cancel" => Ok(Command::Cancel { job: job(needed()?)? }),
         other => Err(syntax(format!("{other} is not available in this version"))),
     }
+}
+
+/// The words of a command, quoted as for a shell; none when a quote is left open.
+pub fn words_of(command: &str) -> Option<Vec<String>> {
+    shlex::split(command)
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ mod architecture;
 mod cli;
 mod crash;
 mod damage;
-mod deletion;
 mod desk;
 mod docs;
 mod format_doc;

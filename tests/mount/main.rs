@@ -21,6 +21,7 @@ mod world;
 mod big_tree;
 mod control;
 mod demo;
+mod disks;
 mod fidelity;
 mod histories;
 mod jobs;

@@ -4,7 +4,7 @@
 //! by Python's system calls.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::sys;
 
@@ -32,15 +32,22 @@ impl WalkIn {
     }
 
     pub(crate) fn try_amberfs(&self, arguments: &[&str]) -> Output {
-        Command::new(program())
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The command, with pipes for what it says.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command
             .current_dir(self.dir.path())
             .env("AMBERFS_REPOSITORY", self.path("repository"))
             .env("AMBERFS_CONFIG", self.path("config.toml"))
             .env("AMBERFS_STATE_DIR", self.path("state"))
             .env("AMBERFS_CACHE_DIR", self.path("cache"))
             .args(arguments)
-            .output()
-            .unwrap()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
     }
 
     #[track_caller]
@@ -77,6 +84,14 @@ impl WalkIn {
         std::fs::write(self.path(&format!("manifest-{name}")), before).unwrap();
         std::fs::rename(self.path(&format!("kept/{number}")), self.path(&format!("kept/{name}"))).unwrap();
         name
+    }
+
+    /// Captures `what`, as `capture` takes it, and returns the point's name.
+    #[track_caller]
+    pub(crate) fn capture_of(&self, what: &[&str], arguments: &[&str]) -> String {
+        let said = self.amberfs(&[&["capture", "--json"], what, arguments].concat());
+        let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        last["point"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn points(&self) -> Vec<String> {

@@ -135,6 +135,17 @@ fn a_link_into_a_directory_of_others_is_refused() {
 fn a_source_is_added_behind_the_users_text() {
     let (directory, _) = file();
     let file = ConfigFile::at(directory.path().join("a/b/config.toml"));
+    let vm = SourceConfig {
+        disk: true,
+        chunk_kib: Some(16),
+        chain_max_points: std::num::NonZeroU32::new(7),
+        stop: vec!["virsh".into(), "suspend it's".into()],
+        start: vec!["true".into()],
+        ..SourceConfig::new("vm", "/dev/vm")
+    };
+    let other = ConfigFile::at(directory.path().join("b/config.toml"));
+    other.add_source(&vm).unwrap();
+    assert_eq!(other.current().unwrap().sources, [vm]);
     let etc = SourceConfig {
         exclude: vec!["*.tmp".into(), "it's \"x\"\\".into()],
         exclude_file: vec!["/root/.ignore".into()],
@@ -226,8 +237,11 @@ fn the_sample_has_every_key_and_makes_sense() {
     let config = Config::parse(sample, Path::new("docs/config.toml")).unwrap();
     assert_eq!(config.source("etc"), Some(&SourceConfig::new("etc", "/etc")));
     let home = config.source("home").unwrap();
+    let vm = config.source("vm").unwrap();
     // Each value differs from its default, so a key that is missing here would show.
-    let SourceConfig { name: _, path: _, exclude, exclude_file, exclude_caches, one_file_system, labels } = home;
+    let SourceConfig { name: _, path: _, exclude, exclude_file, exclude_caches, one_file_system, labels, .. } = home;
     assert!(!exclude.is_empty() && !exclude_file.is_empty() && !labels.is_empty());
     assert!(*exclude_caches && !one_file_system);
+    let SourceConfig { disk, chunk_kib, chain_max_points, stop, start, .. } = vm;
+    assert!(*disk && chunk_kib.is_some() && chain_max_points.is_some() && !stop.is_empty() && !start.is_empty());
 }

@@ -2,7 +2,6 @@
 
 mod bench;
 mod capture;
-mod delete;
 mod generated;
 mod repository;
 mod restore;
