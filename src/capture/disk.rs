@@ -127,16 +127,30 @@ pub fn capture_disk(
         let advice = "capture it without --disk";
         return Err(CaptureError::Kind { name: source.name.clone(), kind: super::kind_name(source.kind), advice });
     }
+    let (device, chunk_bytes) = open(repo, path, options)?;
+    let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let subject = Disk { device, chunk_bytes, seen: Mutex::new(None) };
+    let place = place.as_os_str().as_bytes();
+    Capture { repo, log, source, place, options, progress }.run(&subject)
+}
+
+/// Whether [`capture_disk`] can begin, without a trace of the question anywhere.
+///
+/// # Errors
+/// As [`capture_disk`].
+pub fn can_capture_disk(repo: &Repo, path: &Path, options: &Options) -> Result<(), CaptureError> {
+    open(repo, path, options).map(drop)
+}
+
+/// The disk at `path`, and the bytes of its chunks.
+fn open(repo: &Repo, path: &Path, options: &Options) -> Result<(Device, u32), CaptureError> {
     let chunk_bytes = options.disk_chunk_bytes.unwrap_or(limits::FIXED_CHUNK_BYTES as u32);
     if !limits::DISK_CHUNK_BYTES.contains(&chunk_bytes) || !chunk_bytes.is_power_of_two() {
         return Err(CaptureError::ChunkBytes { given: chunk_bytes });
     }
     let device = Device::open(path).map_err(|source| CaptureError::Disk { path: path.to_owned(), source })?;
     refuse_own(repo, &device, path)?;
-    let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let subject = Disk { device, chunk_bytes, seen: Mutex::new(None) };
-    let place = place.as_os_str().as_bytes();
-    Capture { repo, log, source, place, options, progress }.run(&subject)
+    Ok((device, chunk_bytes))
 }
 
 /// Refuses an image that lies in an amberfs mount or in the repository.

@@ -56,7 +56,7 @@ mod worker;
 pub use attempt::Outcome;
 pub use boundary::Barrier;
 pub use counts::NotEntered;
-pub use disk::capture_disk;
+pub use disk::{can_capture_disk, capture_disk};
 pub use error::CaptureError;
 pub use exclude::Excludes;
 pub use options::Options;

@@ -17,7 +17,7 @@ use super::sys;
 use crate::base::Class;
 use crate::base::suggest::did_you_mean;
 use crate::capture::{
-    self, Barrier, Excludes, NotEntered, Options, Outcome, capture_disk, capture_stream, capture_tree,
+    self, Barrier, Excludes, NotEntered, Options, Outcome, can_capture_disk, capture_disk, capture_stream, capture_tree,
 };
 use crate::chain::name::{check_label, check_source};
 use crate::chain::origin;
@@ -29,7 +29,8 @@ use crate::job::witness::{Witness, job_of};
 /// Capture a source: make a point of it as it is now
 ///
 /// The first point of a source is full; later ones are incremental and store what changed. Which, and
-/// why, is said. Ends with 3 when a point was made and some files could not be captured exactly.
+/// why, is said. Ends with 3 when a point was made and some files could not be captured exactly, or an image was
+/// written to while it was read.
 #[derive(Debug, clap::Args)]
 pub struct CaptureArgs {
     /// A configured source's name; or NAME=PATH; or a path, whose last component becomes the name
@@ -106,7 +107,9 @@ pub fn run(args: &CaptureArgs, context: &Context) -> Result<Exit, Failure> {
         capture_subject(&subject, args, context, &opened, &progress.0).map_err(Failure::unless_stopped)?;
     watcher.end();
     told(&record, &outcome, args, context, &watcher)?;
-    Ok(if outcome.point.commit.stats.problems == 0 { Exit::Done } else { Exit::Partial })
+    let commit = &outcome.point.commit;
+    let torn = commit.disk.as_ref().is_some_and(|disk| disk.stillness == Stillness::Changed);
+    Ok(if commit.stats.problems == 0 && !torn { Exit::Done } else { Exit::Partial })
 }
 
 fn capture_subject(
@@ -137,7 +140,9 @@ fn capture_subject(
             };
             if !source.path.is_dir() {
                 let text = format!("source {}: {} is no directory", source.name, printable_path(&source.path));
-                return Err(Failure::new(Class::NotFound, text));
+                let failure = Failure::new(Class::NotFound, text);
+                let hint = "--disk captures a block device or an image";
+                return Err(if source.path.exists() { failure.hint(hint) } else { failure });
             }
             let record = claim(&source.name, SourceKind::Tree, source.path.as_os_str().as_bytes())?;
             let outcome = capture_tree(&opened.repo, &opened.log(&record), &record, &source.path, &options, done)?;
@@ -155,6 +160,8 @@ fn capture_subject(
                 let text = format!("source {}: {} is a directory", source.name, printable_path(&source.path));
                 return Err(Failure::new(Class::Invalid, text).hint("capture it without --disk"));
             }
+            // Before the source is known to the repository.
+            can_capture_disk(&opened.repo, &source.path, &options)?;
             let record = claim(&source.name, SourceKind::Disk, source.path.as_os_str().as_bytes())?;
             let outcome = capture_disk(&opened.repo, &opened.log(&record), &record, &source.path, &options, done)?;
             Ok((record, outcome))

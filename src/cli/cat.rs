@@ -36,7 +36,9 @@ pub fn run(args: &CatArgs, context: &Context) -> Result<Exit, Failure> {
         let names = selector.names()?;
         let whole = || format!("{}@{}:{}", record.name, point.name(), printable(&names.join(&b'/')));
         let file = match (record.kind, names.as_slice()) {
-            (SourceKind::Stream, []) => only_file(&view).map_err(|failure| failure.during(whole()))?,
+            (SourceKind::Stream | SourceKind::Disk, []) => {
+                only_file(&view).map_err(|failure| failure.during(whole()))?
+            }
             _ => view.walk(names.iter().copied()).map_err(|error| reading(whole(), error))?,
         };
         if file.kind() != FileKind::Regular {

@@ -323,3 +323,55 @@ fn a_target_that_is_full_ends_a_restore() {
     }
     walk_in.sh("umount small");
 }
+
+#[test]
+fn a_disk_is_told_of_on_the_command_line() {
+    let walk_in = WalkIn::new();
+    walk_in.sh("head -c 3M /dev/urandom >disk.img; truncate -s 9M disk.img");
+    let refused = |arguments: &[&str], code: i32, words: &str| {
+        let output = walk_in.try_amberfs(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    };
+    refused(&["capture", "vm=disk.img"], 1, "--disk captures a block device or an image");
+    refused(&["capture", "--disk", "vm=source"], 2, "capture it without --disk");
+    refused(&["capture", "--disk", "vm=disk.img", "--chunk-kib", "100"], 2, "a power of two from 16 KiB to 1 MiB");
+    refused(&["capture", "--disk", "vm=disk.img", "--exclude", "x"], 2, "--exclude");
+    refused(&["capture", "--disk", "vm=none.img"], 1, "cannot read the disk");
+    assert_eq!(walk_in.amberfs(&["source", "list", "--json"]), "", "nothing is left of what was refused");
+    let said = walk_in.amberfs(&["capture", "--disk", "vm=disk.img", "--chunk-kib", "16"]);
+    assert!(said.contains("a disk of 9.0 MiB, all data read; 3.0 MiB changed"), "{said}");
+    let said = walk_in.amberfs(&["capture", "--json", "--disk", "vm=disk.img", "--chunk-kib", "16"]);
+    let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(last["disk"]["changed_bytes"], 0, "{said}");
+    assert_eq!((&last["disk"]["chunk_bytes"], &last["disk"]["stillness"]), (&16384.into(), &"still".into()), "{said}");
+    refused(&["capture", "vm=source"], 11, "is a disk, not a directory tree");
+    walk_in.sh("mv disk.img moved.img");
+    refused(&["capture", "--disk", "vm=moved.img"], 11, "--adopt");
+    let output = walk_in.try_amberfs(&["cat", "vm"]);
+    assert!(output.stdout == std::fs::read(walk_in.path("moved.img")).unwrap());
+    // A configured disk, captured by its name, begins a new chain after two points.
+    walk_in.amberfs(&["source", "add", "configured", "moved.img", "--disk", "--chain-max-points", "2"]);
+    for kind in ["full", "incremental", "full"] {
+        walk_in.sh("printf %s $RANDOM$RANDOM | dd of=moved.img bs=1 seek=70000 conv=notrunc status=none");
+        let said = walk_in.amberfs(&["capture", "--json", "configured"]);
+        let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!(last["kind"], kind, "{said}");
+    }
+    assert!(walk_in.amberfs(&["source", "list"]).contains("disk"));
+    // Written to all the time: a point, and the word that it is torn.
+    let mut writer = std::process::Command::new("bash")
+        .args([
+            "-c",
+            "while :; do printf x | dd of=moved.img bs=1 seek=$((RANDOM * 90)) conv=notrunc status=none; done",
+        ])
+        .current_dir(walk_in.path("."))
+        .spawn()
+        .unwrap();
+    let output = walk_in.try_amberfs(&["capture", "configured"]);
+    drop(writer.kill());
+    drop(writer.wait());
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("written to while it was read"), "{output:?}");
+}
