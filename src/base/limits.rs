@@ -83,6 +83,10 @@ pub const PROBLEMS_MAX: usize = 10_000;
 /// Bytes of paths and words in the list of problems.
 pub const PROBLEMS_BYTES_MAX: usize = 2 << 20;
 
+/// Bytes of one set of marks, a bit for each frame of a chain, with which points are weighed (`chain::weight`): enough
+/// for a disk of 16 TiB that is all data.
+pub const WEIGHT_MARKS_BYTES: usize = 64 << 20;
+
 /// Bytes of decoded frames that a reader keeps.
 pub const FRAME_CACHE_BYTES: usize = 96 << 20;
 /// Bytes of decoded tree nodes that a reader keeps.

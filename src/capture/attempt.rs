@@ -125,20 +125,27 @@ impl Capture<'_> {
         }
         match state.head() {
             Some(point) => {
-                let chain = state.chain(point.chain());
-                let points = chain.map_or(0, |chain| chain.len());
-                if let Some(most) = self.options.chain_max_points.filter(|most| points >= most.get() as usize) {
-                    return full(&format!("full: chain {} has its {most} points", point.chain()));
+                let (name, chain) = (point.name(), point.chain());
+                let points = || state.chain(chain).into_iter().flat_map(|chain| chain.points());
+                if let Some(most) = self.options.chain_max_points.filter(|most| points().count() >= most.get() as usize) {
+                    return full(&format!("full: chain {chain} has its {most} points"));
                 }
                 if let Some(why) = subject.unfit(point) {
                     return full(&format!("full: {why}"));
                 }
-                let reason =
-                    format!("incremental: parent {}, the newest point of chain {}", point.name(), point.chain());
-                Base { parent: Some(Arc::clone(point)), reason }
+                let is_newest = points().next_back().is_some_and(|newest| newest.id == point.id);
+                let which = match state.committed().last() {
+                    Some(last) if is_newest && state.is_deleted(last.id) => {
+                        format!("the newest point of chain {chain} that is not deleted")
+                    }
+                    _ if is_newest => format!("the newest point of chain {chain}"),
+                    _ => format!("the head, in chain {chain}"),
+                };
+                Base { parent: Some(Arc::clone(point)), reason: format!("incremental: parent {name}, {which}") }
             }
             None if state.committed().is_empty() => full("full: first capture of this source"),
-            None => full("full: the points to build on are deleted"),
+            None if state.points().is_empty() => full("full: all points of this source are deleted"),
+            None => full("full: the point to build on is deleted, with all that it built on"),
         }
     }
 

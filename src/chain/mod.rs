@@ -5,9 +5,12 @@
 //! protocol   how an entry comes to stand: a pure machine, the one that the model checker runs
 //! log        the driver: reads a log, appends to it, writes checkpoints
 //! audit      reads everything that a reader could do without, and says what is wrong
+//! deletion   what a deletion would take, before it is asked of the log
+//! weight     what points hold in the store that other points do not
 //! ```
 
 mod audit;
+mod deletion;
 mod error;
 mod log;
 pub mod name;
@@ -19,8 +22,10 @@ mod source_log;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod weight;
 
 pub use audit::Audit;
+pub use deletion::DeletionPlan;
 pub use error::ChainError;
 pub use point::Point;
 pub use repo_log::RepoLog;

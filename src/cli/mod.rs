@@ -24,6 +24,7 @@ pub mod chains;
 pub mod completion;
 pub mod context;
 pub mod ctl;
+pub mod delete;
 pub mod demo;
 pub mod exit;
 pub mod failure;
@@ -39,7 +40,9 @@ pub mod restore;
 pub mod source;
 pub mod status;
 pub mod sys;
+pub mod trash;
 pub mod umount;
+pub mod undelete;
 pub mod verify;
 pub mod version;
 
@@ -112,6 +115,11 @@ pub enum Command {
     Cat(cat::CatArgs),
     /// Restore a directory or a file as it was captured
     Restore(restore::RestoreArgs),
+    /// Delete points: they vanish from all listings and mounts, and stay in the trash until collected
+    #[command(visible_alias = "forget")]
+    Delete(delete::DeleteArgs),
+    /// Bring deleted points back, as they were
+    Undelete(undelete::UndeleteArgs),
     /// Mount the repository: each source with its points, labels, chains and times as directories
     Mount(mount::MountArgs),
     /// Take a mount away, and wait until its server has ended
@@ -145,6 +153,8 @@ impl Command {
             | Command::Chains(_)
             | Command::Ls(_)
             | Command::Cat(_)
+            | Command::Delete(_)
+            | Command::Undelete(_)
             | Command::Mount(_)
             | Command::Umount(_)
             | Command::Status(_)
@@ -197,6 +207,8 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Ls(args) => ls::run(&args, context),
         Command::Cat(args) => cat::run(&args, context),
         Command::Restore(args) => restore::run(&args, context),
+        Command::Delete(args) => delete::run(&args, context),
+        Command::Undelete(args) => undelete::run(&args, context),
         Command::Mount(args) => mount::run(&args, context),
         Command::Jobs(args) => jobs::run(&args, context),
         Command::Ctl(args) => ctl::run(&args, context),

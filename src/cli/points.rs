@@ -31,6 +31,9 @@ pub struct PointsArgs {
     /// Also name what each of them could not capture exactly
     #[arg(long)]
     problems: bool,
+    /// Those that were deleted and can be brought back, with what collecting them would free
+    #[arg(long, visible_alias = "deleted")]
+    trash: bool,
 }
 
 /// A point, as `points --json` prints it.
@@ -72,6 +75,11 @@ struct Listed<'a> {
 /// When the repository or the source cannot be read.
 pub fn run(args: &PointsArgs, context: &Context) -> Result<Exit, Failure> {
     let opened = context.open()?;
+    if args.trash {
+        let shown = |point: &Point| args.label.as_ref().is_none_or(|label| point.has_label(label));
+        super::trash::list(&opened, args.source.as_deref(), shown, args.last, context)?;
+        return Ok(Exit::Done);
+    }
     let mut out = Output::open();
     let (mut rows, mut lacking) = (Vec::new(), Vec::new());
     for (record, state) in opened.selected(args.source.as_deref())? {
@@ -158,7 +166,7 @@ fn listed<'a>(source: &'a str, state: &'a SourceState, point: &'a Point) -> List
         chain: point.chain().0,
         position: point.position,
         kind: kind(point),
-        parent: commit.parent.and_then(|parent| state.point(parent)).map(|parent| parent.name()),
+        parent: state.parent(point).map(|parent| parent.name()),
         labels: &commit.labels,
         started: timestamp(commit.started),
         captured: timestamp(commit.captured),

@@ -107,6 +107,12 @@ impl Board {
                 "checked {} points, {} objects, {} bytes: {} damaged",
                 verified.points, verified.objects, verified.bytes, verified.damaged
             )),
+            Message::Deleted(deleted) => {
+                sheet.log.add(&format!("deleted from {}: {}", deleted.source, deleted.points.join(", ")));
+            }
+            Message::Undeleted(back) => {
+                sheet.log.add(&format!("brought back in {}: {}", back.source, back.points.join(", ")));
+            }
             Message::Error(error) => sheet.log.add(&format!("error ({}): {}", error.class, error.message)),
         }
     }

@@ -40,7 +40,8 @@ impl MountSite {
         let Some(record) = state.by_name(source) else { return Ok(None) };
         let points = self.view.source_log(record.id).refresh()?;
         // The newest first: an orphan's point is among the last.
-        let point = points.points().iter().rev().find(|point| point.commit.job.as_deref() == Some(job.text()));
+        // One that was deleted since was made all the same.
+        let point = points.committed().iter().rev().find(|point| point.commit.job.as_deref() == Some(job.text()));
         Ok(point.map(|point| Testimony { point: point.name().to_owned(), problems: point.commit.stats.problems }))
     }
 }

@@ -21,7 +21,7 @@ impl Said {
             Message::Summary(summary) => self.summary = Some(summary),
             Message::Verified(verified) => self.verified = Some(verified),
             Message::Error(error) => self.error = Some(error),
-            Message::Progress(_) | Message::Problem(_) => {}
+            Message::Progress(_) | Message::Problem(_) | Message::Deleted(_) | Message::Undeleted(_) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `capture --json` and `verify --json` say while they work, one JSON object a line.
+//! What commands say with `--json` while they work, one JSON object a line.
 //!
 //! The command line prints these types and the desk reads them, so that a script that follows
 //! `amberfs capture --json` and a mount that runs the same command see the same words. As in
@@ -29,6 +29,10 @@ pub enum Message {
     Summary(Summary),
     /// A verification is through. The last line of one, whatever it found.
     Verified(Verified),
+    /// Points were deleted, or would be. The last line of a deletion.
+    Deleted(Deleted),
+    /// Points were brought back. The last line of that.
+    Undeleted(Undeleted),
     /// The work failed. The last line then.
     Error(Failure),
 }
@@ -280,6 +284,37 @@ pub struct Verified {
     /// How long it took.
     #[serde(default)]
     pub seconds: f64,
+}
+
+/// Points that were deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The source.
+    pub source: String,
+    /// Their names, in log order; none when all were deleted before.
+    pub points: Vec<String>,
+    /// Their numbers.
+    pub ids: Vec<u64>,
+    /// The points that descend from those that were named; they are among `points` if they went as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependents: Vec<String>,
+    /// Bytes that no other point holds; none where that cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Whether nothing was done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Points that were brought back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undeleted {
+    /// The source.
+    pub source: String,
+    /// Their names, in log order; none when none was deleted.
+    pub points: Vec<String>,
+    /// Their numbers.
+    pub ids: Vec<u64>,
 }
 
 /// Why the work failed.

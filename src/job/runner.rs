@@ -398,7 +398,12 @@ impl Shared {
         };
         let step = match &message {
             Message::Progress(progress) => Some(progress.phase.state()),
-            Message::Problem(_) | Message::Summary(_) | Message::Verified(_) | Message::Error(_) => None,
+            Message::Problem(_)
+            | Message::Summary(_)
+            | Message::Verified(_)
+            | Message::Deleted(_)
+            | Message::Undeleted(_)
+            | Message::Error(_) => None,
         };
         said.lock().hear(message.clone());
         let stands = {

@@ -89,7 +89,7 @@ pub(super) struct Rules {
     touched_directories: HashSet<FileId>,
     touched_links: HashSet<FileId>,
     touched_maps: HashSet<FileId>,
-    /// Identities that the point's commit does not allow for; the largest.
+    /// No identity that is in use is larger.
     largest: FileId,
 }
 
@@ -234,6 +234,10 @@ impl Rules {
             ));
         }
         if self.largest >= next_file {
+            // Points of another branch may have used more; what counts is what this one uses.
+            self.largest = self.in_use();
+        }
+        if self.largest >= next_file {
             broken.push(format!(
                 "it uses identity {}, its commit says that {next_file} is the first unused",
                 self.largest
@@ -273,6 +277,15 @@ impl Rules {
         broken.sort();
         broken.truncate(TOLD_MAX);
         broken
+    }
+
+    /// The largest identity that anything has now.
+    fn in_use(&self) -> FileId {
+        let directories = self.directories.iter().filter(|(_, directory)| directory.named > 0).map(|(id, _)| id);
+        let links = self.links.iter().filter(|(_, link)| link.records > 0).map(|(id, _)| id);
+        let maps = self.maps.iter().filter(|(_, map)| map.files > 0).map(|(id, _)| id);
+        let used = directories.chain(links).chain(maps).filter(|id| **id != FileId::HARDLINKS);
+        used.max().copied().unwrap_or(FileId::TOP)
     }
 
     fn check_directory(&mut self, id: FileId) -> Result<(), String> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::base::Instant;
 use crate::chain::{Point, SourceState, origin};
-use crate::format::log::{SourceKind, SourceRecord};
+use crate::format::log::{Deletion, SourceKind, SourceRecord};
 
 /// An instant as RFC 3339 in UTC.
 pub fn time(instant: Instant) -> String {
@@ -15,7 +15,7 @@ pub fn time(instant: Instant) -> String {
 }
 
 /// A point as JSON: the same object in `info.json` and in the output of `amberfs points --json`.
-pub fn point(point: &Point) -> Value {
+pub fn point(state: &SourceState, point: &Point) -> Value {
     let commit = &point.commit;
     let stats = &commit.stats;
     json!({
@@ -24,7 +24,7 @@ pub fn point(point: &Point) -> Value {
         "kind": if point.is_full() { "full" } else { "incremental" },
         "chain": commit.chain.0,
         "position": point.position,
-        "parent": commit.parent.map(|parent| parent.0),
+        "parent": state.parent(point).map(|parent| parent.id.0),
         "labels": commit.labels,
         "started": time(commit.started),
         "captured": time(commit.captured),
@@ -45,9 +45,22 @@ pub fn point(point: &Point) -> Value {
     })
 }
 
+/// A point in the trash: what `amberfs undelete` needs, and when it came there.
+fn deleted(point: &Point, deletion: &Deletion) -> Value {
+    json!({
+        "id": point.id.0,
+        "name": point.name(),
+        "chain": point.chain().0,
+        "labels": point.commit.labels,
+        "captured": time(point.commit.captured),
+        "deleted": time(deletion.written),
+    })
+}
+
 /// A source's `info.json`.
 pub(super) fn render(record: &SourceRecord, state: &SourceState) -> String {
-    let points: Vec<Value> = state.points().iter().map(|p| point(p)).collect();
+    let points: Vec<Value> = state.points().iter().map(|p| point(state, p)).collect();
+    let trash: Vec<Value> = state.trash().map(|(point, deletion)| deleted(point, deletion)).collect();
     let ranges: Vec<Value> = state
         .points()
         .iter()
@@ -63,7 +76,9 @@ pub(super) fn render(record: &SourceRecord, state: &SourceState) -> String {
         },
         "origin": origin::describe(&record.origin),
         "chains": state.chains().map(|chain| chain.id.0).collect::<Vec<_>>(),
+        "head": state.head().map(|head| head.id.0),
         "points": points,
+        "trash": trash,
         "recoverable": ranges,
     });
     let mut text = serde_json::to_string_pretty(&info).unwrap_or_default();

@@ -458,7 +458,8 @@ impl MountView {
     fn point_root(&self, source: SourceId, point: &Point) -> Result<Found, ViewError> {
         let view = self.point_view(source, point);
         let root = view.root().map_err(|error| self.located(error, source, point.id))?;
-        self.found(source, point.id, &root)
+        // Not for ever under this name: the point may be deleted.
+        self.found(source, point.id, &root).map(|found| Found { immutable: false, ..found })
     }
 
     /// The items of a generated directory behind `after`: name, number and node.

@@ -17,6 +17,17 @@ pub enum ResolveError {
     /// Nothing was captured yet.
     #[error("it has no point yet")]
     Empty,
+    /// All its points are in the trash.
+    #[error("all its points are deleted; `amberfs points --trash` lists them")]
+    AllDeleted,
+    /// The point is in the trash.
+    #[error("its point #{id} {name} is deleted; `amberfs undelete` brings it back")]
+    Deleted {
+        /// Its number.
+        id: PointId,
+        /// Its name.
+        name: String,
+    },
     /// No point has that name.
     #[error("it has no point {name}; the newest is {newest}")]
     NoName {
@@ -65,6 +76,8 @@ impl Classed for ResolveError {
         match self {
             ResolveError::Moment(error) => error.class(),
             ResolveError::Empty
+            | ResolveError::AllDeleted
+            | ResolveError::Deleted { .. }
             | ResolveError::NoName { .. }
             | ResolveError::NoLabel { .. }
             | ResolveError::NoId { .. }
@@ -85,11 +98,17 @@ impl Pick {
         now: Instant,
         zone: &TimeZone,
     ) -> Result<&'a Arc<Point>, ResolveError> {
-        let newest = source.newest().ok_or(ResolveError::Empty)?;
+        let none = || if source.committed().is_empty() { ResolveError::Empty } else { ResolveError::AllDeleted };
+        let newest = source.newest().ok_or_else(none)?;
         match self {
             Pick::Newest => Ok(newest),
             Pick::Back(back) => before_newest(source, *back),
-            Pick::Id(id) => source.point(*id).ok_or(ResolveError::NoId { id: *id }),
+            Pick::Id(id) => match source.ever(*id) {
+                Some(point) if source.is_deleted(point.id) => {
+                    Err(ResolveError::Deleted { id: *id, name: point.name().to_owned() })
+                }
+                point => point.ok_or(ResolveError::NoId { id: *id }),
+            },
             Pick::Label(label) => source.by_label(label).ok_or_else(|| ResolveError::NoLabel {
                 label: label.clone(),
                 suggestion: did_you_mean(label, source.labels().map(|(label, _)| label)),
@@ -111,6 +130,33 @@ impl Pick {
                     },
                 }
             }
+        }
+    }
+
+    /// The point that is called by its number or its name, were it in the trash; `None` where it is called otherwise.
+    /// A name means the point of that name here, and never an older one.
+    ///
+    /// # Errors
+    /// [`ResolveError`] when there never was such a point.
+    pub fn ever<'a>(
+        &self,
+        source: &'a SourceState,
+        now: Instant,
+        zone: &TimeZone,
+    ) -> Result<Option<&'a Arc<Point>>, ResolveError> {
+        match self {
+            Pick::Id(id) => source.ever(*id).ok_or(ResolveError::NoId { id: *id }).map(Some),
+            Pick::At(moment) => match moment.target(now, zone)? {
+                Target::Named(name, _) => match source.ever_by_name(&name) {
+                    Some(point) => Ok(Some(point)),
+                    None => {
+                        let newest = source.newest().map_or("none", |point| point.name()).to_owned();
+                        Err(ResolveError::NoName { name, newest })
+                    }
+                },
+                Target::Back(_) | Target::At(_) => Ok(None),
+            },
+            Pick::Newest | Pick::Label(_) | Pick::Back(_) => Ok(None),
         }
     }
 }
@@ -150,6 +196,35 @@ mod tests {
         let selector: Selector = text.parse().unwrap();
         let now = Instant::from_nanos(4 * DAY * 1_000_000_000);
         selector.pick.resolve(&state, now, &TimeZone::UTC).map(|point| point.name().to_owned())
+    }
+
+    #[test]
+    fn what_is_deleted_is_found_by_number_and_name_only_and_never_mistaken_for_an_older_one() {
+        let mut state = source();
+        let zone = TimeZone::UTC;
+        let now = Instant::from_nanos(10 * DAY * 1_000_000_000);
+        let pick = |text: &str| text.parse::<Selector>().unwrap().pick;
+        tell(&mut state, SourceBody::Delete { points: vec![PointId(4)] }).unwrap();
+        let deleted = ResolveError::Deleted { id: PointId(4), name: "1970-01-04T00-00-00Z".to_owned() };
+        assert_eq!(pick("home#4").resolve(&state, now, &zone).unwrap_err(), deleted);
+        // For readers a time is a time; whoever deletes calls the point by its name.
+        assert_eq!(pick("home@1970-01-04T00-00-00Z").resolve(&state, now, &zone).unwrap().id, PointId(3));
+        for (text, found) in [
+            ("home#4", Ok(Some(4))),
+            ("home#3", Ok(Some(3))),
+            ("home@1970-01-04T00-00-00Z", Ok(Some(4))),
+            ("home@1970-01-04T00-00", Ok(None)),
+            ("home@1970-01-05T00-00-00Z", Err(())),
+            ("home#9", Err(())),
+            ("home~1", Ok(None)),
+            ("home%x", Ok(None)),
+            ("home", Ok(None)),
+        ] {
+            let ever = pick(text).ever(&state, now, &zone);
+            assert_eq!(ever.map(|point| point.map(|point| point.id.0)).map_err(drop), found, "{text}");
+        }
+        tell(&mut state, SourceBody::Delete { points: vec![PointId(2), PointId(3)] }).unwrap();
+        assert_eq!(pick("home").resolve(&state, now, &zone).unwrap_err(), ResolveError::AllDeleted);
     }
 
     #[test]

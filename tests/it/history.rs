@@ -15,7 +15,7 @@ use amberfs::store::Store;
 use crate::world::{Manifest, World, later, real};
 
 /// splitmix64: a history is its seed.
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn roll(&mut self, sides: u64) -> u64 {
@@ -26,7 +26,7 @@ impl Dice {
         (z ^ (z >> 31)) % sides
     }
 
-    fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         if items.is_empty() { None } else { items.get(self.roll(items.len() as u64) as usize) }
     }
 
@@ -54,7 +54,7 @@ impl Dice {
 }
 
 /// Every path of the source by kind, so that operations have something to work on.
-fn paths(world: &World, wanted: fn(&fs::Metadata) -> bool) -> Vec<PathBuf> {
+pub(crate) fn paths(world: &World, wanted: fn(&fs::Metadata) -> bool) -> Vec<PathBuf> {
     let (mut found, mut open) = (Vec::new(), vec![world.root()]);
     while let Some(dir) = open.pop() {
         for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
@@ -77,7 +77,7 @@ fn run(program: &str, arguments: &[&str], path: &Path) -> io::Result<()> {
 }
 
 /// One change of the directory. An operation that the directory does not allow right now is none.
-fn change(world: &World, dice: &mut Dice) {
+pub(crate) fn change(world: &World, dice: &mut Dice) {
     let files = paths(world, fs::Metadata::is_file);
     let mut dirs = paths(world, fs::Metadata::is_dir);
     dirs.push(world.root());
@@ -158,7 +158,7 @@ fn change(world: &World, dice: &mut Dice) {
 }
 
 /// Returns once the filesystem's clock has moved: a change after this has another change time.
-fn next_tick(world: &World) {
+pub(crate) fn next_tick(world: &World) {
     let scratch = world.dir.path().join("tick");
     let now = |content: &str| {
         fs::write(&scratch, content).unwrap();

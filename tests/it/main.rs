@@ -15,6 +15,7 @@ mod architecture;
 mod cli;
 mod crash;
 mod damage;
+mod deletion;
 mod desk;
 mod docs;
 mod format_doc;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod capture;
+mod delete;
 mod generated;
 mod repository;
 mod restore;
