@@ -127,7 +127,8 @@ impl Capture<'_> {
             Some(point) => {
                 let (name, chain) = (point.name(), point.chain());
                 let points = || state.chain(chain).into_iter().flat_map(|chain| chain.points());
-                if let Some(most) = self.options.chain_max_points.filter(|most| points().count() >= most.get() as usize) {
+                if let Some(most) = self.options.chain_max_points.filter(|most| points().count() >= most.get() as usize)
+                {
                     return full(&format!("full: chain {chain} has its {most} points"));
                 }
                 if let Some(why) = subject.unfit(point) {

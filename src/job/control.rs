@@ -159,7 +159,8 @@ impl std::fmt::Display for JobId {
 /// The desk behind the control file.
 pub trait Control: Send + Sync + 'static {
     /// Takes one write(2) to the control file as one batch of lines. Returns within milliseconds: it
-    /// validates, journals and queues, and waits for no source and no store.
+    /// validates, journals and queues, and waits for no source and, unless a line deletes a point or
+    /// brings it back, for no store.
     ///
     /// # Errors
     /// [`Refusal`]; then nothing in the batch was applied.

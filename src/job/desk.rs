@@ -7,7 +7,8 @@
 //!
 //! Invariants: a batch is accepted whole or not at all, and is in the journal, on disk, before the
 //! write that carried it returns; of two requests for the same work at the same time one is refused,
-//! whichever mount they reach; nothing here waits for a source or a store.
+//! whichever mount they reach; nothing here waits for a source or a store, but that a line which deletes a
+//! point or brings it back has the source's log asked first, while nothing is locked.
 //!
 //! Crash behaviour: what was accepted is in the journal; what was not leaves no trace.
 
@@ -57,7 +58,16 @@ pub trait Site: Send + Sync + 'static {
     /// Why that cannot be found out, in words.
     fn testimony(&self, source: &str, job: &Witness) -> Result<Option<Testimony>, String>;
 
-    /// A job has committed a point of `source`: whoever now reads the job's state must see it in the
+    /// Why this deletion or undeletion cannot be accepted, as the source's log stands now: no such point, or others
+    /// that depend on it. May wait for the store.
+    ///
+    /// # Errors
+    /// The reason, and in words what would be right.
+    fn judge(&self, _request: &Request) -> Result<(), (Reason, String)> {
+        Ok(())
+    }
+
+    /// A job has changed the points of `source`: whoever now reads the job's state must see it in the
     /// mount as well. May wait for the store.
     fn committed(&self, _source: &str) {}
 
@@ -185,10 +195,22 @@ impl Desk {
             Vec::new()
         };
 
-        let captures = commands
+        let writes =
+            commands.iter().any(|(_, command)| matches!(command, Command::Run { request, .. } if request.writes()));
+        let read_only = if writes { self.shared.site.read_only() } else { None };
+        let judged: Vec<Result<(), (Reason, String)>> = commands
             .iter()
-            .any(|(_, command)| matches!(command, Command::Run { request: Request::Capture { .. }, .. }));
-        let read_only = if captures { self.shared.site.read_only() } else { None };
+            .map(|(_, command)| match command {
+                Command::Run { request, .. }
+                    if request.point().is_some()
+                        && read_only.is_none()
+                        && request.source().is_some_and(|source| sources.iter().any(|known| known == source)) =>
+                {
+                    self.shared.site.judge(request)
+                }
+                _ => Ok(()),
+            })
+            .collect();
 
         let now = self.shared.env.now();
         let mut core = self.shared.core.lock();
@@ -201,8 +223,9 @@ impl Desk {
             cancelled: vec![],
             words: vec![],
         };
-        for (line, command) in commands {
-            plan.add(locked.table(), command, now).map_err(|(reason, message)| refusal(reason, Some(line), message))?;
+        for ((line, command), judged) in commands.into_iter().zip(judged) {
+            plan.add(locked.table(), command, judged, now)
+                .map_err(|(reason, message)| refusal(reason, Some(line), message))?;
         }
         let Plan { accepted, cancelled, words, .. } = plan;
         if !accepted.is_empty() || !cancelled.is_empty() {
@@ -280,7 +303,7 @@ fn refusal(reason: Reason, line: Option<usize>, message: String) -> Refusal {
 struct Plan<'a> {
     shared: &'a Shared,
     sources: &'a [String],
-    /// Why nothing can be captured.
+    /// Why nothing can be written.
     read_only: Option<&'a str>,
     accepted: Vec<Accepted>,
     cancelled: Vec<JobId>,
@@ -288,9 +311,15 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn add(&mut self, table: &Table, command: Command, now: Instant) -> Result<(), (Reason, String)> {
+    fn add(
+        &mut self,
+        table: &Table,
+        command: Command,
+        judged: Result<(), (Reason, String)>,
+        now: Instant,
+    ) -> Result<(), (Reason, String)> {
         match command {
-            Command::Run { request, job } => self.run(table, request, job, now),
+            Command::Run { request, job } => self.run(table, request, job, judged, now),
             Command::Cancel { job } => self.cancel(table, job),
         }
     }
@@ -300,6 +329,7 @@ impl Plan<'_> {
         table: &Table,
         request: Request,
         job: Option<JobId>,
+        judged: Result<(), (Reason, String)>,
         now: Instant,
     ) -> Result<(), (Reason, String)> {
         // A repeat is answered before anything else: by now its source may be gone, or busy with this very job.
@@ -325,9 +355,10 @@ impl Plan<'_> {
             };
             return Err((Reason::NoSuch, format!("no source {source:?} in the configuration{hint}")));
         }
-        if let (Some(why), Request::Capture { .. }) = (self.read_only, &request) {
+        if let Some(why) = self.read_only.filter(|_| request.writes()) {
             return Err((Reason::ReadOnly, format!("the repository cannot be written: {why}")));
         }
+        judged?;
         let open = table.open().map(|record| (&record.job, &record.request));
         let planned = self.accepted.iter().map(|planned| (&planned.job, &planned.request));
         if let Some((other, request)) = open.chain(planned).find(|(_, open)| open.conflicts(&request)) {

@@ -33,8 +33,8 @@ pub(super) fn text() -> String {
         line(&mut text, format_args!("  {:<10} {}", reason.name(), reason.help()));
     }
     text.push_str("\nStates of a job, in .amberfs/jobs/ID/state\n ");
-    for state in State::ALL {
-        text.push(' ');
+    for (place, state) in State::ALL.into_iter().enumerate() {
+        text.push_str(if place == 7 { "\n  " } else { " " });
         text.push_str(state.word());
         if state.is_end() {
             text.push('*');
@@ -54,7 +54,7 @@ pub(super) fn text() -> String {
          \x20 jobs/ID/state        one word\n\
          \x20 jobs/ID/progress.json  how far it is\n\
          \x20 jobs/ID/log          what it said, newest 64 KiB\n\
-         \x20 jobs/ID/result       the name of the point, once committed\n\
+         \x20 jobs/ID/result       the name of the point, once committed; names of points deleted or brought back\n\
          \x20 jobs/ID/error        why it failed, or why the point is partial\n\
          \n\
          Jobs go on when the mount ends and are found again by the next one. The newest 1,000 ended\n\

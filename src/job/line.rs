@@ -11,7 +11,7 @@ use super::control::{JobId, Reason};
 use super::request::{Command, Request, check_job};
 use crate::base::limits;
 use crate::base::suggest::did_you_mean;
-use crate::chain::name::{check_label, check_source};
+use crate::chain::name::{check_label, check_source, parse_point};
 
 /// A verb of the control file.
 #[derive(Debug)]
@@ -54,6 +54,13 @@ const TIMEOUT: Key = Key {
     repeats: false,
 };
 
+const POINT: Key = Key {
+    name: "point",
+    value: "NAME|#ID",
+    help: "which: its name, as in points/, or its number after #",
+    repeats: false,
+};
+
 /// All that the control file understands.
 pub const VERBS: &[Verb] = &[
     Verb {
@@ -93,6 +100,31 @@ pub const VERBS: &[Verb] = &[
             TIMEOUT,
         ],
         help: "check what is stored of a source, or without one of the whole repository",
+    },
+    Verb {
+        name: "delete",
+        name_of: "SOURCE",
+        optional: false,
+        keys: &[
+            POINT,
+            Key { name: "cascade", value: "yes|no", help: "delete as well what builds on it", repeats: false },
+            Key {
+                name: "rebase",
+                value: "yes|no",
+                help: "delete just it; what builds on it stays whole",
+                repeats: false,
+            },
+            JOB,
+            TIMEOUT,
+        ],
+        help: "put a point into the trash",
+    },
+    Verb {
+        name: "undelete",
+        name_of: "SOURCE",
+        optional: false,
+        keys: &[POINT, JOB, TIMEOUT],
+        help: "bring a point back from the trash",
     },
     Verb {
         name: "cancel",
@@ -223,6 +255,18 @@ fn source(name: &str) -> Result<String, Refused> {
     Ok(name.to_owned())
 }
 
+fn point(values: &Values<'_>, verb: &Verb) -> Result<String, Refused> {
+    let point = values.all("point").next();
+    let point = point.ok_or_else(|| syntax(format!("{} needs point={}", verb.name, POINT.value)))?;
+    let is_number = point.strip_prefix('#').is_some_and(|digits| {
+        digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u64>().is_ok() && !digits.starts_with('0')
+    });
+    if !is_number {
+        parse_point(point).map_err(|bad| syntax(format!("{bad}; or give its number after #")))?;
+    }
+    Ok(point.to_owned())
+}
+
 fn seconds(text: &str) -> Result<u64, Refused> {
     let bad = || syntax(format!("timeout={text:?} must be a number with s, m, h or d, such as {}", TIMEOUT.value));
     let unit = text.chars().next_back().ok_or_else(bad)?;
@@ -267,6 +311,27 @@ fn build(verb: &Verb, name: Option<&str>, values: &Values<'_>) -> Result<Command
             let request = Request::Verify {
                 source: name.map(source).transpose()?,
                 read_data: values.yes("read-data")?,
+                timeout_seconds: values.timeout()?,
+            };
+            Ok(Command::Run { request, job: values.job()? })
+        }
+        "delete" => {
+            let request = Request::Delete {
+                source: source(needed()?)?,
+                point: point(values, verb)?,
+                cascade: values.yes("cascade")?,
+                rebase: values.yes("rebase")?,
+                timeout_seconds: values.timeout()?,
+            };
+            if matches!(request, Request::Delete { cascade: true, rebase: true, .. }) {
+                return Err(syntax("cascade=yes and rebase=yes exclude each other"));
+            }
+            Ok(Command::Run { request, job: values.job()? })
+        }
+        "undelete" => {
+            let request = Request::Undelete {
+                source: source(needed()?)?,
+                point: point(values, verb)?,
                 timeout_seconds: values.timeout()?,
             };
             Ok(Command::Run { request, job: values.job()? })
@@ -344,7 +409,7 @@ mod tests {
         let table: &[(&str, &str)] = &[
             (
                 "captur home",
-                "line 1: unknown verb \"captur\" (known: capture, verify, cancel); did you mean \"capture\"?",
+                "line 1: unknown verb \"captur\" (known: capture, verify, delete, undelete, cancel); did you mean \"capture\"?",
             ),
             ("capture", "line 1: capture needs a SOURCE"),
             ("capture full=yes", "line 1: capture needs a SOURCE"),
@@ -370,6 +435,18 @@ mod tests {
             (
                 "capture /etc",
                 "line 1: \"/etc\" cannot name a source: use 1 to 64 letters, digits, `.`, `_` and `-`, a letter or digit first",
+            ),
+            ("delete home", "line 1: delete needs point=NAME|#ID"),
+            ("delete point=#3", "line 1: delete needs a SOURCE"),
+            (
+                "delete home point=yesterday",
+                "line 1: \"yesterday\" is not the name of a point: those read 2026-11-20T12-00-00Z, or \
+                 2026-11-20T12-00-00Z+2; or give its number after #",
+            ),
+            ("delete home point=#3 cascade=yes rebase=yes", "line 1: cascade=yes and rebase=yes exclude each other"),
+            (
+                "undelete home point=#3 rebase=yes",
+                "line 1: undelete has no key \"rebase\" (known: point, job, timeout)",
             ),
             ("cancel", "line 1: cancel needs a JOB"),
             ("cancel n-1 job=n-1", "line 1: cancel has no key \"job\" (known: none)"),
@@ -423,7 +500,7 @@ mod tests {
         }
 
         #[test]
-        fn near_commands_never_panic(batch in "(capture|verify|cancel)( |=|'|\"|#|\\\\|label|full|job|timeout|yes|[a-z0-9.]|\n){0,30}") {
+        fn near_commands_never_panic(batch in "(capture|verify|delete|undelete|cancel)( |=|'|\"|#|\\\\|label|full|point|cascade|job|timeout|yes|[a-z0-9.]|\n){0,30}") {
             drop(parse(batch.as_bytes()));
         }
 
@@ -435,11 +512,16 @@ mod tests {
             read_data: bool,
             timeout_seconds in proptest::option::of(1u64..1_000_000),
             all: bool,
+            (id, cascade, rebase) in (1u64.., any::<bool>(), any::<bool>()),
         ) {
             let labels = labels.into_iter().collect();
             let capture = Request::Capture { source: source.clone(), labels, full, timeout_seconds };
+            let point = if all { format!("#{id}") } else { "2026-11-20T12-00-00Z+2".to_owned() };
+            let undelete = Request::Undelete { source: source.clone(), point: point.clone(), timeout_seconds };
+            let rebase = rebase && !cascade;
+            let delete = Request::Delete { source: source.clone(), point, cascade, rebase, timeout_seconds };
             let verify = Request::Verify { source: (!all).then_some(source), read_data, timeout_seconds };
-            for request in [capture, verify] {
+            for request in [capture, verify, delete, undelete] {
                 let line = request.to_line();
                 prop_assert_eq!(one(&line).unwrap(), Command::Run { request, job: None }, "{}", line);
             }

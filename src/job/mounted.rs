@@ -8,13 +8,16 @@ use serde_json::{Map, Value};
 
 use super::child::Program;
 use super::config::ConfigFile;
+use super::control::Reason;
 use super::desk::{Desk, DeskOptions, Site};
 use super::error::JobError;
 use super::outcome::Testimony;
 use super::page::timestamp;
+use super::request::Request;
 use super::witness::Witness;
 use crate::base::sys;
 use crate::chain::{ChainError, RepoLog};
+use crate::format::PointId;
 use crate::store::Operation;
 use crate::view::MountView;
 
@@ -84,6 +87,44 @@ impl Site for MountSite {
 
     fn testimony(&self, source: &str, job: &Witness) -> Result<Option<Testimony>, String> {
         self.look_up(source, job).map_err(|error| error.to_string())
+    }
+
+    fn judge(&self, request: &Request) -> Result<(), (Reason, String)> {
+        let (Some(source), Some(called)) = (request.source(), request.point()) else { return Ok(()) };
+        let failed = |error: ChainError| (Reason::Io, format!("{source}: {error}"));
+        let absent = |why: String| (Reason::NoSuch, format!("source {source}: {why}"));
+        let known = self.sources.refresh().map_err(failed)?;
+        let record = known.by_name(source).ok_or_else(|| absent("it has no point yet".to_owned()))?;
+        let state = self.view.source_log(record.id).refresh().map_err(failed)?;
+        let point = match called.strip_prefix('#').and_then(|digits| digits.parse().ok()) {
+            Some(id) => state.ever(PointId(id)),
+            None => state.ever_by_name(called),
+        };
+        let point = point.ok_or_else(|| match state.read().obstacle() {
+            None => absent(format!("it has no point {called}")),
+            Some(damage) => (Reason::Io, format!("source {source}: entry {} of its log cannot be read", damage.number)),
+        })?;
+        match request {
+            Request::Undelete { .. } if !state.is_deleted(point.id) => {
+                Err(absent(format!("its point {called} is not deleted")))
+            }
+            Request::Delete { .. } if state.is_deleted(point.id) => {
+                Err(absent(format!("its point {called} is deleted already; undelete brings it back")))
+            }
+            Request::Delete { cascade: false, rebase: false, .. } => match state.dependents(&[point.id]).len() {
+                0 => Ok(()),
+                number => {
+                    let points =
+                        if number == 1 { "1 point depends".to_owned() } else { format!("{number} points depend") };
+                    let text = format!(
+                        "source {source}: {points} on its point {called}; cascade=yes deletes them as well, \
+                         rebase=yes keeps them"
+                    );
+                    Err((Reason::Dependents, text))
+                }
+            },
+            _ => Ok(()),
+        }
     }
 
     fn committed(&self, _source: &str) {
@@ -169,6 +210,45 @@ mod tests {
         // The id again, when nobody remembers the first.
         assert_eq!(site.testimony("home", &of("n-1", 9)), Ok(None));
         assert_eq!(site.testimony("other", &job), Ok(None));
+    }
+
+    #[test]
+    fn a_deletion_is_judged_by_the_log_as_it_stands() {
+        let repo = Repo::init(Store::memory(), Env::seeded(1, Instant::from_nanos(1))).unwrap();
+        let site = MountSite::new(mount(&repo), Arc::new(ConfigFile::at("/nonexistent/config.toml")));
+        let judge = |line: &str| match crate::job::line::parse(line.as_bytes()).unwrap().remove(0).1 {
+            crate::job::request::Command::Run { request, .. } => site.judge(&request),
+            other => panic!("{other:?}"),
+        };
+        let (store, env) = (repo.store().clone(), repo.env().clone());
+        let no_such = |line: &str, words: &str| {
+            let (reason, message) = judge(line).unwrap_err();
+            assert!(reason == Reason::NoSuch && message.contains(words), "{line}: {message}");
+        };
+        no_such("delete home point=#2", "it has no point yet");
+        let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+        let record = sources.add_source("home", SourceKind::Tree, origin("ash", "/home")).unwrap();
+        let log = SourceLog::open(store.clone(), env, repo.id(), record.id);
+        let session = log.begin().unwrap();
+        let chain = log.open_chain(&session).unwrap();
+        let first = log.commit(commit(session, chain.0, None, 1)).unwrap();
+        let second = log.commit(commit(log.begin().unwrap(), chain.0, Some(first.id.0), 2)).unwrap();
+        let (first, second) = (format!("#{}", first.id), format!("#{}", second.id));
+        let (reason, message) = judge(&format!("delete home point={first}")).unwrap_err();
+        assert_eq!(reason, Reason::Dependents);
+        assert!(message.contains("1 point depends on its point #2; cascade=yes"), "{message}");
+        assert_eq!(judge("delete home point=1970-01-01T00-00-01Z rebase=yes"), Ok(()));
+        assert_eq!(judge(&format!("delete home point={first} cascade=yes")), Ok(()));
+        assert_eq!(judge(&format!("delete home point={second}")), Ok(()));
+        no_such("delete home point=#99", "it has no point #99");
+        no_such("delete home point=1970-01-01T00-00-09Z", "it has no point 1970");
+        no_such(&format!("undelete home point={second}"), "is not deleted");
+        // By another process: the judgement is not by what was known.
+        let points = vec![PointId(second[1..].parse().unwrap())];
+        log.append(crate::chain::state::SourceGoal::Delete(points, crate::chain::state::Dependents::Refuse)).unwrap();
+        no_such(&format!("delete home point={second}"), "is deleted already");
+        assert_eq!(judge(&format!("undelete home point={second}")), Ok(()));
+        assert_eq!(judge(&format!("delete home point={first}")), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Invariant: a point that exists is never called a failure, and nothing but a point that exists is
 //! called `committed`: where the process did not say, the log is asked. Pure.
 
-use super::protocol::{Failure, Message, Summary, Verified};
+use super::protocol::{Deleted, Failure, Message, Summary, Undeleted, Verified};
 use super::request::Request;
 use super::state::State;
 
@@ -12,6 +12,8 @@ use super::state::State;
 pub(super) struct Said {
     pub(super) summary: Option<Summary>,
     pub(super) verified: Option<Verified>,
+    pub(super) deleted: Option<Deleted>,
+    pub(super) undeleted: Option<Undeleted>,
     pub(super) error: Option<Failure>,
 }
 
@@ -20,8 +22,10 @@ impl Said {
         match message {
             Message::Summary(summary) => self.summary = Some(summary),
             Message::Verified(verified) => self.verified = Some(verified),
+            Message::Deleted(deleted) => self.deleted = Some(deleted),
+            Message::Undeleted(undeleted) => self.undeleted = Some(undeleted),
             Message::Error(error) => self.error = Some(error),
-            Message::Progress(_) | Message::Problem(_) | Message::Deleted(_) | Message::Undeleted(_) => {}
+            Message::Progress(_) | Message::Problem(_) => {}
         }
     }
 }
@@ -100,6 +104,17 @@ pub(super) fn judge(
                 return Verdict { state: State::Failed, result: None, error: Some(error) };
             }
         }
+        // Without a word the entry may stand or not. Asking again is harmless, so nobody needs to find out.
+        Request::Delete { .. } => {
+            if let Some(deleted) = &said.deleted {
+                return Verdict { state: State::Deleted, result: Some(listed(&deleted.points)), error: None };
+            }
+        }
+        Request::Undelete { .. } => {
+            if let Some(back) = &said.undeleted {
+                return Verdict { state: State::Undeleted, result: Some(listed(&back.points)), error: None };
+            }
+        }
     }
     let (state, why) = match (stop, &said.error, exit) {
         (Some(Stop::Cancelled), _, _) => (State::Cancelled, "cancelled".to_owned()),
@@ -123,6 +138,16 @@ pub(super) fn judge(
         ),
     };
     Verdict { state, result: None, error: Some(why + &doubt) }
+}
+
+/// The names of points, each on a line of its own; of very many the first ones.
+fn listed(points: &[String]) -> String {
+    const LISTED_MAX: usize = 1000;
+    let mut lines: Vec<&str> = points.iter().take(LISTED_MAX).map(String::as_str).collect();
+    if points.len() > LISTED_MAX {
+        lines.push("…");
+    }
+    lines.join("\n")
 }
 
 fn point(source: &str, name: &str, problems: u64) -> Verdict {
@@ -200,6 +225,27 @@ mod tests {
             assert_eq!(verdict.state, state);
             assert!(verdict.error.as_deref().unwrap().contains(words), "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn a_deletion_is_told_by_its_process_alone() {
+        let point = || "p".to_owned();
+        let (source, timeout_seconds) = ("home".to_owned(), None);
+        let undelete = Request::Undelete { source: source.clone(), point: point(), timeout_seconds };
+        let delete = Request::Delete { source, point: "#3".into(), cascade: false, rebase: false, timeout_seconds };
+        let deleted = Deleted { points: vec![point(), "q".into()], ..Default::default() };
+        let deleted = Said { deleted: Some(deleted), ..Default::default() };
+        let back = Undeleted { points: vec![point()], ..Default::default() };
+        let back = Said { undeleted: Some(back), ..Default::default() };
+        for exit in [Exit::Code(0), Exit::Signal(9), Exit::Unseen] {
+            let verdict = judge(&delete, &deleted, exit, Some(Stop::Cancelled), unasked);
+            assert_eq!((verdict.state, verdict.result.as_deref()), (State::Deleted, Some("p\nq")));
+            assert_eq!(judge(&undelete, &back, exit, None, unasked).state, State::Undeleted);
+            for (request, said) in [(&delete, &back), (&undelete, &deleted), (&delete, &Said::default())] {
+                assert_eq!(judge(request, said, exit, None, unasked).state, State::Failed);
+            }
+        }
+        assert_eq!(listed(&vec![point(); 2000]).lines().count(), 1001);
     }
 
     #[test]

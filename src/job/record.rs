@@ -200,6 +200,7 @@ impl Table {
                     let state = match record.request {
                         Request::Capture { .. } => State::Quiescing,
                         Request::Verify { .. } => State::Verifying,
+                        Request::Delete { .. } | Request::Undelete { .. } => State::Writing,
                     };
                     if record.state.may_become(state) {
                         record.state = state;

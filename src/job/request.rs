@@ -51,6 +51,32 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_seconds: Option<u64>,
     },
+    /// Put a point into the trash.
+    Delete {
+        /// A configured source.
+        source: String,
+        /// `#` and the point's number, or its name.
+        point: String,
+        /// What descends from it goes as well.
+        #[serde(default)]
+        cascade: bool,
+        /// What descends from it stays.
+        #[serde(default)]
+        rebase: bool,
+        /// Give up after this many seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<u64>,
+    },
+    /// Bring a point back from the trash.
+    Undelete {
+        /// A configured source.
+        source: String,
+        /// `#` and the point's number, or its name.
+        point: String,
+        /// Give up after this many seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<u64>,
+    },
     /// Check that what was stored is there and intact.
     Verify {
         /// A configured source; without one, the whole repository.
@@ -71,13 +97,33 @@ impl Request {
         match self {
             Request::Capture { .. } => "capture",
             Request::Verify { .. } => "verify",
+            Request::Delete { .. } => "delete",
+            Request::Undelete { .. } => "undelete",
+        }
+    }
+
+    /// Whether it writes to the repository.
+    pub fn writes(&self) -> bool {
+        match self {
+            Request::Capture { .. } | Request::Delete { .. } | Request::Undelete { .. } => true,
+            Request::Verify { .. } => false,
+        }
+    }
+
+    /// The point that is deleted or brought back.
+    pub fn point(&self) -> Option<&str> {
+        match self {
+            Request::Delete { point, .. } | Request::Undelete { point, .. } => Some(point),
+            Request::Capture { .. } | Request::Verify { .. } => None,
         }
     }
 
     /// The source that it concerns; none means all.
     pub fn source(&self) -> Option<&str> {
         match self {
-            Request::Capture { source, .. } => Some(source),
+            Request::Capture { source, .. } | Request::Delete { source, .. } | Request::Undelete { source, .. } => {
+                Some(source)
+            }
             Request::Verify { source, .. } => source.as_deref(),
         }
     }
@@ -85,15 +131,25 @@ impl Request {
     /// After how long it is given up.
     pub fn timeout(&self) -> Duration {
         match self {
-            Request::Capture { timeout_seconds, .. } | Request::Verify { timeout_seconds, .. } => {
+            Request::Capture { timeout_seconds, .. }
+            | Request::Verify { timeout_seconds, .. }
+            | Request::Delete { timeout_seconds, .. }
+            | Request::Undelete { timeout_seconds, .. } => {
                 timeout_seconds.map_or(limits::JOB_TIMEOUT, Duration::from_secs)
             }
         }
     }
 
-    /// Whether the two must not be under way at once: the same kind of work on the same thing.
+    /// Whether the two must not be under way at once: the same kind of work on the same thing, or a point that
+    /// is to go and to come back.
     pub fn conflicts(&self, other: &Request) -> bool {
-        self.verb() == other.verb() && self.source() == other.source()
+        let same_work = self.verb() == other.verb() || (self.point().is_some() && other.point().is_some());
+        same_work && self.source() == other.source() && self.point() == other.point()
+    }
+
+    /// The selector of the point that is deleted or brought back.
+    fn selector(source: &str, point: &str) -> String {
+        if point.starts_with('#') { format!("{source}{point}") } else { format!("{source}@{point}") }
     }
 
     /// The arguments of the command that does this work as a job, after the global options.
@@ -114,6 +170,18 @@ impl Request {
                 if let Some(source) = source {
                     arguments.extend(["--".to_owned(), source.clone()]);
                 }
+            }
+            Request::Delete { source, point, cascade, rebase, timeout_seconds: _ } => {
+                arguments.push("--yes".to_owned());
+                for (given, option) in [(cascade, "--cascade"), (rebase, "--rebase")] {
+                    if *given {
+                        arguments.push(option.to_owned());
+                    }
+                }
+                arguments.extend(["--".to_owned(), Request::selector(source, point)]);
+            }
+            Request::Undelete { source, point, timeout_seconds: _ } => {
+                arguments.extend(["--".to_owned(), Request::selector(source, point)]);
             }
         }
         arguments
@@ -144,6 +212,21 @@ impl Request {
                 if *read_data {
                     word("read-data=yes");
                 }
+                timeout_seconds
+            }
+            Request::Delete { source, point, cascade, rebase, timeout_seconds } => {
+                word(source);
+                word(&format!("point={}", quoted(point)));
+                for (given, key) in [(cascade, "cascade=yes"), (rebase, "rebase=yes")] {
+                    if *given {
+                        word(key);
+                    }
+                }
+                timeout_seconds
+            }
+            Request::Undelete { source, point, timeout_seconds } => {
+                word(source);
+                word(&format!("point={}", quoted(point)));
                 timeout_seconds
             }
         };
@@ -223,6 +306,24 @@ mod tests {
         let verify = Request::Verify { source: None, read_data: true, timeout_seconds: Some(60) };
         assert_eq!(verify.arguments(&job), ["verify", "--json", "--read-data"]);
         assert_eq!(verify.to_line(), "verify read-data=yes timeout=60s");
+    }
+
+    fn delete(point: &str, rebase: bool) -> Request {
+        Request::Delete { source: "home".into(), point: point.into(), cascade: false, rebase, timeout_seconds: None }
+    }
+
+    #[test]
+    fn a_point_is_called_by_number_or_name() {
+        let job = Witness::new(&JobId("n-1".into()), 7);
+        assert_eq!(delete("#3", true).arguments(&job), ["delete", "--json", "--yes", "--rebase", "--", "home#3"]);
+        assert_eq!(delete("#3", true).to_line(), "delete home point='#3' rebase=yes");
+        let point = "2026-11-20T12-00-00Z+2".to_owned();
+        let undelete = Request::Undelete { source: "home".into(), point: point.clone(), timeout_seconds: Some(9) };
+        assert_eq!(undelete.arguments(&job), ["undelete", "--json", "--", &format!("home@{point}")]);
+        assert_eq!(undelete.to_line(), format!("undelete home point={point} timeout=9s"));
+        assert!(delete("#3", true).conflicts(&delete("#3", false)));
+        assert!(!delete("#3", true).conflicts(&delete("#4", true)));
+        assert!(delete(&point, true).conflicts(&undelete) && undelete.conflicts(&delete(&point, true)));
     }
 
     #[test]

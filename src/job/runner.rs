@@ -441,7 +441,7 @@ impl Shared {
         let source = request.source().unwrap_or_default();
         let ask = || witness.as_ref().map_or(Ok(None), |witness| self.site.testimony(source, witness));
         let verdict = outcome::judge(request, said, exit, stop, ask);
-        if verdict.state.has_point() {
+        if verdict.state.changed_points() {
             self.site.committed(source);
         }
         let mut core = self.core.lock();

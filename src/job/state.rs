@@ -3,6 +3,8 @@
 //! ```text
 //! capture  queued → quiescing → captured → uploading → committed | partial
 //! verify   queued → verifying → verified
+//! delete   queued → writing → deleted
+//! undelete queued → writing → undeleted
 //! any place that is not an end  → failed | cancelled | timed-out
 //! ```
 //!
@@ -27,12 +29,18 @@ pub enum State {
     Uploading,
     /// A verification is under way.
     Verifying,
+    /// What is asked for is on its way into the source's log.
+    Writing,
     /// The point exists.
     Committed,
     /// The point exists, and some of its files could not be captured exactly.
     Partial,
     /// Nothing is damaged.
     Verified,
+    /// The points are in the trash.
+    Deleted,
+    /// The points are out of the trash.
+    Undeleted,
     /// It ended without what it was meant to give.
     Failed,
     /// Somebody asked for its end.
@@ -43,15 +51,18 @@ pub enum State {
 
 impl State {
     /// All of them, in the order in which they are documented.
-    pub const ALL: [State; 11] = [
+    pub const ALL: [State; 14] = [
         State::Queued,
         State::Quiescing,
         State::Captured,
         State::Uploading,
         State::Verifying,
+        State::Writing,
         State::Committed,
         State::Partial,
         State::Verified,
+        State::Deleted,
+        State::Undeleted,
         State::Failed,
         State::Cancelled,
         State::TimedOut,
@@ -65,9 +76,12 @@ impl State {
             State::Captured => "captured",
             State::Uploading => "uploading",
             State::Verifying => "verifying",
+            State::Writing => "writing",
             State::Committed => "committed",
             State::Partial => "partial",
             State::Verified => "verified",
+            State::Deleted => "deleted",
+            State::Undeleted => "undeleted",
             State::Failed => "failed",
             State::Cancelled => "cancelled",
             State::TimedOut => "timed-out",
@@ -79,9 +93,9 @@ impl State {
         self.rank() == END
     }
 
-    /// Whether a point came of it.
-    pub fn has_point(self) -> bool {
-        matches!(self, State::Committed | State::Partial)
+    /// Whether other points are shown than before.
+    pub fn changed_points(self) -> bool {
+        matches!(self, State::Committed | State::Partial | State::Deleted | State::Undeleted)
     }
 
     /// Whether a job that stands here may step to `next`.
@@ -96,9 +110,10 @@ impl State {
                 matches!(self, State::Quiescing | State::Captured | State::Uploading)
             }
             State::Verified => self == State::Verifying,
-            State::Verifying => self == State::Queued,
+            State::Deleted | State::Undeleted => self == State::Writing,
+            State::Verifying | State::Writing => self == State::Queued,
             State::Quiescing | State::Captured | State::Uploading => {
-                self != State::Verifying && next.rank() > self.rank()
+                !matches!(self, State::Verifying | State::Writing) && next.rank() > self.rank()
             }
             State::Queued => false,
         }
@@ -107,12 +122,14 @@ impl State {
     fn rank(self) -> u8 {
         match self {
             State::Queued => 0,
-            State::Quiescing | State::Verifying => 1,
+            State::Quiescing | State::Verifying | State::Writing => 1,
             State::Captured => 2,
             State::Uploading => 3,
             State::Committed
             | State::Partial
             | State::Verified
+            | State::Deleted
+            | State::Undeleted
             | State::Failed
             | State::Cancelled
             | State::TimedOut => END,
@@ -137,11 +154,12 @@ mod tests {
         use State::*;
         let failures = [Failed, Cancelled, TimedOut];
         let table: &[(State, &[State])] = &[
-            (Queued, &[Quiescing, Captured, Uploading, Verifying]),
+            (Queued, &[Quiescing, Captured, Uploading, Verifying, Writing]),
             (Quiescing, &[Captured, Uploading, Committed, Partial]),
             (Captured, &[Uploading, Committed, Partial]),
             (Uploading, &[Committed, Partial]),
             (Verifying, &[Verified]),
+            (Writing, &[Deleted, Undeleted]),
         ];
         for from in State::ALL {
             let forward = table.iter().find(|(state, _)| *state == from).map_or(&[][..], |(_, next)| next);

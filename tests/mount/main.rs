@@ -20,6 +20,7 @@ mod world;
 
 mod big_tree;
 mod control;
+mod deletion;
 mod demo;
 mod disks;
 mod fidelity;

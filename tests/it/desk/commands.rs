@@ -180,3 +180,28 @@ fn files_have_a_number_that_changes_with_their_bytes_and_only_then() {
     assert_eq!(text(&desk, "a", JobFile::Result), "");
     end_all(&desk);
 }
+
+#[test]
+fn a_deletion_is_judged_before_it_is_accepted_and_a_repeat_is_not_judged_again() {
+    let deleted = r#"echo '{"message_type":"deleted","source":"home","points":["p","q"],"ids":[3,4]}'"#;
+    let stage = Stage::new(&format!("echo $* >> $STAGE/runs\n{deleted}\n"));
+    let desk = stage.desk();
+    *stage.site.judgement.lock() = Some((Reason::Dependents, "2 points depend on it".to_owned()));
+    let (reason, message) = submit(&desk, "capture etc job=c\ndelete home point=#3 job=d").unwrap_err();
+    assert_eq!((reason, message.as_str()), (Reason::Dependents, "line 2: 2 points depend on it"));
+    assert_eq!(refused(&desk, "delete nowhere point=#3"), Reason::NoSuch);
+    assert_eq!(desk.jobs(), []);
+    *stage.site.judgement.lock() = None;
+    assert_eq!(refused(&desk, "delete home point=#3 job=d\nundelete home point=#3"), Reason::Busy);
+    submit(&desk, "delete home point=#3 cascade=yes job=d").unwrap();
+    await_state(&desk, "d", "deleted");
+    assert_eq!(text(&desk, "d", JobFile::Result), "p\nq");
+    assert!(text(&desk, "d", JobFile::Log).contains("deleted from home: p, q"));
+    assert_eq!(*stage.site.refreshed.lock(), ["home"], "the mount looks at the log again");
+    *stage.site.judgement.lock() = Some((Reason::NoSuch, "it is deleted".to_owned()));
+    let reply = submit(&desk, "delete home point=#3 cascade=yes job=d").unwrap();
+    assert!(reply.ends_with("job=d (known already: deleted)\n"), "{reply}");
+    assert_eq!(stage.runs(), ["delete --json --yes --cascade -- home#3"]);
+    *stage.site.read_only.lock() = Some("it is".to_owned());
+    assert_eq!(refused(&desk, "undelete home point=#3"), Reason::ReadOnly);
+}

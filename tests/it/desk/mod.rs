@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use amberfs::base::Env;
 use amberfs::format::ids::RepoId;
 use amberfs::job::control::{Caller, Control, DeskFile, JobFile, JobId, Reason};
+use amberfs::job::request::Request;
 use amberfs::job::witness::{Witness, job_of};
 use amberfs::job::{Desk, DeskOptions, Program, Site, Testimony};
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ struct TestSite {
     read_only: Mutex<Option<String>>,
     points: Mutex<HashMap<String, Testimony>>,
     refreshed: Mutex<Vec<String>>,
+    /// Why nothing may be deleted.
+    judgement: Mutex<Option<(Reason, String)>>,
 }
 
 impl Site for TestSite {
@@ -53,6 +56,10 @@ impl Site for TestSite {
             Some(trouble) => Err(trouble),
             None => Ok(self.points.lock().get(job.job()).cloned()),
         }
+    }
+
+    fn judge(&self, _request: &Request) -> Result<(), (Reason, String)> {
+        self.judgement.lock().clone().map_or(Ok(()), Err)
     }
 
     fn committed(&self, source: &str) {
@@ -154,8 +161,10 @@ fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 fn await_state(desk: &Desk, job: &str, wanted: &str) {
-    let is_end =
-        |state: &str| ["committed", "partial", "verified", "failed", "cancelled", "timed-out"].contains(&state);
+    let is_end = |state: &str| {
+        ["committed", "partial", "verified", "deleted", "undeleted", "failed", "cancelled", "timed-out"]
+            .contains(&state)
+    };
     eventually(&format!("{job} is {wanted}"), || {
         let now = state(desk, job);
         assert!(now == wanted || !is_end(&now), "{job} is {now}: {}", text(desk, job, JobFile::Error));
