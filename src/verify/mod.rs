@@ -111,6 +111,15 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
         Ok((subject.record.id, touched))
     })?;
 
+    let mut notes = logs.notes;
+    for subject in &logs.subjects {
+        let of_source = touched.iter().filter(|(id, _)| *id == subject.record.id).flat_map(|(_, points)| points);
+        let mut deleted: Vec<_> = of_source.filter(|point| subject.state.is_deleted(point.id)).collect();
+        deleted.sort_by_key(|point| point.id);
+        if let Some(note) = deleted_note(&subject.record.name, &deleted) {
+            notes.push(note);
+        }
+    }
     let sources = logs.subjects.iter().filter(|subject| !subject.record.removed).map(|subject| {
         let mut of_source: Vec<&Arc<Point>> =
             touched.iter().filter(|(id, _)| *id == subject.record.id).flat_map(|(_, points)| points).collect();
@@ -132,11 +141,22 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
         more_findings,
         orphans: survey.orphans,
         unknown: survey.unknown,
-        notes: logs.notes,
+        notes,
         advice: Vec::new(),
     };
     report.advice = advice::of(&report, &logs.subjects);
     Ok(report)
+}
+
+/// Says which touched points are in the trash: what is damaged of them nobody may want.
+fn deleted_note(source: &str, deleted: &[&Arc<Point>]) -> Option<String> {
+    const NAMED_MAX: usize = 8;
+    if deleted.is_empty() {
+        return None;
+    }
+    let named: Vec<&str> = deleted.iter().take(NAMED_MAX).map(|point| point.name()).collect();
+    let more = if deleted.len() > NAMED_MAX { ", …" } else { "" };
+    Some(format!("of the touched points of {source}, these are deleted, in the trash: {}{more}", named.join(", ")))
 }
 
 /// The packs that the points of a source have written, those in the trash included.

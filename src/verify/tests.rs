@@ -189,6 +189,26 @@ fn a_pack_that_is_gone_takes_its_points_along() {
 }
 
 #[test]
+fn points_in_the_trash_are_checked_as_well_and_named_as_deleted() {
+    let world = World::new();
+    world.write("file", &noise(200_000, 1));
+    let first = world.capture(false);
+    world.write("file", &noise(200_000, 2));
+    let second = world.capture(false);
+    let goal = crate::chain::state::SourceGoal::Delete(vec![second.id], crate::chain::state::Dependents::Refuse);
+    world.log.append(goal).unwrap();
+    let sound = world.verify(true);
+    assert_eq!((sound.damaged(), sound.points(), sound.notes.as_slice()), (0, 2, &[][..]));
+    std::fs::remove_file(world.file(&world.name(world.pack(&second, 0)))).unwrap();
+    let report = world.verify(true);
+    assert_eq!(report.sources[0].touched, [second.name()]);
+    let note = format!("of the touched points of home, these are deleted, in the trash: {}", second.name());
+    assert_eq!(report.notes, [note]);
+    std::fs::remove_file(world.file(&world.name(world.pack(&first, 0)))).unwrap();
+    assert_eq!(world.verify(true).notes.len(), 1, "the other one is not deleted");
+}
+
+#[test]
 fn a_lost_footer_is_told_and_touches_nothing() {
     let (world, points) = World::filled();
     let pack = world.name(world.pack(&points[0], 0));
