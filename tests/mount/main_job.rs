@@ -53,7 +53,7 @@ fn main_job(fill: &str) {
 fn git(directory: &str, files: &str) -> String {
     format!(
         "(cd {directory}; git init -q; git config user.name t; git config user.email t@t; {files}; \
-         git add .; git commit -qm all; git gc -q)"
+         git add -f .; git commit -qm all; git gc -q)"
     )
 }
 
@@ -78,7 +78,7 @@ fn real_trees_are_captured_changed_and_walked() {
     if !sys::is_root() {
         return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
     }
-    let history = "for n in $(seq 12); do seq $((n * 100)) >f$n; git add .; git commit -qm $n; done; echo >last";
+    let history = "for n in $(seq 12); do seq $((n * 100)) >f$n; git add -f .; git commit -qm $n; done; echo >last";
     main_job(&format!("{USR}\nmkdir source/repo\n{}", git("source/repo", history)));
 }
 
