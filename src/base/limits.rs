@@ -135,6 +135,10 @@ pub const MOUNT_READ_AHEAD_KIB: u32 = 1024;
 pub const MOUNT_LOG_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the largest generated file that a mount keeps for whoever has it open.
 pub const GENERATED_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of a logical sector of a disk.
+pub const DISK_SECTOR_BYTES: RangeInclusive<u32> = 512..=64 << 10;
+/// Bytes of the largest disk: its qcow2 image, tables included, still has offsets that the kernel can express.
+pub const DISK_BYTES_MAX: u64 = 1 << 60;
 /// Bytes of a disk's `map.json`; a disk of more pieces is told in larger grains.
 pub const DISK_MAP_BYTES_MAX: u64 = 16 << 20;
 /// Generated contents of `.amberfs/` that are kept from their lookup to their opening.

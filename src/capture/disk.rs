@@ -217,6 +217,10 @@ impl Disk {
     /// device nobody knows.
     fn stat(&self, plan: &Plan<'_>) -> io::Result<Stat> {
         let stat = self.device.stat()?;
+        if stat.meta.size > limits::DISK_BYTES_MAX {
+            let words = format!("it has {} bytes, and a disk may have {}", stat.meta.size, limits::DISK_BYTES_MAX);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, words));
+        }
         let made = single::made(plan.started, stat.meta.size).meta;
         let meta = if self.device.is_image() {
             Meta { permissions: 0o400, uid: made.uid, gid: made.gid, links: 1, ..stat.meta }

@@ -200,6 +200,15 @@ pub struct DiskFacts {
     pub changed_bytes: u64,
 }
 
+impl DiskFacts {
+    /// Whether there can be such a disk. Whoever computes with its chunks and sectors asks first.
+    pub fn is_possible(&self) -> bool {
+        let sizes = [(limits::DISK_CHUNK_BYTES, self.chunk_bytes), (limits::DISK_SECTOR_BYTES, self.sector_bytes)];
+        self.bytes <= limits::DISK_BYTES_MAX
+            && sizes.iter().all(|(allowed, bytes)| allowed.contains(bytes) && bytes.is_power_of_two())
+    }
+}
+
 /// How a capture of a disk found out what had changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Method {

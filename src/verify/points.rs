@@ -94,6 +94,10 @@ impl<'a> PointCheck<'a> {
                         sound = false;
                     }
                 }
+                if commit.disk.as_ref().is_some_and(|facts| !facts.is_possible()) {
+                    self.contradiction(point, "there is no such disk as it says".to_owned());
+                    sound = false;
+                }
                 sound &= self.holes == 0 && self.lost_chunks == 0;
             }
             Err(Stop::Contradiction(place, what)) => {

@@ -19,7 +19,7 @@ use crate::format::log::SourceRecord;
 use crate::format::object::LogId;
 use crate::format::{ChainId, EntryOrdinal, PointId, SourceId};
 use crate::repo::Repo;
-use crate::view::disk::Shown;
+use crate::view::disk::{LastMap, Shown};
 use crate::view::info;
 use crate::view::inode::Inode;
 use crate::view::loss;
@@ -71,6 +71,7 @@ pub struct MountView {
     nodes: Nodes<Generated>,
     paths: Paths,
     open: Mutex<Open>,
+    last_map: Arc<LastMap>,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +100,15 @@ impl MountView {
         let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
         sources.load()?;
         let open = Mutex::new(Open { asked: Some(repo.env().now()), ..Open::default() });
-        Ok(MountView { repo, sources, settings, nodes: Nodes::new(), paths: Paths::new(), open })
+        Ok(MountView {
+            repo,
+            sources,
+            settings,
+            nodes: Nodes::new(),
+            paths: Paths::new(),
+            open,
+            last_map: Arc::default(),
+        })
     }
 
     /// The repository.
@@ -663,7 +672,7 @@ impl Namespace for MountView {
             let of = OfDisk { source, point, disk, shown: Shown::Partitions };
             for (name, shown) in Shown::ROOT {
                 let next = shown.ordinal().0;
-                if next > after && !take(DirEntry { name: name.into(), next, found: self.shown_found(&of, shown)? }) {
+                if next > after && !take(DirEntry { name: name.into(), next, found: self.shown_listed(&of, shown)? }) {
                     break;
                 }
             }

@@ -31,7 +31,7 @@ impl Dice {
     }
 
     /// Text that compresses somewhat and is not the same twice.
-    fn bytes(&mut self, length: u64) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, length: u64) -> Vec<u8> {
         let salt = self.roll(u64::MAX);
         (0..length).map(|n| (n.wrapping_mul(salt | 1) >> 57) as u8 ^ (n >> 12) as u8).collect()
     }
@@ -159,7 +159,12 @@ pub(crate) fn change(world: &World, dice: &mut Dice) {
 
 /// Returns once the filesystem's clock has moved: a change after this has another change time.
 pub(crate) fn next_tick(world: &World) {
-    let scratch = world.dir.path().join("tick");
+    next_tick_in(world.dir.path());
+}
+
+/// The same of the filesystem of a directory.
+pub(crate) fn next_tick_in(dir: &Path) {
+    let scratch = dir.join("tick");
     let now = |content: &str| {
         fs::write(&scratch, content).unwrap();
         let stat = fs::metadata(&scratch).unwrap();

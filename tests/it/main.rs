@@ -17,6 +17,7 @@ mod crash;
 mod damage;
 mod deletion;
 mod desk;
+mod disks;
 mod docs;
 mod format_doc;
 mod golden;

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use super::check_cell;
 use crate::base::limits;
 use crate::format::ChunkRef;
 use crate::view::inode::Inode;
@@ -42,51 +43,86 @@ pub(super) fn render(raw: Place<'_>, parent: Option<Place<'_>>, chunk: u64) -> R
 fn render_in(raw: Place<'_>, parent: Option<Place<'_>>, chunk: u64, grain: u64) -> Result<Option<String>, ViewError> {
     let size = raw.1.entry().meta.size;
     let mut text = format!("{{\"bytes\":{size},\"chunk_bytes\":{chunk},\"granularity\":{grain},\"extents\":[");
-    let mut open: Option<(u64, State)> = None;
-    let mut first = true;
-    let mut close = |text: &mut String, start: u64, end: u64, state: State| {
-        let kind = if state.data { "data" } else { "zero" };
-        let comma = if std::mem::take(&mut first) { "" } else { "," };
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            "{comma}\n{{\"offset\":{start},\"bytes\":{},\"state\":\"{kind}\",\"changed\":{}}}",
-            end - start,
-            state.changed
-        );
-    };
+    let mut extents = Extents { text: &mut text, open: None, first: true };
     let mut at = 0;
     while at < size {
-        let end = at.saturating_add(grain * WINDOW_GRAINS).min(size);
-        for (start, state) in
-            (at..).step_by(usize::try_from(grain).unwrap_or(usize::MAX)).zip(window(raw, parent, at, end, grain)?)
-        {
-            match open {
-                Some((_, same)) if same == state => {}
-                before => {
-                    if let Some((since, before)) = before {
-                        close(&mut text, since, start, before);
-                    }
-                    open = Some((start, state));
-                }
-            }
+        // A hole is passed at once, however large: a disk of an exbibyte may hold a sector.
+        let data = [Some(raw), parent].into_iter().flatten().map(|place| next_chunk(place, at, chunk));
+        let data = data.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().min();
+        let next = data.map_or(size, |data| data / grain * grain).min(size);
+        if next > at {
+            extents.tell(at, State::default());
+            at = next;
+            continue;
         }
-        if text.len() as u64 > limits::DISK_MAP_BYTES_MAX {
+        let end = at.saturating_add(grain.saturating_mul(WINDOW_GRAINS)).min(size);
+        let mut start = at;
+        for state in window(raw, parent, at, end, (chunk, grain))? {
+            extents.tell(start, state);
+            start = start.saturating_add(grain);
+        }
+        if extents.text.len() as u64 > limits::DISK_MAP_BYTES_MAX {
             return Ok(None);
         }
         at = end;
     }
-    if let Some((since, state)) = open {
-        close(&mut text, since, size, state);
-    }
+    extents.end(size);
     text.push_str("\n]}\n");
     Ok(Some(text))
 }
 
+/// What is told, one line an extent.
+struct Extents<'a> {
+    text: &'a mut String,
+    open: Option<(u64, State)>,
+    first: bool,
+}
+
+impl Extents<'_> {
+    /// That it is so from `start` on.
+    fn tell(&mut self, start: u64, state: State) {
+        if self.open.is_none_or(|(_, same)| same != state) {
+            self.end(start);
+            self.open = Some((start, state));
+        }
+    }
+
+    /// That it is so up to `end`.
+    fn end(&mut self, end: u64) {
+        let Some((start, state)) = self.open.take() else { return };
+        let kind = if state.data { "data" } else { "zero" };
+        let comma = if std::mem::take(&mut self.first) { "" } else { "," };
+        // Writing to a string cannot fail.
+        let _ = write!(
+            self.text,
+            "{comma}\n{{\"offset\":{start},\"bytes\":{},\"state\":\"{kind}\",\"changed\":{}}}",
+            end - start,
+            state.changed
+        );
+    }
+}
+
+/// Where the first chunk at or behind `at` begins.
+fn next_chunk((view, file): Place<'_>, at: u64, chunk_bytes: u64) -> Result<Option<u64>, ViewError> {
+    let mut found = None;
+    view.each_chunk_from::<ViewError>(file, at, |offset, chunk| {
+        check_cell(offset, chunk, chunk_bytes)?;
+        found = Some(offset);
+        Ok(offset < at)
+    })?;
+    Ok(found.filter(|offset| *offset >= at))
+}
+
 /// The states of the grains from `at` to `end`.
-fn window(raw: Place<'_>, parent: Option<Place<'_>>, at: u64, end: u64, grain: u64) -> Result<Vec<State>, ViewError> {
-    let now = chunks(raw, at, end)?;
-    let before = parent.map(|parent| chunks(parent, at, end)).transpose()?.unwrap_or_default();
+fn window(
+    raw: Place<'_>,
+    parent: Option<Place<'_>>,
+    at: u64,
+    end: u64,
+    (chunk, grain): (u64, u64),
+) -> Result<Vec<State>, ViewError> {
+    let now = chunks(raw, at, end, chunk)?;
+    let before = parent.map(|parent| chunks(parent, at, end, chunk)).transpose()?.unwrap_or_default();
     let mut states = vec![State::default(); usize::try_from((end - at).div_ceil(grain)).unwrap_or(0)];
     let mut tell = |offset: u64, data: bool, changed: bool| {
         let index = usize::try_from((offset - at) / grain).unwrap_or(usize::MAX);
@@ -111,9 +147,10 @@ fn window(raw: Place<'_>, parent: Option<Place<'_>>, at: u64, end: u64, grain: u
 }
 
 /// The chunks that begin from `at` on and before `end`.
-fn chunks((view, file): Place<'_>, at: u64, end: u64) -> Result<Vec<(u64, ChunkRef)>, ViewError> {
+fn chunks((view, file): Place<'_>, at: u64, end: u64, cell: u64) -> Result<Vec<(u64, ChunkRef)>, ViewError> {
     let mut chunks = Vec::new();
     view.each_chunk_from::<ViewError>(file, at, |offset, chunk| {
+        check_cell(offset, chunk, cell)?;
         if (at..end).contains(&offset) {
             chunks.push((offset, *chunk));
         }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Their ordinals stand behind those of the point's two entries, so their node ids are as stable as any content's.
-//! No state is kept: what a request needs is a descent through cached nodes.
+//! No state is kept but the text of the map that was made last: what a request needs is a descent through cached
+//! nodes. Facts and maps are whatever somebody wrote: what contradicts itself is an error, never another disk.
 
 mod map;
 mod partitions;
@@ -16,8 +17,11 @@ mod qcow2;
 use std::ops::Range;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use self::partitions::{Partition, partitions};
 use self::qcow2::{Clusters, Layout};
+use crate::format::entry::{Body, Content};
 use crate::format::log::{DISK_NAME, DiskFacts};
 use crate::format::map::MapExtent;
 use crate::format::{ChunkRef, EntryOrdinal};
@@ -84,6 +88,10 @@ pub struct Qcow2Shape {
     pub disk_start: u64,
 }
 
+/// The `map.json` that was made last: it is read piece by piece, and one piece costs a walk of all of the disk's map.
+#[derive(Debug, Default)]
+pub(super) struct LastMap(Mutex<Option<(String, Arc<String>)>>);
+
 /// A point of a disk.
 #[derive(Debug)]
 pub struct DiskView {
@@ -91,16 +99,26 @@ pub struct DiskView {
     parent: Option<PointView>,
     facts: DiskFacts,
     raw: Inode,
+    last_map: Arc<LastMap>,
 }
 
 impl DiskView {
     /// The disk that `point` holds; `parent` is the point that it was compared with.
     ///
     /// # Errors
-    /// [`ViewError`] when the point's trees cannot be read.
+    /// [`ViewError`] when the point's trees cannot be read, or what they hold is not the disk of `facts`.
     pub fn new(point: PointView, parent: Option<PointView>, facts: &DiskFacts) -> Result<DiskView, ViewError> {
         let raw = point.walk([DISK_NAME.as_bytes()])?;
-        Ok(DiskView { point, parent, facts: facts.clone(), raw })
+        let is_disk = matches!(raw.entry().body, Body::File(Content::Mapped { .. } | Content::Hole));
+        if !is_disk || !facts.is_possible() || raw.entry().meta.size != facts.bytes {
+            return Err(ViewError::contradiction("a point of a disk holds none, or another than it says"));
+        }
+        Ok(DiskView { point, parent, facts: facts.clone(), raw, last_map: Arc::default() })
+    }
+
+    /// The same, with the map that another view of a disk may have made already.
+    pub(super) fn with_last_map(self, last_map: &Arc<LastMap>) -> DiskView {
+        DiskView { last_map: Arc::clone(last_map), ..self }
     }
 
     /// Bytes of the disk.
@@ -131,11 +149,7 @@ impl DiskView {
 
     /// What tells it from every other disk of every repository.
     pub fn identity(&self) -> String {
-        let reader = self.point.reader();
-        let root = self.point.entries().root().map_or_else(String::new, |root| {
-            format!("{}-{}-{}", root.frame.pack.session.random, root.frame.ordinal, root.frame.hash)
-        });
-        format!("{}-{}-{root}", reader.repo().id(), reader.source())
+        identity(&self.point)
     }
 
     /// The shape of the disk as a qcow2 image.
@@ -224,6 +238,18 @@ impl DiskView {
         })
     }
 
+    /// What a listing says of it: as [`DiskView::attr`], but it costs no map, whose damage or size must not
+    /// weigh on the names beside it. Whether it is final.
+    ///
+    /// # Errors
+    /// As [`DiskView::attr`].
+    pub(super) fn listed(&self, shown: Shown, node: NodeId) -> Result<(Attr, bool), ViewError> {
+        match shown {
+            Shown::Map => Ok((Attr { size: 0, blocks: 0, ..self.raw.attr(node) }, false)),
+            Shown::Qcow2 | Shown::Partitions | Shown::Partition(_) => Ok((self.attr(shown, node)?, true)),
+        }
+    }
+
     /// Up to `bytes` bytes of it from `offset`; fewer only at its end.
     ///
     /// # Errors
@@ -298,14 +324,40 @@ impl DiskView {
         }
     }
 
-    fn map(&self) -> Result<String, ViewError> {
+    fn map(&self) -> Result<Arc<String>, ViewError> {
+        let parent = self.parent.as_ref().map(identity).unwrap_or_default();
+        let key = format!("{} {parent}", self.identity());
+        let last = self.last_map.0.lock().clone();
+        if let Some((_, text)) = last.filter(|(of, _)| *of == key) {
+            return Ok(text);
+        }
         let parent = match &self.parent {
             None => None,
             Some(parent) => Some((parent, parent.walk([DISK_NAME.as_bytes()])?)),
         };
         let parent = parent.as_ref().map(|(view, raw)| (*view, raw));
-        map::render((&self.point, &self.raw), parent, u64::from(self.facts.chunk_bytes))
+        let text = map::render((&self.point, &self.raw), parent, u64::from(self.facts.chunk_bytes))?;
+        let text = Arc::new(text);
+        *self.last_map.0.lock() = Some((key, Arc::clone(&text)));
+        Ok(text)
     }
+}
+
+/// What tells a point's content from that of every other of every repository.
+fn identity(point: &PointView) -> String {
+    let reader = point.reader();
+    let root = point.entries().root().map_or_else(String::new, |root| {
+        format!("{}-{}-{}", root.frame.pack.session.random, root.frame.ordinal, root.frame.hash)
+    });
+    format!("{}-{}-{root}", reader.repo().id(), reader.source())
+}
+
+/// That a chunk is a cell of the grid, which all that is computed from the map goes by.
+fn check_cell(offset: u64, chunk: &ChunkRef, cell: u64) -> Result<(), ViewError> {
+    if offset.is_multiple_of(cell) && u64::from(chunk.bytes) <= cell {
+        return Ok(());
+    }
+    Err(ViewError::contradiction("a chunk of a disk is not one of its cells"))
 }
 
 impl Clusters for DiskView {
@@ -314,7 +366,8 @@ impl Clusters for DiskView {
     fn data(&self, clusters: Range<u64>) -> Result<Vec<bool>, ViewError> {
         let cluster = u64::from(self.facts.chunk_bytes);
         let mut data = vec![false; usize::try_from(clusters.end - clusters.start).unwrap_or(0)];
-        self.point.each_chunk_from::<ViewError>(&self.raw, clusters.start * cluster, |offset, _| {
+        self.point.each_chunk_from::<ViewError>(&self.raw, clusters.start * cluster, |offset, chunk| {
+            check_cell(offset, chunk, cluster)?;
             let number = (offset / cluster).checked_sub(clusters.start).and_then(|number| usize::try_from(number).ok());
             match number.and_then(|number| data.get_mut(number)) {
                 Some(data) => {

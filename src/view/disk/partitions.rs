@@ -96,7 +96,8 @@ fn mbr<E>(
     let Some(chain) = primary.iter().find(|entry| EXTENDED.contains(&entry.kind)) else { return Ok(found) };
     let (mut at, mut number) = (chain.start, 5);
     let mut seen = std::collections::HashSet::new();
-    while number < PARTITIONS_MAX && seen.insert(at) && at * sector < bytes {
+    // Links without a partition are none that a tool would make: they count as well, or a disk could hold millions.
+    while seen.len() < PARTITIONS_MAX as usize && seen.insert(at) && at * sector < bytes {
         let record = read(at * sector, 512)?;
         if record.get(510..512) != Some(&BOOT_SIGNATURE) {
             break;
@@ -277,6 +278,23 @@ mod tests {
         cut.truncate(3 << 20);
         let found = found(&cut, 512);
         assert_eq!(found, [(1, 2048, (3 << 20) / 512 - 2048)]);
+    }
+
+    /// Each sector leads to the next and names no partition: a disk can hold millions of such links.
+    #[test]
+    fn a_chain_of_links_without_partitions_ends() {
+        let reads = std::cell::Cell::new(0);
+        let read = |at: u64, _: usize| -> Result<Vec<u8>, ()> {
+            reads.set(reads.get() + 1);
+            let mut record = vec![0; 512];
+            record[446 + 4] = 0x05;
+            let next = u32::try_from(at / 512).unwrap() + u32::from(at == 0);
+            record[446 + 8..][..4].copy_from_slice(&next.to_le_bytes());
+            record[510..].copy_from_slice(&BOOT_SIGNATURE);
+            Ok(record)
+        };
+        assert_eq!(partitions(1 << 30, 512, read), Ok(Vec::new()));
+        assert!(reads.get() <= PARTITIONS_MAX + 1, "{} reads", reads.get());
     }
 
     proptest::proptest! {
