@@ -115,10 +115,12 @@ fn tests_that_pages_name_exist() {
     let mut code = String::new();
     sources(&root().join("src"), &mut code);
     sources(&root().join("tests"), &mut code);
-    let page = fs::read_to_string(root().join("docs/concurrency.md")).unwrap();
-    // A test's name is a sentence; a quoted word of four parts or more is taken for one.
-    let named: Vec<&str> = page.split('`').filter(|w| w.matches('_').count() >= 3 && !w.contains(' ')).collect();
-    let missing: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
-    assert!(missing.is_empty(), "docs/concurrency.md names tests that do not exist: {missing:#?}");
-    assert!(named.len() > 20, "only {} tests seen: the reader of the page is blind", named.len());
+    for page in ["docs/concurrency.md", "docs/coverage.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        // A test's name is a sentence; a quoted word of four parts or more is taken for one.
+        let named: Vec<&str> = text.split('`').filter(|w| w.matches('_').count() >= 3 && !w.contains(' ')).collect();
+        let missing: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+        assert!(missing.is_empty(), "{page} names tests that do not exist: {missing:#?}");
+        assert!(named.len() > 20, "{page}: only {} tests seen: the reader of the page is blind", named.len());
+    }
 }
