@@ -31,8 +31,10 @@ use crate::view::point::PointView;
 use crate::view::selector::Pick;
 
 use self::disks::OfDisk;
+use self::names::{chain_name, link_target};
 
 mod disks;
+mod names;
 
 /// How a mount shows a repository.
 #[derive(Debug, Clone)]
@@ -572,16 +574,6 @@ impl MountView {
 /// Why a source has no such thing: a name that it could have is in doubt while an entry of its log is lost.
 fn absent(state: &SourceState, source: SourceId, possible: bool) -> ViewError {
     if possible { loss::absence(state.read(), LogId::Source(source)) } else { ViewError::NotFound }
-}
-
-/// A point's name in its chain's directory: place and kind, so that the order shows lineage.
-fn chain_name(point: &Point) -> String {
-    let kind = if point.is_full() { "full" } else { "incremental" };
-    format!("{:03}-{kind}", point.position)
-}
-
-fn link_target(name: &str, depth: u8) -> String {
-    format!("{}points/{name}", "../".repeat(usize::from(depth)))
 }
 
 impl Namespace for MountView {
