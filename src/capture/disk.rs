@@ -123,10 +123,7 @@ pub fn capture_disk(
     options: &Options,
     progress: &Progress,
 ) -> Result<Outcome, CaptureError> {
-    if source.kind != SourceKind::Disk {
-        let advice = "capture it without --disk";
-        return Err(CaptureError::Kind { name: source.name.clone(), kind: super::kind_name(source.kind), advice });
-    }
+    super::must_be(source, SourceKind::Disk)?;
     let (device, chunk_bytes) = open(repo, path, options)?;
     let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let subject = Disk { device, chunk_bytes, seen: Mutex::new(None) };
@@ -260,9 +257,7 @@ impl Disk {
         plan.planner.send_alone(vec![Job::Begin(begin)], 0)?;
         sys::will_read_on(self.device.file());
         let known = Known::of(&plan.parent.maps, begin)?;
-        Reading { plan: &mut plan, file: self.device.file(), bytes, grid, known }
-            .run(&mut *changes)
-            .map_err(|stopped| stopped.unwrap_or_else(failed))?;
+        Reading { plan: &mut plan, disk: self, bytes, grid, known }.run(&mut *changes)?;
         plan.progress.add_files(1, 0);
         let end = EndJob {
             key,
@@ -284,39 +279,18 @@ impl Disk {
 /// A disk on its way to the workers, part by part.
 struct Reading<'a, 'p> {
     plan: &'a mut Plan<'p>,
-    file: &'a Arc<File>,
+    disk: &'a Disk,
     bytes: u64,
     grid: Grid,
     known: Known,
 }
 
-/// Why a reading ends early: the capture has, or the disk cannot be asked.
-enum Stopped {
-    Halt(Halt),
-    Disk(io::Error),
-}
-
-impl Stopped {
-    fn unwrap_or_else(self, disk: impl FnOnce(io::Error) -> Halt) -> Halt {
-        match self {
-            Stopped::Halt(halt) => halt,
-            Stopped::Disk(error) => disk(error),
-        }
-    }
-}
-
-impl<E: Into<Halt>> From<E> for Stopped {
-    fn from(halt: E) -> Stopped {
-        Stopped::Halt(halt.into())
-    }
-}
-
 impl Reading<'_, '_> {
-    fn run(&mut self, changes: &mut dyn Changes) -> Result<(), Stopped> {
+    fn run(&mut self, changes: &mut dyn Changes) -> Result<(), Halt> {
         let mut at = 0;
         while at < self.bytes {
             self.plan.planner.check()?;
-            let part = changes.next(at).map_err(Stopped::Disk)?;
+            let part = changes.next(at).map_err(|source| Halt::Failed(self.disk.failed(source)))?;
             let (Part::Read(end) | Part::Zero(end) | Part::Kept(end)) = part;
             // A member that stands still would keep everybody waiting.
             let end = self.grid.up(end.max(at + 1)).min(self.bytes);
@@ -335,12 +309,13 @@ impl Reading<'_, '_> {
         at + self.grid.cell * (limits::MAP_PAGE_EXTENTS as u64 * 16)
     }
 
-    fn part(&mut self, part: Part, at: u64, end: u64) -> Result<(), Stopped> {
+    fn part(&mut self, part: Part, at: u64, end: u64) -> Result<(), Halt> {
         let known = self.known.within(&(at..end))?;
         self.plan.progress.add_files(0, end - at);
         match part {
             Part::Read(_) => {
-                let slice = SliceJob::Fixed { file: Arc::clone(self.file), part: at..end, known, grid: self.grid };
+                let file = Arc::clone(self.disk.device.file());
+                let slice = SliceJob::Fixed { file, part: at..end, known, grid: self.grid };
                 let weight = usize::try_from(end - at).unwrap_or(usize::MAX);
                 self.plan.planner.send_alone(vec![Job::Slice(slice)], weight)?;
             }

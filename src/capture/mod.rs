@@ -64,12 +64,15 @@ pub use progress::{Phase, Progress};
 pub use stream::capture_stream;
 pub use tree::capture_tree;
 
-/// A kind of source in one word, for messages.
-fn kind_name(kind: crate::format::log::SourceKind) -> &'static str {
-    use crate::format::log::SourceKind;
-    match kind {
-        SourceKind::Tree => "tree",
-        SourceKind::Stream => "stream",
-        SourceKind::Disk => "disk",
-    }
+use crate::format::log::{SourceKind, SourceRecord};
+
+/// Refuses a source that is not of this kind.
+fn must_be(source: &SourceRecord, wanted: SourceKind) -> Result<(), CaptureError> {
+    let (kind, advice) = match source.kind {
+        kind if kind == wanted => return Ok(()),
+        SourceKind::Tree => ("tree", "capture it without --disk or --stdin"),
+        SourceKind::Stream => ("stream", "capture it with --stdin"),
+        SourceKind::Disk => ("disk", "capture it with --disk"),
+    };
+    Err(CaptureError::Kind { name: source.name.clone(), kind, advice })
 }

@@ -40,10 +40,7 @@ pub fn capture_stream(
     options: &Options,
     progress: &Progress,
 ) -> Result<Outcome, CaptureError> {
-    if source.kind != SourceKind::Stream {
-        let advice = "capture it without --stdin";
-        return Err(CaptureError::Kind { name: source.name.clone(), kind: super::kind_name(source.kind), advice });
-    }
+    super::must_be(source, SourceKind::Stream)?;
     let fits = (1..=limits::NAME_BYTES_MAX).contains(&name.len());
     if !fits || name.contains(['/', '\0']) || name == "." || name == ".." {
         return Err(CaptureError::StreamName { name: name.to_owned() });

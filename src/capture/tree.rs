@@ -40,10 +40,7 @@ pub fn capture_tree(
     options: &Options,
     progress: &Progress,
 ) -> Result<Outcome, CaptureError> {
-    if source.kind != SourceKind::Tree {
-        let advice = "capture it with --stdin";
-        return Err(CaptureError::Kind { name: source.name.clone(), kind: super::kind_name(source.kind), advice });
-    }
+    super::must_be(source, SourceKind::Tree)?;
     sys::allow_descriptors(DESCRIPTORS);
     let open = || {
         let failed = |source| CaptureError::Root { path: root.as_os_str().as_bytes().to_vec(), source };
