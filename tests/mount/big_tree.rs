@@ -3,29 +3,11 @@
 
 use std::fs;
 
+use crate::memory;
 use crate::walk_in::WalkIn;
 
 const FILES: usize = 4_000;
 const FILES_A_DIRECTORY: usize = 500;
-/// Most that a process of the mount may ever have had in memory, in KiB.
-const RESIDENT_KIB_MAX: u64 = 300 << 10;
-
-/// Most that any process whose environment names `place` has ever had in memory, in KiB, by its command.
-fn resident_kib(place: &str) -> Vec<(String, u64)> {
-    let mut found = Vec::new();
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        let read = |file: &str| fs::read(process.path().join(file)).unwrap_or_default();
-        if !String::from_utf8_lossy(&read("environ")).contains(place) {
-            continue;
-        }
-        let status = String::from_utf8_lossy(&read("status")).into_owned();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        if let Some(peak) = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.trim().parse().ok()) {
-            found.push((String::from_utf8_lossy(&read("cmdline")).replace('\0', " "), peak));
-        }
-    }
-    found
-}
 
 #[test]
 fn many_files_are_found_again_in_bounded_memory() {
@@ -53,11 +35,6 @@ fn many_files_are_found_again_in_bounded_memory() {
         walk_in.sh("cmp as-was as-shown");
     }
     walk_in.sh("diff -r source mnt/home/latest");
-    let resident = resident_kib(walk_in.path("").to_str().unwrap());
-    assert!(!resident.is_empty(), "no process of the mount was found");
-    for (process, peak) in &resident {
-        assert!(*peak < RESIDENT_KIB_MAX, "{peak} KiB were resident, of {RESIDENT_KIB_MAX}: {process}");
-    }
-    println!("{files} files; resident at most: {resident:?}");
+    memory::mount_is_bounded(&walk_in.path(""));
     walk_in.unmount();
 }

@@ -13,16 +13,25 @@ fn can_mount_images() -> bool {
         return false;
     }
     let tools = ["losetup", "sfdisk", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "qemu-img", "fls", "jq", "partx"];
+    if !has_tools(&tools) {
+        return false;
+    }
+    if !std::process::Command::new("losetup").arg("--find").output().is_ok_and(|output| output.status.success()) {
+        skip::skipped("there are no loop devices here");
+        return false;
+    }
+    true
+}
+
+/// Whether the machine has the tools; says loudly when it has not.
+#[track_caller]
+pub(crate) fn has_tools(tools: &[&str]) -> bool {
     for tool in tools {
         let found = std::process::Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
         if !found.is_ok_and(|output| output.status.success()) {
             skip::skipped(&format!("no {tool}: tests/run packages installs what disks are judged by"));
             return false;
         }
-    }
-    if !std::process::Command::new("losetup").arg("--find").output().is_ok_and(|output| output.status.success()) {
-        skip::skipped("there are no loop devices here");
-        return false;
     }
     true
 }

@@ -18,6 +18,7 @@ mod history;
 #[path = "../it/world.rs"]
 mod world;
 
+mod big_disk;
 mod big_tree;
 mod control;
 mod deletion;
@@ -28,6 +29,7 @@ mod histories;
 mod jobs;
 mod lifecycle;
 mod main_job;
+mod memory;
 mod orders;
 mod processes;
 mod reading;
