@@ -82,6 +82,8 @@ pub const LOG_GAP_ENTRIES_MAX: u64 = 1024;
 pub const PROBLEMS_MAX: usize = 10_000;
 /// Bytes of paths and words in the list of problems.
 pub const PROBLEMS_BYTES_MAX: usize = 2 << 20;
+/// Bytes of exclude patterns that a point records; all of a log's points are in memory at once.
+pub const SCOPE_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes of one set of marks, a bit for each frame of a chain, with which points are weighed (`chain::weight`): enough
 /// for a disk of 16 TiB that is all data.

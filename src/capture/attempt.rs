@@ -21,7 +21,7 @@ use super::progress::{Phase, Progress};
 use super::recorder::Recorded;
 use crate::base::{Class, Classed, Instant, limits};
 use crate::chain::{Point, SourceLog, SourceState, name, origin};
-use crate::format::log::{Commit, DiskFacts, Problem, SourceRecord, Stats};
+use crate::format::log::{Commit, DiskFacts, Problem, SourceKind, SourceRecord, Stats};
 use crate::format::{ChainId, FileId, Key, PackId, PackOrdinal};
 use crate::repo::{Dedup, Repo, RepoError, Session};
 
@@ -227,6 +227,7 @@ impl Capture<'_> {
             stats: Stats { stored_bytes: totals.stored_bytes, ..recorded.stats },
             problems: recorded.problems_frame,
             disk,
+            scope: (self.source.kind == SourceKind::Tree).then(|| self.options.scope()),
         };
         let point = self.log.commit(commit)?;
         self.progress.enter(Phase::Committed);

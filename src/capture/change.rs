@@ -17,7 +17,7 @@ use crate::base::{FileTime, Instant};
 use crate::format::entry::{Body, Entry, Meta};
 
 /// How much older than the parent's capture a ctime must be to be trusted.
-const RACY: Duration = Duration::from_secs(2);
+pub const RACY: Duration = Duration::from_secs(2);
 
 /// How a file compares with what the parent point holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -95,7 +95,7 @@ impl Device {
                 .or_else(|error| if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) })?;
         } else {
             // A filesystem writes file data around the device's own pages, which would then be old.
-            sys::forget_pages(&self.file);
+            base::sys::forget_pages(&self.file);
         }
         Ok(match mounts.iter().map(|mount| mount.read_only).min() {
             None => Stillness::Still,
@@ -107,7 +107,10 @@ impl Device {
     /// The mounts of filesystems on it, on its partitions, and on what is built upon them.
     fn mounts(&self) -> Vec<Mount> {
         let mut devices: HashSet<(u32, u32)> = HashSet::new();
-        let bases = if self.image { loops_over(&self.path) } else { vec![self.number()] };
+        let bases = match self.image {
+            true => loops(&self.path).map(|block| number_in(&block)).collect(),
+            false => vec![self.number()],
+        };
         bases.into_iter().flatten().for_each(|device| gather(device, &mut devices));
         let table = boundary::mounts();
         // Some filesystems (btrfs) give their mounts device numbers of their own; what they are mounted from tells.
@@ -124,6 +127,20 @@ impl Device {
     }
 }
 
+/// Where filesystems are mounted that lie on the disk at `path`, on its partitions, or on what is built upon them.
+///
+/// # Errors
+/// Those of opening the disk.
+pub fn mounts_of(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let place = |mount: Mount| PathBuf::from(OsStr::from_bytes(&mount.path));
+    Ok(Device::open(path)?.mounts().into_iter().map(place).collect())
+}
+
+/// The loop devices that show the image at `path`, by their paths.
+pub fn loops_over(path: &Path) -> Vec<PathBuf> {
+    loops(path).map(|block| Path::new("/dev").join(block.file_name().unwrap_or_default())).collect()
+}
+
 fn split(device: u64) -> (u32, u32) {
     (libc::major(device), libc::minor(device))
 }
@@ -135,16 +152,13 @@ fn rdev(path: &[u8]) -> Option<(u32, u32)> {
     metadata.file_type().is_block_device().then(|| split(metadata.rdev()))
 }
 
-/// The loop devices that show the image at `path`.
-fn loops_over(path: &Path) -> Vec<Option<(u32, u32)>> {
-    let blocks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    blocks
-        .filter(|block| {
-            let backing = std::fs::read(block.path().join("loop/backing_file")).unwrap_or_default();
-            backing.strip_suffix(b"\n").unwrap_or(&backing) == path.as_os_str().as_bytes()
-        })
-        .map(|block| number_in(&block.path()))
-        .collect()
+/// Where `/sys` describes the loop devices that show the image at `path`.
+fn loops(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let blocks = std::fs::read_dir("/sys/block").into_iter().flatten().flatten().map(|block| block.path());
+    blocks.filter(move |block| {
+        let backing = std::fs::read(block.join("loop/backing_file")).unwrap_or_default();
+        backing.strip_suffix(b"\n").unwrap_or(&backing) == path.as_os_str().as_bytes()
+    })
 }
 
 /// Adds a device, its partitions, and the devices that are built upon any of them.

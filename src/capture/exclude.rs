@@ -4,23 +4,37 @@
 //! what lies in an excluded directory cannot be taken back: it is never looked at.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::error::CaptureError;
 
+/// The file that marks a directory as a cache, and how it must begin (<https://bford.info/cachedir/>).
+pub const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
+pub(super) const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// Whether the file of that name is a true tag.
+pub fn is_cache_tag(file: &File) -> bool {
+    let mut head = [0u8; CACHE_SIGNATURE.len()];
+    file.read_exact_at(&mut head, 0).is_ok_and(|()| head == CACHE_SIGNATURE)
+}
+
 /// A set of patterns, compiled.
 #[derive(Debug, Clone, Default)]
 pub struct Excludes {
     patterns: Option<Gitignore>,
+    /// The patterns, without comments.
+    lines: Vec<String>,
 }
 
 impl Excludes {
     /// Nothing is left out.
     pub fn none() -> Excludes {
-        Excludes { patterns: None }
+        Excludes::default()
     }
 
     /// `patterns` as given one by one, then all lines of `files`, in that order.
@@ -29,21 +43,39 @@ impl Excludes {
     /// [`CaptureError::Pattern`] for a pattern that has no meaning, [`CaptureError::PatternFile`] for a
     /// file that cannot be read.
     pub fn new(patterns: &[String], files: &[PathBuf]) -> Result<Excludes, CaptureError> {
-        let mut builder = GitignoreBuilder::new("");
-        for pattern in patterns {
-            add(&mut builder, pattern)?;
-        }
+        let mut lines = patterns.to_vec();
         for file in files {
             let text = std::fs::read_to_string(file)
                 .map_err(|source| CaptureError::PatternFile { path: file.clone(), source })?;
-            for line in text.lines() {
-                add(&mut builder, line)?;
-            }
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        Excludes::of_lines(lines)
+    }
+
+    /// These, and then `more`, which therefore have the last word.
+    ///
+    /// # Errors
+    /// [`CaptureError::Pattern`] for a pattern that has no meaning.
+    pub fn and(&self, more: &[String]) -> Result<Excludes, CaptureError> {
+        Excludes::of_lines([&self.lines, more].concat())
+    }
+
+    fn of_lines(mut lines: Vec<String>) -> Result<Excludes, CaptureError> {
+        lines.retain(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        let mut builder = GitignoreBuilder::new("");
+        for line in &lines {
+            let wrong = |error: ignore::Error| CaptureError::Pattern { pattern: line.clone(), why: error.to_string() };
+            builder.add_line(None, line).map_err(wrong)?;
         }
         let built = builder
             .build()
-            .map_err(|error| CaptureError::Pattern { pattern: patterns.join(" "), why: error.to_string() })?;
-        Ok(Excludes { patterns: (!built.is_empty()).then_some(built) })
+            .map_err(|error| CaptureError::Pattern { pattern: lines.join(" "), why: error.to_string() })?;
+        Ok(Excludes { patterns: (!built.is_empty()).then_some(built), lines })
+    }
+
+    /// The patterns in order, without comments and empty lines.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
     }
 
     /// Whether nothing is left out, so that no path needs to be put together to ask.
@@ -56,13 +88,6 @@ impl Excludes {
         let path = Path::new(OsStr::from_bytes(path));
         self.patterns.as_ref().is_some_and(|patterns| patterns.matched(path, directory).is_ignore())
     }
-}
-
-fn add(builder: &mut GitignoreBuilder, pattern: &str) -> Result<(), CaptureError> {
-    builder
-        .add_line(None, pattern)
-        .map(drop)
-        .map_err(|error| CaptureError::Pattern { pattern: pattern.to_owned(), why: error.to_string() })
 }
 
 #[cfg(test)]

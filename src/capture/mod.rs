@@ -55,10 +55,12 @@ mod worker;
 
 pub use attempt::Outcome;
 pub use boundary::Barrier;
+pub use change::RACY;
 pub use counts::NotEntered;
+pub use device::{loops_over, mounts_of};
 pub use disk::{can_capture_disk, capture_disk};
 pub use error::CaptureError;
-pub use exclude::Excludes;
+pub use exclude::{CACHE_TAG, Excludes, is_cache_tag};
 pub use options::Options;
 pub use progress::{Phase, Progress};
 pub use stream::capture_stream;

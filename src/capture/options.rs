@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use super::exclude::Excludes;
-#[cfg(doc)]
 use crate::base::limits;
+use crate::format::log::Scope;
 
 /// How a capture is wanted; [`Options::default`] takes all of one filesystem, incrementally if it can.
 #[derive(Debug, Clone, Default)]
@@ -29,4 +29,17 @@ pub struct Options {
     pub disk_chunk_bytes: Option<u32>,
     /// Threads that read and compress; none lets the machine's size decide.
     pub workers: Option<usize>,
+}
+
+impl Options {
+    /// What of this a point records.
+    pub(super) fn scope(&self) -> Scope {
+        let lines = self.excludes.lines();
+        let bytes: usize = lines.iter().map(String::len).sum();
+        Scope {
+            excludes: (bytes <= limits::SCOPE_BYTES_MAX).then(|| lines.to_vec()),
+            exclude_caches: self.exclude_caches,
+            cross_filesystems: self.cross_filesystems,
+        }
+    }
 }

@@ -16,9 +16,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::base::limits;
 
-// <linux/fs.h>; libc lacks it.
-const BLKFLSBUF: libc::Ioctl = 0x1261;
-
 /// The directory that holds another.
 pub(super) const PARENT: &CStr = c"..";
 
@@ -244,17 +241,6 @@ fn seek(file: &File, offset: u64, whence: c_int) -> io::Result<Option<u64>> {
         Ok(found) => Ok(u64::try_from(found).ok()),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// Writes back a block device's own pages and drops them, so that reading asks the device. Who may not ask
-/// for that drops what nobody else uses.
-pub(super) fn forget_pages(device: &File) {
-    // SAFETY: no memory is passed.
-    unsafe {
-        if libc::ioctl(device.as_raw_fd(), BLKFLSBUF) != 0 {
-            libc::posix_fadvise(device.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
-        }
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn commit(session: SessionId, chain: u32, parent: Option<u64>, second
         stats: Stats::default(),
         problems: None,
         disk: None,
+        scope: None,
     }
 }
 

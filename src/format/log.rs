@@ -178,6 +178,19 @@ pub struct Commit {
     pub problems: Option<FrameRef>,
     /// Of a disk: what its one file does not say.
     pub disk: Option<DiskFacts>,
+    /// Of a tree: what was not wanted in it, and is therefore no evidence that it was not there.
+    pub scope: Option<Scope>,
+}
+
+/// What a capture of a tree was told to leave out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Scope {
+    /// Patterns in the syntax of `.gitignore`, in order; none if they have more than [`limits::SCOPE_BYTES_MAX`].
+    pub excludes: Option<Vec<String>>,
+    /// Of directories with a valid `CACHEDIR.TAG`, all but the tag was left out.
+    pub exclude_caches: bool,
+    /// Other filesystems below the root were entered.
+    pub cross_filesystems: bool,
 }
 
 /// The name of a disk in its point's directory, where nothing else stands.

@@ -42,6 +42,11 @@ pub fn point(state: &SourceState, point: &Point) -> Value {
         "new_bytes": stats.new_bytes,
         "stored_bytes": stats.stored_bytes,
         "problems": stats.problems,
+        "scope": commit.scope.as_ref().map(|scope| json!({
+            "excludes": scope.excludes,
+            "exclude_caches": scope.exclude_caches,
+            "cross_filesystems": scope.cross_filesystems,
+        })),
     })
 }
 

@@ -46,6 +46,7 @@ fn its_sizes_are_those_of_the_code() {
         kib(limits::GROUPED_CHUNK_BYTES_MAX),
         kib(limits::GROUP_FRAME_BYTES)
     ));
+    says(&format!("none if they have more than {} bytes", limits::SCOPE_BYTES_MAX));
     says(&format!("page of up to {} extents", limits::MAP_PAGE_EXTENTS));
     says(&format!("| count, 1 to {} |", limits::ENTRY_EXTENTS_MAX));
     says(&format!("there are at most {} levels", limits::TREE_LEVELS_MAX));

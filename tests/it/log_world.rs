@@ -203,6 +203,7 @@ fn commit(session: SessionId, chain: ChainId, parent: Option<PointId>) -> Commit
         stats: Stats::default(),
         problems: None,
         disk: None,
+        scope: None,
     }
 }
 

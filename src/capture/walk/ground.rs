@@ -11,6 +11,7 @@ use crate::base::FileTime;
 use crate::capture::boundary::{Barrier, Boundary};
 use crate::capture::directory::{Directory, Hint, Names, fits};
 use crate::capture::error::CaptureError;
+use crate::capture::exclude::{CACHE_TAG, is_cache_tag};
 use crate::capture::stat::{Kind, Stat};
 use crate::capture::sys::Ask;
 use crate::format::entry::Meta;
@@ -18,9 +19,6 @@ use crate::format::log::{Problem, ProblemKind};
 
 /// Names that are looked at in one go.
 pub(super) const RUN: usize = 256;
-/// The file that marks a directory as a cache, and how it must begin (<https://bford.info/cachedir/>).
-const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
-pub(super) const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// What stands under a run of names; none where a name is left out.
 pub(super) type Run = Vec<Option<Step>>;
@@ -133,12 +131,7 @@ impl Ground {
 
 /// Whether the directory's tag is a true one.
 fn is_cache(directory: &Directory) -> bool {
-    use std::os::unix::fs::FileExt;
-    let mut head = [0u8; CACHE_SIGNATURE.len()];
-    directory
-        .open_file(CACHE_TAG)
-        .and_then(|(file, _)| file.read_exact_at(&mut head, 0))
-        .is_ok_and(|()| head == CACHE_SIGNATURE)
+    directory.open_file(CACHE_TAG).is_ok_and(|(file, _)| is_cache_tag(&file))
 }
 
 /// What stands for a mountpoint whose server does not answer: an empty directory as new as its surroundings.

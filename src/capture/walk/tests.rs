@@ -6,9 +6,9 @@ use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::ground::CACHE_SIGNATURE;
 use super::*;
 use crate::capture::directory::Directory;
+use crate::capture::exclude::CACHE_SIGNATURE;
 
 fn walk_with(root: &Path, cross: bool, refused: Vec<crate::capture::stat::Identity>, rules: Rules) -> Walk {
     let root = Directory::root(root).unwrap();

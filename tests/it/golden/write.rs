@@ -11,8 +11,8 @@ use amberfs::chain::state::{Dependents, LogState, SourceGoal};
 use amberfs::chain::{Point, name};
 use amberfs::format::frame;
 use amberfs::format::log::{
-    Checkpoint, Commit, DiskFacts, LogEntry, Method, Origin, Problem, ProblemKind, SourceKind, SourceRecord, Stats,
-    Stillness, encode_checkpoint, encode_entry,
+    Checkpoint, Commit, DiskFacts, LogEntry, Method, Origin, Problem, ProblemKind, Scope, SourceKind, SourceRecord,
+    Stats, Stillness, encode_checkpoint, encode_entry,
 };
 use amberfs::format::{ChainId, Nonce, problems};
 use amberfs::repo::Session;
@@ -184,6 +184,11 @@ fn partial(repo: &Arc<Repo>, log: &SourceLog, source: &SourceRecord, parent: &Po
         problems: Some(frame),
         packs,
         disk: Some(disk),
+        scope: Some(Scope {
+            excludes: Some(vec!["*.tmp".into(), "!keep.tmp".into()]),
+            exclude_caches: true,
+            cross_filesystems: false,
+        }),
         stats: Stats { problems: 4, ..parent.commit.stats },
         ..parent.commit.clone()
     };
