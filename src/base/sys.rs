@@ -34,6 +34,8 @@ pub fn may_write(path: &Path) -> io::Result<()> {
 // <linux/fs.h>; libc lacks them.
 const BLKSSZGET: libc::Ioctl = 0x1268;
 const BLKGETSIZE64: libc::Ioctl = 0x8008_1272;
+const BLKFLSBUF: libc::Ioctl = 0x1261;
+const BLKRRPART: libc::Ioctl = 0x125f;
 
 /// Bytes of a block device.
 ///
@@ -59,4 +61,22 @@ pub fn sector_bytes(device: &File) -> io::Result<u32> {
         0 => u32::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL)),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Writes back a block device's own pages and drops them, so that reading asks the device. Who may not ask
+/// for that drops what nobody else uses.
+pub fn forget_pages(device: &File) {
+    // SAFETY: no memory is passed.
+    unsafe {
+        if libc::ioctl(device.as_raw_fd(), BLKFLSBUF) != 0 {
+            libc::posix_fadvise(device.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
+        }
+    }
+}
+
+/// Lets the kernel read a block device's partition table again. That there is none to read, or that a partition is in
+/// use, is no failure: what cannot be read again stands as it was.
+pub fn reread_partitions(device: &File) {
+    // SAFETY: no memory is passed.
+    unsafe { libc::ioctl(device.as_raw_fd(), BLKRRPART) };
 }

@@ -421,14 +421,14 @@ fn told(
             ))?;
         }
     }
-    let rate = if seconds > 0.0 { (stats.bytes as f64 / seconds) as u64 } else { 0 };
+    let rate = if seconds > 0.0 { (stats.read_bytes as f64 / seconds) as u64 } else { 0 };
     out.line(format!(
-        "read {}, new {}, stored {} in {} ({}/s)",
+        "read {} ({}/s), new {}, stored {} in {}",
         size(stats.read_bytes),
+        size(rate),
         size(stats.new_bytes),
         size(stats.stored_bytes),
         duration(seconds),
-        size(rate),
     ))?;
     if stats.problems > 0 {
         out.line(format!("{} problems: those files are not in the point as they are", count(stats.problems)))?;

@@ -37,6 +37,7 @@ pub mod points;
 pub mod progress;
 pub mod reference;
 pub mod restore;
+pub mod rollback;
 pub mod source;
 pub mod status;
 pub mod sys;
@@ -115,6 +116,8 @@ pub enum Command {
     Cat(cat::CatArgs),
     /// Restore a directory or a file as it was captured
     Restore(restore::RestoreArgs),
+    /// Put a source itself back to one of its points
+    Rollback(rollback::RollbackArgs),
     /// Delete points: they vanish from all listings and mounts, and stay in the trash until collected
     #[command(visible_alias = "forget")]
     Delete(delete::DeleteArgs),
@@ -146,7 +149,7 @@ impl Command {
     /// Whether it is long work that a [`progress::Watcher`] shows and ends when it is asked to.
     fn is_watched(&self) -> bool {
         match self {
-            Command::Capture(_) | Command::Restore(_) | Command::Verify(_) => true,
+            Command::Capture(_) | Command::Restore(_) | Command::Rollback(_) | Command::Verify(_) => true,
             Command::Init(_)
             | Command::Source(_)
             | Command::Points(_)
@@ -207,6 +210,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Ls(args) => ls::run(&args, context),
         Command::Cat(args) => cat::run(&args, context),
         Command::Restore(args) => restore::run(&args, context),
+        Command::Rollback(args) => rollback::run(&args, context),
         Command::Delete(args) => delete::run(&args, context),
         Command::Undelete(args) => undelete::run(&args, context),
         Command::Mount(args) => mount::run(&args, context),

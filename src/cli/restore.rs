@@ -330,7 +330,7 @@ fn sums(counts: &Counts) -> String {
 }
 
 /// A line for each thing that was left out on purpose.
-fn left_out(counts: &Counts) -> Vec<String> {
+pub(super) fn left_out(counts: &Counts) -> Vec<String> {
     let left = [
         (counts.left_owners, "owners were not set: they are yours now (only root can set others)"),
         (counts.left_set_ids, "files lost their set-id bits or capabilities (see --set-id)"),

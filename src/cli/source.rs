@@ -51,7 +51,7 @@ pub struct AddArgs {
     /// The command that makes whatever uses the source stop before a rollback; run without a shell
     #[arg(long, value_name = "COMMAND")]
     stop: Option<String>,
-    /// The command that lets it go on after a rollback, also when that failed; run without a shell
+    /// The command that lets it go on after a rollback, unless that left the source half rolled back; run without a shell
     #[arg(long, value_name = "COMMAND")]
     start: Option<String>,
     /// Leave out what matches this pattern, in gitignore's syntax, relative to the directory (repeatable)

@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::output::{Output, count, printable, size, timestamp};
 use crate::format::log::SourceKind;
 use crate::repo::RepoError;
+use crate::restore::rollback::unfinished;
 
 /// Show the repository and its sources
 #[derive(Debug, clap::Args)]
@@ -44,6 +45,9 @@ struct SourceStatus {
     newest: Option<Newest>,
     stored_bytes: u64,
     damaged_log: bool,
+    /// The point that a rollback on this machine has begun to go back to, and not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rolling_back_to: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -62,6 +66,7 @@ struct Newest {
 /// When the repository cannot be read.
 pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
     let opened = context.open()?;
+    let notes = context.places.state().ok();
     let mut sources = Vec::new();
     for (record, state) in opened.selected(None)? {
         sources.push(SourceStatus {
@@ -80,6 +85,9 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
             }),
             stored_bytes: state.points().iter().map(|point| point.commit.stats.stored_bytes).sum(),
             damaged_log: !state.read().damage.is_empty(),
+            rolling_back_to: (notes.as_deref())
+                .and_then(|notes| unfinished(notes, opened.repo.id(), record.id))
+                .map(|unfinished| unfinished.title),
             name: record.name,
         });
     }
@@ -131,10 +139,13 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
             let newest = source.newest.as_ref();
             let mut notes = Vec::new();
             if newest.is_some_and(|point| point.problems > 0) {
-                notes.push("newest is partial");
+                notes.push("newest is partial".to_owned());
+            }
+            if let Some(title) = &source.rolling_back_to {
+                notes.push(format!("unfinished rollback: amberfs rollback {title} continues it"));
             }
             if source.damaged_log {
-                notes.push("log damaged: run amberfs verify");
+                notes.push("log damaged: run amberfs verify".to_owned());
             }
             vec![
                 source.name.clone(),

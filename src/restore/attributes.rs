@@ -84,7 +84,24 @@ impl Open<'_> {
 /// Whether `stat` shows an inode as [`set`] leaves it, as far as `stat` can show; its content is another matter.
 pub(super) fn are_set(stat: &Stat, entry: &Entry, policy: &Policy) -> bool {
     let meta = &entry.meta;
-    let (kind, node) = match &entry.body {
+    let kind = kind(&entry.body).0;
+    let owned = policy.keeps_owner(meta);
+    let permissions = policy.permissions(meta, kind == libc::S_IFDIR, owned);
+    is_of_kind(stat, &entry.body)
+        && (kind == libc::S_IFLNK || stat.mode & 0o7777 == permissions)
+        && (!policy.owner || (stat.uid, stat.gid) == (meta.uid, meta.gid))
+        && stat.mtime == meta.mtime
+        && (kind != libc::S_IFREG || stat.size == meta.size)
+}
+
+/// Whether `stat` shows an inode of this kind; of a device, the same one.
+pub(super) fn is_of_kind(stat: &Stat, body: &Body) -> bool {
+    let (kind, node) = kind(body);
+    stat.kind() == kind && node.is_none_or(|node| node == stat.node)
+}
+
+fn kind(body: &Body) -> (u32, Option<(u32, u32)>) {
+    match body {
         Body::Directory { .. } => (libc::S_IFDIR, None),
         Body::File(_) | Body::Link(_) => (libc::S_IFREG, None),
         Body::Symlink(_) => (libc::S_IFLNK, None),
@@ -92,15 +109,7 @@ pub(super) fn are_set(stat: &Stat, entry: &Entry, policy: &Policy) -> bool {
         Body::CharDevice(major, minor) => (libc::S_IFCHR, Some((*major, *minor))),
         Body::Fifo => (libc::S_IFIFO, None),
         Body::Socket => (libc::S_IFSOCK, None),
-    };
-    let owned = policy.keeps_owner(meta);
-    let permissions = policy.permissions(meta, kind == libc::S_IFDIR, owned);
-    stat.kind() == kind
-        && node.is_none_or(|node| node == stat.node)
-        && (kind == libc::S_IFLNK || stat.mode & 0o7777 == permissions)
-        && (!policy.owner || (stat.uid, stat.gid) == (meta.uid, meta.gid))
-        && stat.mtime == meta.mtime
-        && (kind != libc::S_IFREG || stat.size == meta.size)
+    }
 }
 
 /// Gives an inode exactly the attributes of `entry`, as far as the caller may; whether capabilities were dropped.
@@ -147,7 +156,7 @@ fn present(of: Handle<'_>) -> Vec<u8> {
 }
 
 /// Whether an attribute that the point does not have is removed. Security labels are the system's to set.
-fn is_ours(name: &[u8]) -> bool {
+pub(super) fn is_ours(name: &[u8]) -> bool {
     name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_")
 }
 

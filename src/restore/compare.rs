@@ -6,14 +6,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use super::attributes;
+use super::content::chunk_of;
 use super::options::Policy;
 use super::outcome::{Report, count};
 use super::plan::{Job, Unit};
 use super::sys;
-use super::write::chunk_of;
 use crate::format::entry::{Body, Content};
-use crate::view::PointView;
 use crate::view::namespace::ViewError;
+use crate::view::{Inode, PointView};
 
 /// Compares names. Shared by all workers.
 pub(super) struct Comparer<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Comparer<'a> {
 const GAP_BYTES: usize = 64 << 10;
 
 /// Why a file cannot be compared, or does not compare.
-enum Unequal {
+pub(super) enum Unequal {
     Content(u64),
     Repository(ViewError),
     Target(io::Error),
@@ -72,7 +72,7 @@ impl Comparer<'_> {
         if !self.incomplete && !attributes::are_set(&stat, job.inode.entry(), &self.policy) {
             self.report.differs(&job.path, "read back, its owner, permissions or times are others".to_owned());
         }
-        match self.content(job, content, &file) {
+        match compare_content(self.view, self.report, &job.inode, content, &file) {
             Ok(()) => count(&self.report.verified),
             Err(Unequal::Content(at)) => {
                 self.report.differs(&job.path, format!("read back, it differs at byte {at}"));
@@ -83,27 +83,34 @@ impl Comparer<'_> {
             Err(Unequal::Halted) => {}
         }
     }
+}
 
-    fn content(&self, job: &Job, content: &Content, file: &File) -> Result<(), Unequal> {
-        sys::forget_content(file.as_fd());
-        let size = job.inode.entry().meta.size;
-        if let Content::Inline(bytes) = content {
-            return equal(file, 0, bytes);
-        }
-        let mut end = 0;
-        self.view.each_chunk(&job.inode, |at, chunk| {
-            if self.report.is_halted() {
-                return Err(Unequal::Halted);
-            }
-            empty(file, end, at)?;
-            let frame = self.view.frame(chunk)?;
-            equal(file, at, chunk_of(&frame, chunk).unwrap_or_default())?;
-            end = at.saturating_add(u64::from(chunk.bytes));
-            self.report.progress.add_bytes(u64::from(chunk.bytes));
-            Ok(true)
-        })?;
-        empty(file, end, size)
+/// Reads `file` back and compares it with `content` of `inode`, which is as long.
+pub(super) fn compare_content(
+    view: &PointView,
+    report: &Report<'_>,
+    inode: &Inode,
+    content: &Content,
+    file: &File,
+) -> Result<(), Unequal> {
+    sys::forget_content(file.as_fd());
+    let size = inode.entry().meta.size;
+    if let Content::Inline(bytes) = content {
+        return equal(file, 0, bytes);
     }
+    let mut end = 0;
+    view.each_chunk(inode, |at, chunk| {
+        if report.is_halted() {
+            return Err(Unequal::Halted);
+        }
+        empty(file, end, at)?;
+        let frame = view.frame(chunk)?;
+        equal(file, at, chunk_of(&frame, chunk).unwrap_or_default())?;
+        end = at.saturating_add(u64::from(chunk.bytes));
+        report.progress.add_bytes(u64::from(chunk.bytes));
+        Ok(true)
+    })?;
+    empty(file, end, size)
 }
 
 /// Whether `file` has `bytes` at `at`.

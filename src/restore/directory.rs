@@ -90,15 +90,31 @@ impl Directory {
     /// # Errors
     /// Those of opening; `ENOTDIR` or `ELOOP` when it is something else.
     pub(super) fn open_dir(&self, name: &Name) -> io::Result<Directory> {
-        match sys::open_beneath(self.fd(), name.c(), sys::DIRECTORY) {
+        self.open_dir_by(name, sys::open_beneath)
+    }
+
+    /// As [`Directory::open_dir`], if nothing is mounted there; `EXDEV` otherwise, where the kernel can tell.
+    ///
+    /// # Errors
+    /// As said.
+    pub(super) fn open_unmounted_dir(&self, name: &Name) -> io::Result<Directory> {
+        self.open_dir_by(name, sys::open_unmounted)
+    }
+
+    fn open_dir_by(
+        &self,
+        name: &Name,
+        open: fn(BorrowedFd<'_>, &CStr, libc::c_int) -> io::Result<OwnedFd>,
+    ) -> io::Result<Directory> {
+        match open(self.fd(), name.c(), sys::DIRECTORY) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let inode = sys::open_beneath(self.fd(), name.c(), sys::INODE)?;
+                let inode = open(self.fd(), name.c(), sys::INODE)?;
                 let stat = sys::stat_fd(inode.as_fd())?;
                 if !stat.is_dir() || stat.uid != effective_uid() {
                     return Err(error);
                 }
                 sys::chmod(sys::Handle::Path(inode.as_fd()), 0o700)?;
-                let opened = Directory::of(sys::open_beneath(self.fd(), name.c(), sys::DIRECTORY)?)?;
+                let opened = Directory::of(open(self.fd(), name.c(), sys::DIRECTORY)?)?;
                 if opened.identity == stat.identity { Ok(opened) } else { Err(error) }
             }
             other => Directory::of(other?),
@@ -226,6 +242,14 @@ impl Directory {
             return Err(io::Error::from_raw_os_error(libc::ESTALE));
         }
         Ok((File::from(fd), stat))
+    }
+
+    /// The inode `name` of any kind, to set its metadata.
+    ///
+    /// # Errors
+    /// Those of opening.
+    pub(super) fn open_inode(&self, name: &Name) -> io::Result<OwnedFd> {
+        sys::open_beneath(self.fd(), name.c(), sys::INODE)
     }
 
     /// Where the symbolic link `name` points.

@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::base::{Class, Classed};
+use crate::capture::CaptureError;
+use crate::chain::ChainError;
+use crate::repo::RepoError;
 use crate::view::namespace::ViewError;
 
 /// A restore that failed as a whole. What fails for single files is a `Problem` of the outcome instead.
@@ -67,6 +70,91 @@ pub enum RestoreError {
         /// The device.
         path: PathBuf,
     },
+    /// There is nothing where the source was.
+    #[error("there is no {} any more: amberfs restore SELECTOR --to {} makes it anew", path.display(), path.display())]
+    NoSource {
+        /// Where the source was.
+        path: PathBuf,
+    },
+    /// The source has lost all of its files.
+    #[error(
+        "{} is empty, and its newest point is not: mount what belongs there, or use --force to fill what is there now",
+        path.display()
+    )]
+    Vanished {
+        /// Where the source is.
+        path: PathBuf,
+    },
+    /// Something else took the source's place while it was captured.
+    #[error("{} was replaced by another while its safety point was captured: nothing was written; try again", path.display())]
+    Moved {
+        /// Where the source is.
+        path: PathBuf,
+    },
+    /// The device is not as large as the source was.
+    #[error("{} has {has} bytes, and had {had} when it was captured last: if it is the source all the same, use --force", path.display())]
+    Another {
+        /// The device.
+        path: PathBuf,
+        /// Its bytes.
+        has: u64,
+        /// Bytes of the newest point.
+        had: u64,
+    },
+    /// The point was deleted.
+    #[error("{title} is not there any more: it was deleted (amberfs points --trash, amberfs undelete)")]
+    Gone {
+        /// The selector that names it.
+        title: String,
+    },
+    /// What the source is now cannot be kept, because too much of it cannot be read.
+    #[error(
+        "{problems} files of the source cannot be captured as they are, too many to leave each of them alone: \
+             make them readable, or use --force to roll them back without a copy"
+    )]
+    Unreadable {
+        /// How many.
+        problems: u64,
+    },
+    /// A loop device shows the image.
+    #[error("{} is in use: {} shows it (losetup --detach)", path.display(), device.display())]
+    Shown {
+        /// The image.
+        path: PathBuf,
+        /// The loop device.
+        device: PathBuf,
+    },
+    /// Another process rolls the source back now.
+    #[error("another rollback of {} is under way: wait for its end", path.display())]
+    Rolling {
+        /// Where the source is.
+        path: PathBuf,
+    },
+    /// A program has locked the image.
+    #[error("{} is in use: a program has locked it (QEMU does); stop it, or give the source a stop hook", path.display())]
+    Locked {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A program that had to stop or start what uses the source did not do it.
+    #[error("the {which} hook of the source, {program}, {why}")]
+    Hook {
+        /// `stop` or `start`.
+        which: &'static str,
+        /// The program.
+        program: String,
+        /// How it ended.
+        why: String,
+    },
+    /// The point that would bring back what the source is now cannot be made.
+    #[error("the source was left as it is, because its safety point cannot be captured: {0}")]
+    Safety(#[source] CaptureError),
+    /// The list of what a point could not capture cannot be read.
+    #[error("the source was left as it is, because the problems of a point cannot be read: {0}")]
+    Problems(#[source] RepoError),
+    /// The source's log cannot be read, or takes no entry.
+    #[error(transparent)]
+    Log(#[from] ChainError),
     /// What was written is not what was read back.
     #[error("read back, the disk differs at byte {at} from what was written: the target cannot be trusted")]
     Differs {
@@ -107,7 +195,7 @@ pub enum RestoreError {
         class: Class,
     },
     /// Somebody asked for the restore to stop.
-    #[error("the restore was cancelled; the same command continues it")]
+    #[error("cancelled; the same command continues")]
     Cancelled,
 }
 
@@ -120,7 +208,19 @@ impl Classed for RestoreError {
             | RestoreError::Unfinished { .. }
             | RestoreError::DeviceNotEmpty { .. }
             | RestoreError::InUse { .. }
+            | RestoreError::Locked { .. }
+            | RestoreError::Rolling { .. }
+            | RestoreError::Vanished { .. }
+            | RestoreError::Moved { .. }
+            | RestoreError::Another { .. }
+            | RestoreError::Unreadable { .. }
+            | RestoreError::Shown { .. }
             | RestoreError::Busy { .. } => Class::Conflict,
+            RestoreError::NoSource { .. } | RestoreError::Gone { .. } => Class::NotFound,
+            RestoreError::Hook { .. } => Class::Transient,
+            RestoreError::Safety(error) => error.class(),
+            RestoreError::Problems(error) => error.class(),
+            RestoreError::Log(error) => error.class(),
             RestoreError::TooSmall { .. } => Class::Exhausted,
             RestoreError::Differs { .. } => Class::Transient,
             RestoreError::InsideRepository { .. } => Class::Invalid,

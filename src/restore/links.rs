@@ -48,7 +48,7 @@ impl Drop for Turn<'_> {
 }
 
 /// Whether the filesystem cannot give this inode another name, whatever the name is.
-fn cannot_link(error: &io::Error) -> bool {
+pub(super) fn cannot_link(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK))
 }
 

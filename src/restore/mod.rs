@@ -7,22 +7,27 @@
 //!  write, links            one name, complete or not at all
 //!  attributes, finish      metadata, of directories last
 //!  compare                 reads back what was written
+//!  content                 the bytes of one file
 //!  disk                    the same for disks, which are one large file
 //!  run                     a restore from its claim to its end
+//!  rollback, note          the source itself back at a point, by the difference
 //! ```
 
 mod attributes;
 mod claim;
 mod compare;
+mod content;
 mod directory;
 pub mod disk;
 mod error;
 mod finish;
 mod links;
+mod note;
 mod options;
 mod outcome;
 mod plan;
 mod progress;
+pub mod rollback;
 mod run;
 mod sys;
 #[cfg(test)]

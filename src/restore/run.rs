@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::attributes;
 use super::claim::{Claim, Identity, Wish};
 use super::compare::Comparer;
+use super::content::Contents;
 use super::directory::{Directory, Name};
 use super::error::RestoreError;
 use super::finish::Finisher;
@@ -159,8 +160,7 @@ impl Run<'_> {
     }
 
     fn workers(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(WORKERS.0, NonZeroUsize::get);
-        self.options.workers.unwrap_or(cores.clamp(WORKERS.0, WORKERS.1)).max(1)
+        workers(self.options.workers)
     }
 
     fn failed(&self, source: io::Error) -> RestoreError {
@@ -169,12 +169,11 @@ impl Run<'_> {
 
     fn write(&self, plan: impl Fn(&mut Planner<'_>) -> Result<(), RestoreError>) -> Result<(), RestoreError> {
         let writer = Writer {
-            view: self.wanted.view,
+            contents: Contents { view: self.wanted.view, report: self.report, workers: self.workers() },
             claim: self.claim,
             policy: self.policy,
             report: self.report,
             turns: Turns::default(),
-            workers: self.workers(),
         };
         self.side_by_side(Aim::Make, plan, |unit| writer.unit(unit))
     }
@@ -213,6 +212,12 @@ impl Run<'_> {
         })?;
         self.report.check()
     }
+}
+
+/// So many threads as were asked for, or as suit the machine.
+pub(super) fn workers(wanted: Option<usize>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(WORKERS.0, NonZeroUsize::get);
+    wanted.unwrap_or(cores.clamp(WORKERS.0, WORKERS.1)).max(1)
 }
 
 /// What tells this restore from all others.

@@ -60,14 +60,24 @@ fn owned(result: i64) -> io::Result<OwnedFd> {
 
 /// Opens the single component `name` in `dir`; a file that is made gets mode 0600.
 pub(super) fn open_beneath(dir: BorrowedFd<'_>, name: &CStr, flags: c_int) -> io::Result<OwnedFd> {
+    open_within(dir, name, flags, 0)
+}
+
+fn open_within(dir: BorrowedFd<'_>, name: &CStr, flags: c_int, more: u64) -> io::Result<OwnedFd> {
     let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
-    match open_resolving(dir, name, flags, resolve) {
+    match open_resolving(dir, name, flags, resolve | more) {
         // An older kernel, or a sandbox that does not know the call.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
             open_plainly(dir, name, flags)
         }
         other => other,
     }
+}
+
+/// As [`open_beneath`], but fails with `EXDEV` where something is mounted on the name, and asks nothing of that. An older
+/// kernel does not notice.
+pub(super) fn open_unmounted(dir: BorrowedFd<'_>, name: &CStr, flags: c_int) -> io::Result<OwnedFd> {
+    open_within(dir, name, flags, libc::RESOLVE_NO_XDEV)
 }
 
 /// The directory above `dir`, wherever that is.
@@ -428,4 +438,38 @@ pub(super) fn allow_descriptors(wanted: u64) -> u64 {
     limit.rlim_cur = wanted.min(limit.rlim_max);
     // SAFETY: `limit` is a valid value that the kernel only reads.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 { limit.rlim_cur } else { before }
+}
+
+/// Locks all of `file` against whoever uses such locks, as QEMU does with its images; whether nobody else has a lock on any
+/// part of it: another process, or another opening of it in this one.
+pub(super) fn lock_whole(file: &File) -> io::Result<bool> {
+    match ask_lock(file, libc::F_WRLCK) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        // A filesystem without locks has none of them taken.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes back [`lock_whole`], even if a child that is just being started has a copy of the descriptor.
+pub(super) fn unlock_whole(file: &File) {
+    // Closing it comes next, so failure means nothing.
+    drop(ask_lock(file, libc::F_UNLCK));
+}
+
+fn ask_lock(file: &File, kind: c_int) -> io::Result<()> {
+    // SAFETY: a struct of integers, for which all zero is a value: the whole file.
+    let mut lock: libc::flock = unsafe { MaybeUninit::zeroed().assume_init() };
+    lock.l_type = kind as libc::c_short;
+    // SAFETY: `lock` is a valid request that the kernel only reads.
+    done(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) })
+}
+
+/// Kills the processes of a group that was started as one; that it is gone already is no failure.
+pub(super) fn kill_group(leader: u32) {
+    if let Ok(leader) = libc::pid_t::try_from(leader) {
+        // SAFETY: no memory is passed. The leader has not been waited for, so its number is still its own.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
 }

@@ -3,16 +3,13 @@
 //! Crash behaviour: a name is either as it was before or complete with all its metadata. What cannot
 //! be read from the repository is never made: no file is short, and none has zeros where data were.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
-
-use parking_lot::Mutex;
 
 use super::attributes;
 use super::claim::Claim;
+use super::content::Contents;
 use super::directory::Name;
 use super::links::Turns;
 use super::options::Policy;
@@ -20,24 +17,18 @@ use super::outcome::{Report, count};
 use super::plan::{Job, Unit, in_the_way};
 use super::sys::{Handle, Stat};
 use crate::base::Class;
-use crate::format::entry::{Body, Content, Entry};
-use crate::format::{ChunkRef, FileId};
+use crate::format::FileId;
+use crate::format::entry::{Body, Entry};
 use crate::view::namespace::ViewError;
-use crate::view::{Inode, PointView};
 
 /// Makes names. Shared by all workers.
 pub(super) struct Writer<'a> {
-    pub(super) view: &'a PointView,
+    pub(super) contents: Contents<'a>,
     pub(super) claim: &'a Claim,
     pub(super) policy: Policy,
     pub(super) report: &'a Report<'a>,
     pub(super) turns: Turns,
-    /// Threads for the content of one large file.
-    pub(super) workers: usize,
 }
-
-/// Bytes of content from which on a file is written by several threads.
-const SIDE_BY_SIDE_BYTES: u64 = 64 << 20;
 
 /// Why a name was not made.
 #[derive(Debug)]
@@ -64,7 +55,7 @@ pub(super) fn refused(action: &'static str) -> impl Fn(io::Error) -> Stop {
 }
 
 /// Stored content that contradicts its own metadata.
-fn contradiction(what: &str) -> Stop {
+pub(super) fn contradiction(what: &str) -> Stop {
     Stop::Fault(ViewError::contradiction(what))
 }
 
@@ -154,7 +145,7 @@ impl Writer<'_> {
         let counter = match &entry.body {
             Body::File(content) => {
                 let file = job.directory.new_file(temporary).map_err(refused("create the file"))?;
-                let bytes = self.write(&job.inode, content, &file)?;
+                let bytes = self.contents.write(&job.inode, content, &file)?;
                 self.report.bytes.fetch_add(bytes, Ordering::Relaxed);
                 self.set(job, entry, Handle::Open(file.as_fd()));
                 &self.report.files
@@ -217,93 +208,6 @@ impl Writer<'_> {
             }
         })
     }
-
-    /// Writes the content of `inode` into the empty `file`, holes as holes; how many bytes that took.
-    fn write(&self, inode: &Inode, content: &Content, file: &File) -> Result<u64, Stop> {
-        let size = inode.entry().meta.size;
-        let (written, end) = match content {
-            Content::Hole => (0, 0),
-            Content::Inline(bytes) if bytes.len() as u64 == size => {
-                file.write_all_at(bytes, 0).map_err(refused("write"))?;
-                self.report.progress.add_bytes(size);
-                (size, size)
-            }
-            Content::Inline(_) => return Err(contradiction("it is not as long as the file")),
-            Content::Mapped { data_bytes, .. } if *data_bytes >= SIDE_BY_SIDE_BYTES => {
-                self.write_side_by_side(inode, file)?
-            }
-            Content::Extents(_) | Content::Mapped { .. } => {
-                self.each_chunk(inode, |at, chunk| self.write_chunk(file, at, chunk))?
-            }
-        };
-        if end < size {
-            file.set_len(size).map_err(refused("set the size"))?;
-            self.report.progress.add_bytes(size - end);
-        }
-        Ok(written)
-    }
-
-    /// Hands over the chunks of `inode` in order, refusing those that contradict one another; how many bytes they
-    /// have, and where the last one ends.
-    fn each_chunk(
-        &self,
-        inode: &Inode,
-        mut take: impl FnMut(u64, &ChunkRef) -> Result<(), Stop>,
-    ) -> Result<(u64, u64), Stop> {
-        let size = inode.entry().meta.size;
-        let (mut written, mut end) = (0, 0);
-        self.view.each_chunk(inode, |at, chunk| {
-            if self.report.is_halted() {
-                return Err(Stop::Halted);
-            }
-            let upto = at.checked_add(u64::from(chunk.bytes)).filter(|upto| at >= end && *upto <= size);
-            let upto = upto.ok_or_else(|| contradiction("its extents overlap or exceed the file"))?;
-            take(at, chunk)?;
-            self.report.progress.add_bytes(upto - end);
-            written += u64::from(chunk.bytes);
-            end = upto;
-            Ok(true)
-        })?;
-        Ok((written, end))
-    }
-
-    fn write_chunk(&self, file: &File, at: u64, chunk: &ChunkRef) -> Result<(), Stop> {
-        let frame = self.view.frame(chunk)?;
-        let data = chunk_of(&frame, chunk).ok_or_else(|| contradiction("a chunk exceeds its frame"))?;
-        file.write_all_at(data, at).map_err(refused("write"))
-    }
-
-    /// As [`Writer::each_chunk`] with [`Writer::write_chunk`], by several threads: one file can be all there is.
-    fn write_side_by_side(&self, inode: &Inode, file: &File) -> Result<(u64, u64), Stop> {
-        let (send, receive) = crossbeam_channel::bounded::<(u64, ChunkRef)>(4 * self.workers);
-        let failed = Mutex::new(None);
-        let told = std::thread::scope(|scope| {
-            for _ in 0..self.workers {
-                let (receive, failed) = (receive.clone(), &failed);
-                scope.spawn(move || {
-                    for (at, chunk) in receive {
-                        if let Err(stop) = self.write_chunk(file, at, &chunk) {
-                            // The others notice when nobody takes what they send.
-                            failed.lock().get_or_insert(stop);
-                            return;
-                        }
-                    }
-                });
-            }
-            drop(receive);
-            let told = self.each_chunk(inode, |at, chunk| {
-                // Not asked in the condition itself: whoever waits to send must not hold the lock.
-                let ended = failed.lock().is_some();
-                if ended { Err(Stop::Halted) } else { send.send((at, *chunk)).map_err(|_| Stop::Halted) }
-            });
-            drop(send);
-            told
-        });
-        match failed.into_inner() {
-            Some(stop) => Err(stop),
-            None => told,
-        }
-    }
 }
 
 /// The size of a regular file, for the progress; all else counts nothing.
@@ -312,10 +216,4 @@ pub(super) fn file_bytes(job: &Job) -> u64 {
         Body::File(_) => job.inode.entry().meta.size,
         _ => 0,
     }
-}
-
-/// The bytes of `chunk` in its decoded frame.
-pub(super) fn chunk_of<'f>(frame: &'f [u8], chunk: &ChunkRef) -> Option<&'f [u8]> {
-    let start = usize::try_from(chunk.start).ok()?;
-    frame.get(start..start.checked_add(usize::try_from(chunk.bytes).ok()?)?)
 }

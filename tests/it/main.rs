@@ -28,5 +28,6 @@ mod log_world;
 mod model;
 mod no_forgotten_files;
 mod requests;
+mod rollback;
 mod rust_source;
 mod world;

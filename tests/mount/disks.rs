@@ -7,7 +7,7 @@ use crate::{skip, sys};
 
 /// Whether the machine can make and mount images; says loudly when it cannot.
 #[track_caller]
-fn can_mount_images() -> bool {
+pub(crate) fn can_mount_images() -> bool {
     if !sys::is_root() {
         skip::skipped("needs root, to mount images; run the tests as root");
         return false;
@@ -285,17 +285,17 @@ fn a_restore_that_is_killed_goes_on_where_it_was() {
 }
 
 /// A loop device of its own; gone with the test.
-struct Loop {
+pub(crate) struct Loop {
     device: String,
 }
 
 impl Loop {
-    fn new(walk_in: &WalkIn, bytes: u64) -> Loop {
+    pub(crate) fn new(walk_in: &WalkIn, bytes: u64) -> Loop {
         let device = walk_in.sh(&format!("f=$(mktemp loop.XXXX); truncate -s {bytes} $f; losetup --find --show $f"));
         Loop { device: device.trim().to_owned() }
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.device
     }
 }

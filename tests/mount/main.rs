@@ -35,6 +35,7 @@ mod processes;
 mod reading;
 mod readme;
 mod real;
+mod rollback;
 mod semantics;
 mod sys;
 mod toy;

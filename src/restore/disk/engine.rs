@@ -8,14 +8,15 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::super::content::chunk_of;
 use super::super::error::RestoreError;
 use super::super::progress::Progress;
 use super::super::sys;
-use super::super::write::chunk_of;
 use crate::format::map::MapExtent;
 use crate::view::disk::DiskView;
 use crate::view::namespace::ViewError;
@@ -111,11 +112,90 @@ impl<'a> Engine<'a> {
             Stretch::Chunks(chunks) => chunks.iter().try_for_each(|chunk| self.write_chunk(chunk)),
             Stretch::Zeros(range) => self.write_zeros(range),
         })?;
-        Ok(Written {
+        Ok(self.counted())
+    }
+
+    /// What [`Engine::write`] would do to a target that may be partly as it must be; nothing is written, but what would
+    /// be is fetched, so damage is met before there is any harm.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when the target or the repository cannot be read.
+    pub(in super::super) fn difference(&self) -> Result<Written, RestoreError> {
+        self.each(|stretch| {
+            match stretch {
+                Stretch::Chunks(chunks) => {
+                    for chunk in &chunks {
+                        let held = self.holds(chunk)?;
+                        if !held {
+                            self.fetch(chunk)?;
+                        }
+                        let counter = if held { &self.kept } else { &self.written };
+                        counter.fetch_add(u64::from(chunk.chunk.bytes), Ordering::Relaxed);
+                        self.progress.add_bytes(u64::from(chunk.chunk.bytes));
+                    }
+                }
+                Stretch::Zeros(mut rest) => {
+                    self.progress.add_bytes(rest.end - rest.start);
+                    while let Some(found) = self.next_nonzero(rest.clone())? {
+                        rest.start = found.end;
+                        self.zeroed.fetch_add(found.end - found.start, Ordering::Relaxed);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(self.counted())
+    }
+
+    /// Whether all that is not as the disk has it is as `before` has it, which is as long as the target is meant to be
+    /// or shorter: so nobody has written to the target but who was making it the disk.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when the target or the repository cannot be read.
+    pub(in super::super) fn is_on_its_way_from(&self, before: &DiskView) -> Result<bool, RestoreError> {
+        let strange = AtomicBool::new(false);
+        let compare = |range: Range<u64>| -> Result<(), RestoreError> {
+            let mut at = range.start;
+            while at < range.end {
+                let bytes = usize::try_from(range.end - at).unwrap_or(STEP_BYTES).min(STEP_BYTES);
+                let mut found = vec![0; bytes];
+                self.read(&mut found, at)?;
+                let mut was = before.read_raw(at, bytes)?;
+                was.resize(bytes, 0);
+                if found != was {
+                    strange.store(true, Ordering::Relaxed);
+                }
+                at += bytes as u64;
+            }
+            Ok(())
+        };
+        self.each(|stretch| {
+            if strange.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            match stretch {
+                Stretch::Chunks(chunks) => chunks.iter().try_for_each(|chunk| {
+                    let end = chunk.offset + u64::from(chunk.chunk.bytes);
+                    if self.holds(chunk)? { Ok(()) } else { compare(chunk.offset..end) }
+                }),
+                Stretch::Zeros(mut rest) => {
+                    while let Some(found) = self.next_nonzero(rest.clone())? {
+                        rest.start = found.end;
+                        compare(found)?;
+                    }
+                    Ok(())
+                }
+            }
+        })?;
+        Ok(!strange.into_inner())
+    }
+
+    fn counted(&self) -> Written {
+        Written {
             written_bytes: self.written.load(Ordering::Relaxed),
             kept_bytes: self.kept.load(Ordering::Relaxed),
             zeroed_bytes: self.zeroed.load(Ordering::Relaxed),
-        })
+        }
     }
 
     /// Writes what stands before the disk in an image that has tables.
@@ -238,12 +318,32 @@ impl<'a> Engine<'a> {
     /// Whether the target has this chunk where it belongs.
     fn holds(&self, extent: &MapExtent) -> Result<bool, RestoreError> {
         let mut found = vec![0; extent.chunk.bytes as usize];
-        let at = self.image.shift + extent.offset;
-        match self.file.read_exact_at(&mut found, at) {
-            Ok(()) => Ok(blake3::hash(&found).as_bytes().starts_with(&extent.hash)),
-            // A file that is shorter than it will be.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(source) => Err(self.failed("read back", extent.offset, source)),
+        self.read(&mut found, extent.offset)?;
+        Ok(blake3::hash(&found).as_bytes().starts_with(&extent.hash))
+    }
+
+    /// Fills `space` with what the target has at `at` of the disk; behind the end of a file that will be longer are zeros.
+    fn read(&self, space: &mut [u8], at: u64) -> Result<(), RestoreError> {
+        let mut filled = 0;
+        while let Some(rest) = space.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, self.image.shift + at + filled as u64) {
+                Ok(0) => {
+                    rest.fill(0);
+                    return Ok(());
+                }
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.failed("read back", at, source)),
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, extent: &MapExtent) -> Result<Arc<Vec<u8>>, RestoreError> {
+        let frame = self.image.disk.frame(&extent.chunk)?;
+        match chunk_of(&frame, &extent.chunk) {
+            Some(_) => Ok(frame),
+            None => Err(RestoreError::View(ViewError::contradiction("a chunk exceeds its frame"))),
         }
     }
 
@@ -252,9 +352,8 @@ impl<'a> Engine<'a> {
         if self.how == How::Differing && self.holds(extent)? {
             self.kept.fetch_add(bytes, Ordering::Relaxed);
         } else {
-            let frame = self.image.disk.frame(&extent.chunk)?;
-            let data = chunk_of(&frame, &extent.chunk)
-                .ok_or_else(|| RestoreError::View(ViewError::contradiction("a chunk exceeds its frame")))?;
+            let frame = self.fetch(extent)?;
+            let data = chunk_of(&frame, &extent.chunk).unwrap_or_default();
             let at = self.image.shift + extent.offset;
             self.file.write_all_at(data, at).map_err(|source| self.failed("write", extent.offset, source))?;
             self.written.fetch_add(bytes, Ordering::Relaxed);
@@ -300,11 +399,7 @@ impl<'a> Engine<'a> {
             }
             let bytes = usize::try_from(end - at).unwrap_or(STEP_BYTES).min(STEP_BYTES);
             let space = buffer.get_mut(..bytes).unwrap_or_default();
-            match self.file.read_exact_at(space, at) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-                Err(error) => return Err(failed(error)),
-            }
+            self.read(space, at - self.image.shift)?;
             let next = at + bytes as u64;
             if let Some(place) = space.iter().position(|byte| *byte != 0) {
                 return Ok(Some(at + place as u64 - self.image.shift..next - self.image.shift));

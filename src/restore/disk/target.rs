@@ -7,7 +7,7 @@
 //! Crash behaviour: the same restore finds the file or the note and continues; another one is refused.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -15,15 +15,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::error::RestoreError;
-use super::super::sys;
+use super::super::{note, sys};
 use super::{DiskOptions, WantedDisk};
 use crate::base::{hex, sys as base_sys};
 
 /// Bytes at the start and at the end of a device that are looked at to tell whether it is empty: partition tables and the
 /// signatures of filesystems, volume managers and RAID are there.
 const LOOK_BYTES: u64 = 4 << 20;
-/// Bytes of the largest note that is read.
-const NOTE_BYTES_MAX: u64 = 64 << 10;
 
 /// How an image file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +114,7 @@ impl Target {
         };
         let name = format!("{}.json", short(blake3::hash(real.as_os_str().as_bytes())));
         let note = options.state.as_ref().map(|state| state.join("restores").join(name));
-        let before = note.as_deref().and_then(read_note);
+        let before: Option<Note> = note.as_deref().and_then(note::read);
         let resumed = before.as_ref() == Some(&told);
         if let Some(before) = before.filter(|_| !resumed && !options.force) {
             return Err(RestoreError::Unfinished { path: path.to_owned(), of: before.title });
@@ -189,7 +187,7 @@ impl Target {
     pub(super) fn begin(&mut self, bytes: u64) -> Result<(), RestoreError> {
         let failed = |source| RestoreError::Target { path: self.path.clone(), source };
         match &self.kind {
-            Kind::Device { note: Some(note), told } => write_note(note, told).map_err(failed),
+            Kind::Device { note: Some(note), told } => note::write(note, told).map_err(failed),
             Kind::Device { note: None, .. } => Ok(()),
             Kind::File { .. } => self.file.set_len(bytes).map_err(failed),
         }
@@ -209,10 +207,11 @@ impl Target {
     /// Gives the file its name, or takes the note away: all is on disk.
     pub(super) fn complete(self) -> Result<(), RestoreError> {
         match &self.kind {
-            Kind::Device { note: Some(note), .. } => {
-                std::fs::remove_file(note).map_err(|source| self.failed("remove the note of the restore to", source))
+            Kind::Device { note, .. } => {
+                base_sys::reread_partitions(&self.file);
+                let removed = note.as_deref().map_or(Ok(()), note::remove);
+                removed.map_err(|source| self.failed("remove the note of the restore to", source))
             }
-            Kind::Device { note: None, .. } => Ok(()),
             Kind::File { part, force } => {
                 let renamed =
                     if *force { std::fs::rename(part, &self.path) } else { sys::rename_file_new(part, &self.path) };
@@ -252,21 +251,4 @@ fn looks_empty(device: &File, bytes: u64) -> io::Result<bool> {
         }
     }
     Ok(true)
-}
-
-fn read_note(path: &Path) -> Option<Note> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(NOTE_BYTES_MAX).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
-}
-
-fn write_note(path: &Path, note: &Note) -> io::Result<()> {
-    let above = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(above)?;
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(serde_json::to_string(note)?.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(above)?.sync_all()
 }

@@ -166,6 +166,14 @@ impl DiskView {
         self.read(Shown::Qcow2, offset, bytes)
     }
 
+    /// Up to `bytes` bytes of the disk, from `offset`; fewer only at its end.
+    ///
+    /// # Errors
+    /// [`ViewError::Fault`] when a byte cannot be had.
+    pub fn read_raw(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+        self.point.read(&self.raw, offset, bytes)
+    }
+
     fn layout(&self) -> Layout {
         Layout::new(self.bytes(), u64::from(self.facts.chunk_bytes))
     }

@@ -32,7 +32,7 @@ use crate::skip;
 use crate::world::{node, zero_settings};
 
 /// Bytes of the smallest cell.
-const CELL: u64 = 16 << 10;
+pub(crate) const CELL: u64 = 16 << 10;
 
 /// An image, and a repository with the source `vm` for it.
 struct DiskWorld {
@@ -90,7 +90,7 @@ fn shown(view: &MountView, point: &str, name: &str) -> NodeId {
 }
 
 /// All bytes of a file of the mount, `piece` bytes at a time.
-fn content(view: &dyn Namespace, file: NodeId, piece: usize) -> Vec<u8> {
+pub(crate) fn content(view: &dyn Namespace, file: NodeId, piece: usize) -> Vec<u8> {
     let size = view.attr(file).unwrap().attr.size;
     let mut found = Vec::new();
     while (found.len() as u64) < size {

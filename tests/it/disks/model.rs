@@ -6,21 +6,24 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Command;
 
 use amberfs::base::Env;
 use amberfs::capture::Options;
+use amberfs::chain::Point;
 use amberfs::chain::state::source::{Dependents, SourceGoal};
 use amberfs::format::PointId;
 use amberfs::restore;
 use amberfs::restore::disk::{DiskOptions, WantedDisk, restore_disk};
+use amberfs::restore::rollback::{RollbackOptions, RollbackProgress, Rolled, SAFETY_LABEL};
 use amberfs::store::Store;
 use amberfs::verify;
 use amberfs::view::MountView;
 
 use super::{CELL, DiskWorld, cells, content, data, judged_by_qemu, shown};
 use crate::history::{Dice, next_tick_in};
+use crate::rollback::{plain, roll_back};
 use crate::world::{later, names, node};
 
 /// A point as it must be.
@@ -55,7 +58,15 @@ struct Met {
     undeleted: u64,
     limits: u64,
     judged: u64,
+    rollbacks: u64,
+    /// Rollbacks to another chain, and of a disk that was written to since its last point.
+    elsewhere: u64,
+    unsaved: u64,
+    after_rollbacks: u64,
 }
+
+/// Bytes of the cells of a disk that nobody has said anything about.
+const USUAL_CELL: u64 = 64 << 10;
 
 impl History {
     fn new(seed: u64) -> (History, bool) {
@@ -127,12 +138,17 @@ impl History {
 
         let outcome = self.world.capture(&options).unwrap();
         assert_eq!(outcome.parent.as_ref(), parent.map(|at| &self.kept[at].name), "{}", outcome.point.commit.reason);
-        let facts = outcome.point.commit.disk.clone().unwrap();
-        assert_eq!((facts.bytes, u64::from(facts.chunk_bytes)), (bytes.len() as u64, self.cell));
-        let chain = parent.map_or(self.kept.len(), |parent| self.kept[parent].chain);
-        let (id, name) = (outcome.point.id, outcome.point.name().to_owned());
-        self.kept.push(Kept { id, name, bytes, cell: self.cell, parent, chain, deleted: false });
+        self.keep(&outcome.point, parent, bytes, self.cell);
         self.head = Some(self.kept.len() - 1);
+    }
+
+    /// A point was made of `bytes`.
+    fn keep(&mut self, point: &Point, parent: Option<usize>, bytes: Vec<u8>, cell: u64) {
+        let facts = point.commit.disk.clone().unwrap();
+        assert_eq!((facts.bytes, u64::from(facts.chunk_bytes)), (bytes.len() as u64, cell));
+        let chain = parent.map_or(self.kept.len(), |parent| self.kept[parent].chain);
+        let (id, name) = (point.id, point.name().to_owned());
+        self.kept.push(Kept { id, name, bytes, cell, parent, chain, deleted: false });
     }
 
     /// A point of which `is` holds, if there is any.
@@ -141,14 +157,71 @@ impl History {
         self.dice.pick(&found).copied()
     }
 
-    /// As a rollback leaves it: the disk has the point's bytes, and the point is the head.
-    fn roll_back(&mut self) {
+    /// The image goes back to a point, which is the head then; what it was before stays as a point, or is lost.
+    fn roll_back(&mut self, met: &mut Met) {
         let Some(to) = self.any(|kept| !kept.deleted) else { return };
-        let file = self.world.file();
-        file.set_len(self.kept[to].bytes.len() as u64).unwrap();
-        file.write_all_at(&self.kept[to].bytes, 0).unwrap();
-        self.world.log.append(SourceGoal::Head(self.kept[to].id)).unwrap();
+        let before = std::fs::read(self.world.path()).unwrap();
+        let inode = std::fs::metadata(self.world.path()).unwrap().ino();
+        let head = self.living(self.head);
+        let safe = self.dice.roll(4) != 0;
+        met.rollbacks += 1;
+        met.elsewhere += u64::from(head.is_some_and(|head| self.kept[head].chain != self.kept[to].chain));
+        met.unsaved += u64::from(self.kept.iter().all(|kept| kept.bytes != before));
+        let options = RollbackOptions {
+            safety_point: safe,
+            verify: self.dice.roll(2) == 0,
+            workers: Some(2),
+            ..plain(&self.world.dir.path().join("state"))
+        };
+        let foreseen = self.rolled(to, &RollbackOptions { dry_run: true, ..options.clone() });
+        assert!(std::fs::read(self.world.path()).unwrap() == before, "who only asks changes nothing");
+        let rolled = self.rolled(to, &options);
+        assert!(rolled.complete && !rolled.resumed && rolled.earlier.is_empty() && rolled.not_started.is_none());
+        let (kept, disk) = (&self.kept[to], rolled.disk.unwrap());
+        assert!(std::fs::read(self.world.path()).unwrap() == kept.bytes, "{}: rolled back to otherwise", kept.name);
+        assert_eq!(std::fs::metadata(self.world.path()).unwrap().ino(), inode, "it is the same image");
+        assert_eq!(disk.written, foreseen.disk.unwrap().written, "it does what it said it would");
+        assert_eq!(disk.verified_bytes, if options.verify { kept.bytes.len() as u64 } else { 0 });
+        // Cells that differ are written, zeros where there is something else, and nothing more.
+        let mut image = before.clone();
+        image.resize(kept.bytes.len(), 0);
+        let (mut same, mut other, mut zeros) = (0, 0, false);
+        for (then, now) in cells(&kept.bytes, kept.cell).into_iter().zip(image.chunks(kept.cell as usize)) {
+            match then {
+                Some(then) if then == now => same += then.len() as u64,
+                Some(then) => other += then.len() as u64,
+                None => zeros |= now.iter().any(|byte| *byte != 0),
+            }
+        }
+        let written = disk.written;
+        assert_eq!((written.kept_bytes, written.written_bytes, written.zeroed_bytes > 0), (same, other, zeros));
+
+        let state = self.world.log.refresh().unwrap();
+        assert_eq!(state.head().map(|head| head.id), Some(kept.id));
+        assert_eq!(rolled.safety.is_some(), safe);
+        if let Some(title) = rolled.safety {
+            let point = state.committed().last().unwrap();
+            assert_eq!(title, format!("vm#{}", point.id));
+            assert!(point.has_label(SAFETY_LABEL));
+            let parent = head.filter(|head| point.commit.parent == Some(self.kept[*head].id));
+            assert_eq!(parent, head, "a safety point is incremental if there is a head: {}", point.commit.reason);
+            let cell = head.map_or(USUAL_CELL, |head| self.kept[head].cell);
+            self.keep(point, head, before, cell);
+        }
         self.head = Some(to);
+        if self.dice.roll(2) == 0 {
+            // What is captured right behind it is that disk once more.
+            self.cell = self.kept[to].cell;
+            met.after_rollbacks += 1;
+            self.capture(met);
+            assert!(self.kept.last().unwrap().bytes == self.kept[to].bytes);
+        }
+    }
+
+    fn rolled(&self, to: usize, options: &RollbackOptions) -> Rolled {
+        let DiskWorld { env, repo, source, .. } = &self.world;
+        let to = (&*self.world.path(), self.kept[to].id);
+        roll_back((repo, env), source, to, options, &RollbackProgress::new()).unwrap()
     }
 
     /// Those that descend from `at` and are shown.
@@ -268,10 +341,13 @@ impl History {
 fn history(seed: u64, met: &mut Met) {
     let (mut history, trusting) = History::new(seed);
     for _ in 0..5 + history.dice.roll(8) {
-        match history.dice.roll(10) {
-            0 => history.roll_back(),
-            1 | 2 => history.delete(met),
-            3 => history.undelete(met),
+        if history.dice.roll(3) == 0 {
+            (0..history.dice.roll(4)).for_each(|_| history.write());
+        }
+        match history.dice.roll(11) {
+            0 | 1 => history.roll_back(met),
+            2 | 3 => history.delete(met),
+            4 => history.undelete(met),
             _ => {
                 for _ in 0..history.dice.roll(9) {
                     history.write();
@@ -302,7 +378,9 @@ fn every_point_of_any_disk_has_the_bytes_that_the_disk_had() {
             std::panic::resume_unwind(panic);
         }
     }
-    let Met { incrementals, branches, cascades, kept_dependents, undeleted, limits, judged } = met;
+    let Met { incrementals, branches, cascades, kept_dependents, undeleted, limits, judged, .. } = met;
+    let Met { rollbacks, elsewhere, unsaved, after_rollbacks, .. } = met;
     let all = [incrementals, branches, cascades, kept_dependents, undeleted, limits, judged];
-    assert!(histories < 40 || all.iter().all(|times| *times > 0), "too seldom to be tried: {met:?}");
+    let all = all.into_iter().chain([rollbacks, elsewhere, unsaved, after_rollbacks]);
+    assert!(histories < 40 || all.into_iter().all(|times| times > 0), "too seldom to be tried: {met:?}");
 }
