@@ -9,7 +9,7 @@ use super::source_log::SourceLog;
 use super::state::{Refusal, RepoGoal, RepoState, SourceGoal, Void};
 use crate::base::Env;
 use crate::format::log::{Origin, SourceKind, SourceRecord};
-use crate::format::object::LogId;
+use crate::format::object::{LogId, Object, source_prefix};
 use crate::format::{RepoId, SourceId};
 use crate::store::Store;
 
@@ -72,6 +72,9 @@ impl RepoLog {
         origin: Origin,
         adopt: bool,
     ) -> Result<SourceRecord, ChainError> {
+        if self.refresh()?.by_name(name).is_none() {
+            self.expect_nothing_of_the_next()?;
+        }
         let goal = RepoGoal::Claim { name: name.to_owned(), kind, origin, adopt };
         let (state, _) = self.log.append(Some(goal))?;
         // The state may be newer than our entry: somebody may have removed the source since.
@@ -79,6 +82,25 @@ impl RepoLog {
             let gone = state.records().iter().rev().find(|record| record.name == name).map_or(SourceId(0), |r| r.id);
             ChainError::Refused { log: LogId::Repo, refusal: Refusal::Void(Void::NoSource(gone)) }
         })
+    }
+
+    /// A source's number is that of its entry. If the log's last entries were lost, and with them all word of a source, the
+    /// next one must not get that source's number, and its points.
+    fn expect_nothing_of_the_next(&self) -> Result<(), ChainError> {
+        loop {
+            let next = self.log.load()?.read().next();
+            let prefix = source_prefix(SourceId(next.0));
+            let found = self.log.store().list(&prefix, None, Some(1)).map_err(|error| self.log.failed(error))?;
+            let Some(found) = found.first() else { return Ok(()) };
+            // Whoever makes an object of a source has made the source's entry before.
+            if self.refresh()?.read().next() == next {
+                return Err(ChainError::Damaged {
+                    log: LogId::Repo,
+                    object: Object::Entry(LogId::Repo, next).name(),
+                    fault: format!("it is missing: {} belongs to the source that it added", found.name),
+                });
+            }
+        }
     }
 
     /// Ends the source: seals its log, then frees its name. Its objects stay until they are collected.

@@ -86,6 +86,11 @@ pub fn checkpoints_prefix(log: LogId) -> String {
     format!("{}checkpoint/", log_prefix(log))
 }
 
+/// The prefix of all objects of `source`, with the closing `/`.
+pub fn source_prefix(source: SourceId) -> String {
+    log_prefix(LogId::Source(source))
+}
+
 /// The prefix of all packs of `source`, with the closing `/`.
 pub fn packs_prefix(source: SourceId) -> String {
     format!("source/{:08}/chain/", source.0)

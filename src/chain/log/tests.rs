@@ -248,6 +248,30 @@ fn a_source_that_was_added_above_the_damage_is_captured_as_before() {
     }
 }
 
+#[test]
+fn the_number_of_a_source_whose_entry_was_lost_goes_to_no_other() {
+    let store = Store::memory();
+    let claim = |seed, name: &str| {
+        let log = RepoLog::open(store.clone(), env(seed), REPO);
+        log.claim_source(name, SourceKind::Tree, origin("ash", "/d"), false)
+    };
+    let lost = claim(1, "a").unwrap();
+    harm_entry(&store, LogId::Repo, lost.id.0, Harm::Delete);
+    // Nothing was ever captured of it, so nothing is mixed up.
+    let second = claim(2, "b").unwrap();
+    assert_eq!(second.id, lost.id);
+    let points = SourceLog::open(store.clone(), env(3), REPO, second.id);
+    points.open_chain(&points.begin().unwrap()).unwrap();
+    harm_entry(&store, LogId::Repo, second.id.0, Harm::Delete);
+    for name in ["a", "b", "c"] {
+        let error = claim(4, name).unwrap_err();
+        assert_eq!(error.class(), Class::Corrupt);
+        let entry = Object::Entry(LogId::Repo, LogNumber(second.id.0)).name();
+        assert!(error.to_string().contains(entry.as_str()), "{error}");
+        assert!(error.to_string().contains("restore it from a copy of the repository"), "{error}");
+    }
+}
+
 /// Each process finds out for itself, before it writes, whether the store is fit for it; readers write nothing.
 #[test]
 fn nothing_is_appended_to_a_store_that_overwrites() {
