@@ -14,10 +14,12 @@ use amberfs::capture::Options;
 use amberfs::chain::Point;
 use amberfs::chain::state::source::{Dependents, SourceGoal};
 use amberfs::format::PointId;
+use amberfs::repo::Repo;
 use amberfs::restore;
 use amberfs::restore::disk::{DiskOptions, WantedDisk, restore_disk};
-use amberfs::restore::rollback::{RollbackOptions, RollbackProgress, Rolled, SAFETY_LABEL};
+use amberfs::restore::rollback::{RollbackOptions, RollbackProgress, Rolled, SAFETY_LABEL, Unfinished, unfinished};
 use amberfs::store::Store;
+use amberfs::store::fault::{Fault, Faults};
 use amberfs::verify;
 use amberfs::view::MountView;
 
@@ -63,6 +65,9 @@ struct Met {
     elsewhere: u64,
     unsaved: u64,
     after_rollbacks: u64,
+    /// Rollbacks that went on after a crash, and disks that were written to in between.
+    resumed: u64,
+    written_meanwhile: u64,
 }
 
 /// Bytes of the cells of a disk that nobody has said anything about.
@@ -160,23 +165,43 @@ impl History {
     /// The image goes back to a point, which is the head then; what it was before stays as a point, or is lost.
     fn roll_back(&mut self, met: &mut Met) {
         let Some(to) = self.any(|kept| !kept.deleted) else { return };
-        let before = std::fs::read(self.world.path()).unwrap();
-        let inode = std::fs::metadata(self.world.path()).unwrap().ino();
-        let head = self.living(self.head);
         let safe = self.dice.roll(4) != 0;
-        met.rollbacks += 1;
-        met.elsewhere += u64::from(head.is_some_and(|head| self.kept[head].chain != self.kept[to].chain));
-        met.unsaved += u64::from(self.kept.iter().all(|kept| kept.bytes != before));
         let options = RollbackOptions {
             safety_point: safe,
             verify: self.dice.roll(2) == 0,
             workers: Some(2),
             ..plain(&self.world.dir.path().join("state"))
         };
+        let (mut begun, mut written) = (None, false);
+        let old = std::fs::read(self.world.path()).unwrap();
+        if safe && self.dice.roll(2) == 0 {
+            begun = self.interrupt(to, &options);
+            let now = std::fs::read(self.world.path()).unwrap();
+            (0..self.dice.roll(3)).for_each(|_| self.write());
+            written = std::fs::read(self.world.path()).unwrap() != now;
+            met.written_meanwhile += u64::from(begun.is_some() && written);
+        }
+        let before = std::fs::read(self.world.path()).unwrap();
+        let inode = std::fs::metadata(self.world.path()).unwrap().ino();
+        let head = self.living(self.head);
+        met.rollbacks += 1;
+        met.elsewhere += u64::from(head.is_some_and(|head| self.kept[head].chain != self.kept[to].chain));
+        met.unsaved += u64::from(self.kept.iter().all(|kept| kept.bytes != before));
         let foreseen = self.rolled(to, &RollbackOptions { dry_run: true, ..options.clone() });
         assert!(std::fs::read(self.world.path()).unwrap() == before, "who only asks changes nothing");
         let rolled = self.rolled(to, &options);
-        assert!(rolled.complete && !rolled.resumed && rolled.earlier.is_empty() && rolled.not_started.is_none());
+        assert!(rolled.complete && rolled.not_started.is_none(), "{rolled:?}");
+        assert!(if begun.is_some() { rolled.resumed || written } else { !rolled.resumed }, "{rolled:?}");
+        let earlier = begun.iter().filter(|_| !rolled.resumed).filter_map(|note| note.safety.clone());
+        assert_eq!(rolled.earlier, Vec::from_iter(earlier));
+        met.resumed += u64::from(rolled.resumed);
+        if rolled.resumed {
+            // Then there was nothing that neither point has.
+            let byte = |of: &[u8], at: usize| of.get(at).copied().unwrap_or(0);
+            let then = &self.kept[to].bytes;
+            let is_lost = |(at, now): (usize, &u8)| *now != byte(&old, at) && *now != byte(then, at);
+            assert_eq!(before.iter().enumerate().position(is_lost), None, "what was written meanwhile is lost");
+        }
         let (kept, disk) = (&self.kept[to], rolled.disk.unwrap());
         assert!(std::fs::read(self.world.path()).unwrap() == kept.bytes, "{}: rolled back to otherwise", kept.name);
         assert_eq!(std::fs::metadata(self.world.path()).unwrap().ino(), inode, "it is the same image");
@@ -199,7 +224,10 @@ impl History {
         let state = self.world.log.refresh().unwrap();
         assert_eq!(state.head().map(|head| head.id), Some(kept.id));
         assert_eq!(rolled.safety.is_some(), safe);
-        if let Some(title) = rolled.safety {
+        if let Some(note) = begun.filter(|_| rolled.resumed) {
+            assert_eq!(rolled.safety, note.safety);
+            assert_eq!(state.committed().last().unwrap().id, self.kept.last().unwrap().id);
+        } else if let Some(title) = rolled.safety {
             let point = state.committed().last().unwrap();
             assert_eq!(title, format!("vm#{}", point.id));
             assert!(point.has_label(SAFETY_LABEL));
@@ -216,6 +244,29 @@ impl History {
             self.capture(met);
             assert!(self.kept.last().unwrap().bytes == self.kept[to].bytes);
         }
+    }
+
+    /// A rollback that a crash of the store ends somewhere, or does not: what it has left to do.
+    fn interrupt(&mut self, to: usize, options: &RollbackOptions) -> Option<Unfinished> {
+        let before = std::fs::read(self.world.path()).unwrap();
+        let head = self.living(self.head);
+        let cell = head.map_or(USUAL_CELL, |head| self.kept[head].cell);
+        let faults = Faults::new();
+        let DiskWorld { env, repo, source, .. } = &self.world;
+        let failing = Repo::open(faults.around(repo.store()), env.clone()).unwrap();
+        let fault = [Fault::Before, Fault::After, Fault::Half][self.dice.roll(3) as usize];
+        faults.crash_at(20 + self.dice.roll(30), fault);
+        let place = (&*self.world.path(), self.kept[to].id);
+        drop(roll_back((&failing, env), source, place, options, &RollbackProgress::new()));
+        let note = unfinished(&options.state, repo.id(), source.id);
+        let state = self.world.log.refresh().unwrap();
+        let newest = state.committed().last().unwrap();
+        if self.kept.iter().all(|kept| kept.id != newest.id) {
+            self.keep(newest, head, before, cell);
+        }
+        let head = state.head().map(|head| head.id);
+        self.head = self.kept.iter().position(|kept| Some(kept.id) == head);
+        note.filter(|_| head != Some(self.kept[to].id))
     }
 
     fn rolled(&self, to: usize, options: &RollbackOptions) -> Rolled {
@@ -379,8 +430,8 @@ fn every_point_of_any_disk_has_the_bytes_that_the_disk_had() {
         }
     }
     let Met { incrementals, branches, cascades, kept_dependents, undeleted, limits, judged, .. } = met;
-    let Met { rollbacks, elsewhere, unsaved, after_rollbacks, .. } = met;
+    let Met { rollbacks, elsewhere, unsaved, after_rollbacks, resumed, written_meanwhile, .. } = met;
     let all = [incrementals, branches, cascades, kept_dependents, undeleted, limits, judged];
-    let all = all.into_iter().chain([rollbacks, elsewhere, unsaved, after_rollbacks]);
+    let all = all.into_iter().chain([rollbacks, elsewhere, unsaved, after_rollbacks, resumed, written_meanwhile]);
     assert!(histories < 40 || all.into_iter().all(|times| times > 0), "too seldom to be tried: {met:?}");
 }

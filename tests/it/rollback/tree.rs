@@ -65,6 +65,8 @@ struct Met {
     resumed: u64,
     superseded: u64,
     captured_meanwhile: u64,
+    /// Resumed rollbacks of what somebody had gone on to work on, and what was new then.
+    used: u64,
     spared: u64,
     unsafe_ones: u64,
     /// Captures right behind a rollback that had nothing to store again.
@@ -129,6 +131,27 @@ fn expected(now: &Manifest, kept: &Kept, scope: Scope) -> (Manifest, BTreeSet<Ve
         }
     }
     (part(&wanted, |_| true), lingering)
+}
+
+/// What is left out was not touched, the metadata excepted of what shares its inode with what is not.
+#[track_caller]
+fn left_out_is_as_it_was(before: &Manifest, after: &Manifest, scope: Scope, what: &str) {
+    let left_out = |tree: &Manifest| {
+        let shared: BTreeSet<Vec<u8>> =
+            tree.iter().filter(|(path, _)| !is_left_out(path, scope)).map(|(_, seen)| seen.first.clone()).collect();
+        let found = tree.iter().filter(|(path, _)| is_left_out(path, scope));
+        found.map(|(path, seen)| (path.clone(), (shared.contains(&seen.first), seen.clone()))).collect::<Vec<_>>()
+    };
+    let (old, new) = (left_out(before), left_out(after));
+    assert!(old.iter().map(|(path, _)| path).eq(new.iter().map(|(path, _)| path)), "{what}: what is left out");
+    for ((path, (is_shared, seen)), (_, (_, now))) in old.iter().zip(&new) {
+        let path = path.escape_ascii();
+        assert!(seen.content == now.content && seen.kind == now.kind, "{what}: {path} was left out, and differs");
+        if !is_shared {
+            let all = |seen: &Seen| (seen.mtime, seen.ctime, seen.permissions, seen.owner, seen.xattrs.clone());
+            assert_eq!(all(seen), all(now), "{what}: {path} was left out");
+        }
+    }
 }
 
 impl History {
@@ -209,21 +232,25 @@ impl History {
             ..plain(&state)
         };
         let mut begun = None;
-        if self.dice.roll(3) == 0 {
+        if self.dice.roll(2) == 0 {
             options.safety_point = true;
             met.interrupted += 1;
-            self.interrupt(to, &options, scope);
+            for _ in 0..=self.dice.roll(2) {
+                self.interrupt(to, &options, scope);
+            }
             // One that got as far as the head is through, though its note may stand.
             begun = unfinished(&state, self.world.repo.id(), self.world.source.id).filter(|_| self.head != Some(to));
             match self.dice.roll(6) {
-                0 | 1 => to = self.any().unwrap(),
-                2 => {
+                0 => to = self.any().unwrap(),
+                1 | 2 => {
                     next_tick(&self.world);
                     let scope = self.scope();
                     self.capture(scope);
+                    // By its head alone it does not look done any more.
+                    begun = unfinished(&state, self.world.repo.id(), self.world.source.id);
                     met.captured_meanwhile += u64::from(begun.is_some());
                 }
-                3 => {
+                3 | 4 => {
                     let resumed = self.roll_back_what_somebody_uses(to, scope, &options, met);
                     begun = begun.filter(|_| !resumed && self.head != Some(to));
                 }
@@ -255,7 +282,7 @@ impl History {
         let root = self.world.root();
         let old = real(&root);
         next_tick(&self.world);
-        self.random_changes(5);
+        self.random_changes(15);
         next_tick(&self.world);
         let now = real(&root);
         let rolled = match self.rolled(&self.world.repo, to, options, &RollbackProgress::new()) {
@@ -270,6 +297,7 @@ impl History {
         assert_eq!(self.keep_new(&now, either), usize::from(!rolled.resumed));
         self.head = Some(to);
         if rolled.resumed {
+            met.used += 1;
             let after = real(&root);
             let is_known = |seen: &Seen| old.values().any(|old| old.content == seen.content);
             let new = now.iter().filter(|(_, seen)| seen.kind == FileKind::Regular && !is_known(seen));
@@ -290,7 +318,7 @@ impl History {
     /// A rollback that ends somewhere, or does not.
     fn interrupt(&mut self, to: usize, options: &RollbackOptions, scope: Scope) {
         let before = real(&self.world.root());
-        let done = if self.dice.roll(3) == 0 { self.crash(to, options) } else { self.cancel(to, options) };
+        let done = if self.dice.roll(2) == 0 { self.crash(to, options) } else { self.cancel(to, options) };
         // A safety point has nothing that either leaves out.
         assert!(self.keep_new(&before, scope.max(self.kept[to].scope)) <= 1, "one safety point at most");
         if done.is_ok_and(|rolled| rolled.complete) {
@@ -304,13 +332,13 @@ impl History {
         let faults = Faults::new();
         let repo = Repo::open(faults.around(self.world.repo.store()), self.world.env.clone()).unwrap();
         let fault = [Fault::Before, Fault::After, Fault::Half][self.dice.roll(3) as usize];
-        faults.crash_at(10 + self.dice.roll(30), fault);
+        faults.crash_at(20 + self.dice.roll(30), fault);
         self.rolled(&repo, to, options, &RollbackProgress::new())
     }
 
     /// Stops it when it has dealt with some names.
     fn cancel(&mut self, to: usize, options: &RollbackOptions) -> Result<Rolled, Ended> {
-        let names = self.dice.roll(10);
+        let names = self.dice.roll(5);
         let (progress, ended) = (RollbackProgress::new(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -369,27 +397,7 @@ impl History {
             assert_eq!(after.get(directory).map(|seen| seen.kind), Some(FileKind::Directory), "{what}");
         }
         same(&settable(&wanted), &settable(&actual), &what);
-        // What is left out is as it was; what shares its inode with what is not may share the metadata.
-        let left_out = |tree: &Manifest| -> BTreeMap<Vec<u8>, (bool, Seen)> {
-            let shared: BTreeSet<&Vec<u8>> =
-                tree.iter().filter(|(path, _)| !is_left_out(path, either)).map(|(_, seen)| &seen.first).collect();
-            let found = tree.iter().filter(|(path, _)| is_left_out(path, either));
-            found.map(|(path, seen)| (path.clone(), (shared.contains(&seen.first), seen.clone()))).collect()
-        };
-        let (old, new) = (left_out(&before), left_out(&after));
-        assert_eq!(old.keys().collect::<Vec<_>>(), new.keys().collect::<Vec<_>>(), "{what}");
-        for (path, (shared, seen)) in &old {
-            let now = &new[path].1;
-            let path = path.escape_ascii();
-            assert!(seen.content == now.content && seen.kind == now.kind, "{what}: {path} was left out, and differs");
-            if !shared {
-                assert_eq!(
-                    (seen.mtime, seen.ctime, seen.permissions),
-                    (now.mtime, now.ctime, now.permissions),
-                    "{what}: {path}"
-                );
-            }
-        }
+        left_out_is_as_it_was(&before, &after, either, &what);
         // What was as it must be was not touched.
         for (path, seen) in actual.iter_mut().filter(|(_, seen)| seen.kind != FileKind::Directory) {
             let Some(then) = before.get(path) else { continue };
@@ -467,7 +475,9 @@ fn a_directory_is_what_any_point_of_it_says_when_it_was_rolled_back() {
         }
     }
     let Met { rollbacks, other_chains, linked, left_out, lingering, other_scopes, .. } = met;
-    let Met { untouched, interrupted, resumed, superseded, captured_meanwhile, spared, unsafe_ones, known, .. } = met;
+    let Met {
+        untouched, interrupted, resumed, superseded, captured_meanwhile, used, spared, unsafe_ones, known, ..
+    } = met;
     let all = [rollbacks, other_chains, linked, left_out, lingering, other_scopes];
     let mut all = all.into_iter().chain([
         untouched,
@@ -475,6 +485,7 @@ fn a_directory_is_what_any_point_of_it_says_when_it_was_rolled_back() {
         resumed,
         superseded,
         captured_meanwhile,
+        used,
         spared,
         unsafe_ones,
         known,
