@@ -80,3 +80,15 @@ pub fn reread_partitions(device: &File) {
     // SAFETY: no memory is passed.
     unsafe { libc::ioctl(device.as_raw_fd(), BLKRRPART) };
 }
+
+/// Lets the allocator keep at most so many heaps. Each keeps what was freed in it for its own threads, so with one for
+/// every thread that ever decoded a frame a process would hold much more than it uses.
+pub fn limit_arenas(most: i32) {
+    // SAFETY: no memory is passed, and no other thread runs yet that could allocate meanwhile.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, most);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = most;
+}

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::base::Env;
+use crate::base::{Env, limits, sys as base_sys};
 use crate::job::Places;
 use crate::job::protocol::{Failure as Failed, Message, class_word};
 
@@ -184,6 +184,7 @@ pub fn main() -> ExitCode {
         }
     };
     start_diagnostics(&cli.global);
+    base_sys::limit_arenas(limits::HEAP_ARENAS_MAX);
     if cli.command.is_watched()
         && let Err(error) = sys::hold_signals()
     {
