@@ -63,7 +63,7 @@ fn only_file(view: &PointView) -> Result<Inode, Failure> {
     let reading = |error| reading("read the stream's directory", error);
     let root = view.root().map_err(reading)?;
     match view.list(&root, 0).map_err(reading)?.next() {
-        Some(item) => Ok(item.map_err(reading)?.inode),
+        Some(item) => item.and_then(|listed| listed.inode).map_err(reading),
         None => Err(Failure::new(Class::Corrupt, "the stream's point holds no file")),
     }
 }

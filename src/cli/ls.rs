@@ -1,5 +1,7 @@
 //! `amberfs ls`: what a directory held at a moment, without a mount.
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use super::context::Context;
@@ -8,6 +10,7 @@ use super::failure::Failure;
 use super::output::{Output, printable};
 use crate::base::{Class, Classed, FileTime, hex};
 use crate::format::entry::Body;
+use crate::job::protocol::{Message, Problem, class_word};
 use crate::view::namespace::{FileKind, ViewError};
 use crate::view::{Inode, PointView, Selector};
 
@@ -49,6 +52,9 @@ struct Listed {
     device: Option<(u32, u32)>,
 }
 
+/// What `-l` shows of a file of which only the name is known.
+const UNKNOWN: &[u8] = b"??????????   ?     ?     ?            ? ?                   ";
+
 /// Directories that are listed one in another; no real tree is deeper.
 const DEPTH_MAX: usize = 4096;
 
@@ -66,7 +72,7 @@ pub fn run(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
     let top = view
         .walk(names.iter().copied())
         .map_err(|error| reading(format!("{}@{}:{}", record.name, point.name(), printable(&path)), error))?;
-    let mut listing = Listing { view: &view, args, json: context.global.json, out: Output::open() };
+    let mut listing = Listing { view: &view, args, json: context.global.json, out: Output::open(), end: Exit::Done };
     if top.kind() == FileKind::Directory {
         listing.directory(&top, &path)?;
     } else {
@@ -74,7 +80,7 @@ pub fn run(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
         listing.entry(&path, name, &top)?;
     }
     listing.out.close()?;
-    Ok(Exit::Done)
+    Ok(listing.end)
 }
 
 /// A failure to read `what` in a point: a path that is not there is no damage.
@@ -87,6 +93,7 @@ struct Listing<'a> {
     args: &'a LsArgs,
     json: bool,
     out: Output,
+    end: Exit,
 }
 
 impl Listing<'_> {
@@ -100,18 +107,50 @@ impl Listing<'_> {
             for item in view.list(&dir, skip).map_err(fault)? {
                 let item = item.map_err(fault)?;
                 let below = if path.is_empty() { item.name.clone() } else { [&path, &b"/"[..], &item.name].concat() };
-                self.entry(&below, &item.name, &item.inode)?;
-                if self.args.recursive && item.inode.kind() == FileKind::Directory {
+                let inode = match item.inode {
+                    Ok(inode) => inode,
+                    Err(error) if error.class() == Class::Corrupt => {
+                        self.damaged(&below, &item.name, &error)?;
+                        continue;
+                    }
+                    Err(error) => return Err(reading(printable(&below), error)),
+                };
+                self.entry(&below, &item.name, &inode)?;
+                if self.args.recursive && inode.kind() == FileKind::Directory {
                     if open.len() >= DEPTH_MAX {
                         let what = format!("{}: directories lead in circles", printable(&below));
                         return Err(Failure::new(Class::Corrupt, what));
                     }
                     open.push((dir.clone(), path.clone(), item.next));
-                    open.push((item.inode, below, 0));
+                    open.push((inode, below, 0));
                     break;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A name whose inode is damaged: the name all the same, and on standard error why nothing is known of it.
+    fn damaged(&mut self, path: &[u8], name: &[u8], error: &ViewError) -> Result<(), Failure> {
+        let failure = Failure::new(error.class(), format!("{}: {error}", printable(path)));
+        self.end = failure.exit();
+        if self.json {
+            let problem = Problem {
+                path: String::from_utf8_lossy(path).into_owned(),
+                kind: class_word(error.class()).to_owned(),
+                detail: error.to_string(),
+                touches: Vec::new(),
+            };
+            self.out.line(Message::Problem(problem).to_line())?;
+        } else {
+            if self.args.long {
+                self.out.bytes(UNKNOWN)?;
+            }
+            self.out.name(if self.args.recursive { path } else { name })?;
+            self.out.bytes(b"\n")?;
+        }
+        // Nobody is left to tell if that fails; the exit code says it, too.
+        drop(writeln!(std::io::stderr(), "{failure}"));
         Ok(())
     }
 

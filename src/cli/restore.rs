@@ -143,7 +143,7 @@ fn only_file(view: &PointView) -> Result<(Inode, Vec<u8>), Failure> {
     let reading = |error| reading("read the stream's directory", error);
     let root = view.root().map_err(reading)?;
     match view.list(&root, 0).map_err(reading)?.next() {
-        Some(item) => item.map(|listed| (listed.inode, listed.name)).map_err(reading),
+        Some(item) => item.and_then(|listed| Ok((listed.inode?, listed.name))).map_err(reading),
         None => Err(Failure::new(Class::Corrupt, "the stream's point holds no file")),
     }
 }

@@ -438,8 +438,9 @@ impl Filesystem for Adapter {
             reply,
             |reply, item| {
                 let entry = &item.entry;
-                // The reply has one time for name and attributes. The kernel makes no node of `.` and `..`.
-                let ttl = if item.dots { Duration::ZERO } else { entry.name_ttl.min(entry.attr_ttl) };
+                // The reply has one time for name and attributes, and no way to leave attributes out. The kernel makes no
+                // node of `.` and `..`; what cannot be read it looks up again before it answers anybody.
+                let ttl = if item.bare { Duration::ZERO } else { entry.name_ttl.min(entry.attr_ttl) };
                 reply.add(
                     INodeNo(entry.attr.node.0),
                     item.next,

@@ -172,7 +172,7 @@ impl Desk {
         for (at, name, node) in nodes.into_iter().filter(|(at, ..)| *at > after) {
             // A job may be forgotten while its directory is listed.
             let Ok(content) = self.current(node) else { continue };
-            if !take(DirEntry { name, next: at, found: self.found(node, content.as_ref(), None) }) {
+            if !take(DirEntry { name, next: at, found: Ok(self.found(node, content.as_ref(), None)) }) {
                 break;
             }
         }

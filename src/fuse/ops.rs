@@ -55,8 +55,8 @@ pub(crate) struct Item<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) next: u64,
     pub(crate) entry: Entry,
-    /// `.` or `..`: only node and type mean anything.
-    pub(crate) dots: bool,
+    /// Only name and node mean anything: `.`, `..`, and what cannot be read.
+    pub(crate) bare: bool,
 }
 
 /// Bytes of a file, without a copy where they are shared.
@@ -284,7 +284,7 @@ impl Ops {
     ) -> Result<(), Failure> {
         let dots = |name: &'static [u8], next, node| {
             let attr = Attr { node, ..DIRECTORY };
-            Item { name, next, entry: self.entry(Found { attr, immutable: false }), dots: true }
+            Item { name, next, entry: self.entry(Found { attr, immutable: false }), bare: true }
         };
         if after < 1 && !take(dots(b".", 1, dir)) {
             return Ok(());
@@ -295,12 +295,13 @@ impl Ops {
         let mut broken = None;
         let mut pass_on = |item: DirEntry| match item.next.checked_add(OWN_OFFSETS) {
             Some(next) if next <= i64::MAX as u64 => {
-                let mut entry = self.entry(item.found);
+                let bare = item.found.is_err();
+                let mut entry = self.entry(item.found.unwrap_or_else(unreadable));
                 if !dir.is_content() {
                     // Provisional: a namespace need not read every point to list their names.
                     entry.attr_ttl = Duration::ZERO;
                 }
-                take(Item { name: &item.name, next, entry, dots: false })
+                take(Item { name: &item.name, next, entry, bare })
             }
             _ => {
                 broken = Some(item.next);
@@ -315,7 +316,7 @@ impl Ops {
                     && dir == NodeId::ROOT
                     && after < OWN_OFFSETS
                 {
-                    let own = DirEntry { name: DESK_NAME.to_vec(), next: 0, found: desk.directory() };
+                    let own = DirEntry { name: DESK_NAME.to_vec(), next: 0, found: Ok(desk.directory()) };
                     if !pass_on(own) {
                         return Ok(());
                     }
@@ -400,6 +401,12 @@ impl Ops {
         let ttl = |keep: bool| if keep { FOR_EVER } else { Duration::ZERO };
         Entry { attr, name_ttl: ttl(found.immutable), attr_ttl: ttl(found.immutable || attr.node.is_content()) }
     }
+}
+
+/// What stands for a node that cannot be read until the kernel asks for it, because a listing must name a type: the one
+/// that files with several names nearly always have.
+fn unreadable(node: NodeId) -> Found {
+    Found { attr: Attr { node, kind: FileKind::Regular, ..DIRECTORY }, immutable: false }
 }
 
 pub(crate) const DIRECTORY: Attr = Attr {

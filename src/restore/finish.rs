@@ -54,7 +54,7 @@ impl Visitor for Finisher<'_> {
         self.report.check()
     }
 
-    fn fault(&mut self, _: &[u8], _: &ViewError) -> Result<(), RestoreError> {
+    fn fault(&mut self, _: &[u8], _: &str, _: &ViewError) -> Result<(), RestoreError> {
         self.report.check()
     }
 }

@@ -229,9 +229,9 @@ impl Visitor for Planner<'_> {
         self.trail.leave().map_err(lost)
     }
 
-    fn fault(&mut self, path: &[u8], error: &ViewError) -> Result<(), RestoreError> {
+    fn fault(&mut self, path: &[u8], what: &str, error: &ViewError) -> Result<(), RestoreError> {
         if self.aim == Aim::Make {
-            self.report.fault(path, "cannot read the names", error);
+            self.report.fault(path, what, error);
         }
         self.report.check()
     }

@@ -326,8 +326,8 @@ impl Visitor for Counter<'_> {
         Ok(())
     }
 
-    fn fault(&mut self, path: &[u8], error: &ViewError) -> Result<(), RestoreError> {
-        self.report.fault(path, "cannot read the names", error);
+    fn fault(&mut self, path: &[u8], what: &str, error: &ViewError) -> Result<(), RestoreError> {
+        self.report.fault(path, what, error);
         self.report.check()
     }
 }

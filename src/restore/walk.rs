@@ -3,14 +3,17 @@
 //!
 //! Invariants: the walk ends whatever the trees say, because it meets no more names than there are
 //! entries; memory follows the subdirectories on the path, not the tree. What cannot be read is told
-//! and passed over: names in a damaged leaf are lost, those behind it are not.
+//! and passed over: names in a damaged leaf are lost, those behind it are not; of a damaged inode each name is told.
 
 use super::error::RestoreError;
-use crate::format::Key;
-use crate::format::entry::Body;
 use crate::repo::RepoError;
 use crate::view::namespace::{FileKind, ViewError};
 use crate::view::{Inode, PointView};
+
+/// What is lost with a part of a directory.
+const NAMES: &str = "cannot read the names";
+/// What is lost with the inode of a name.
+const INODE: &str = "cannot read its inode";
 
 /// A name that the walk meets.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +34,8 @@ pub(super) trait Visitor {
     fn file(&mut self, place: Place<'_>, inode: Inode) -> Result<(), RestoreError>;
     /// A directory that was entered has been told, with all below it.
     fn leave(&mut self, path: &[u8], directory: &Inode) -> Result<(), RestoreError>;
-    /// Something at `path` cannot be read.
-    fn fault(&mut self, path: &[u8], error: &ViewError) -> Result<(), RestoreError>;
+    /// `what` is the matter at `path`: something cannot be read.
+    fn fault(&mut self, path: &[u8], what: &str, error: &ViewError) -> Result<(), RestoreError>;
 }
 
 struct Level {
@@ -70,19 +73,23 @@ pub(super) fn walk(view: &PointView, root: &Inode, visitor: &mut impl Visitor) -
             Ok(Some(Ok(listed))) => listed,
             Ok(None) => continue,
             Ok(Some(Err(error))) | Err(error) => {
-                walk.visitor.fault(&walk.path, &error)?;
+                walk.visitor.fault(&walk.path, NAMES, &error)?;
                 continue;
             }
         };
         let path_above = walk.path.len();
         push(&mut walk.path, &listed.name);
         let place = Place { path: &walk.path, name: &listed.name, number: listed.next };
-        if walk.visitor.enter(place, &listed.inode)? {
-            let below = walk.files(&listed.inode)?.into_iter();
-            levels.push(Level { directory: listed.inode, below, path_above });
-        } else {
-            walk.path.truncate(path_above);
+        match listed.inode {
+            Ok(directory) if walk.visitor.enter(place, &directory)? => {
+                let below = walk.files(&directory)?.into_iter();
+                levels.push(Level { directory, below, path_above });
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => walk.visitor.fault(&walk.path, INODE, &error)?,
         }
+        walk.path.truncate(path_above);
     }
     Ok(())
 }
@@ -97,7 +104,7 @@ impl<V: Visitor> Walk<'_, V> {
             let listing = match self.view.list(directory, skip) {
                 Ok(listing) => listing,
                 Err(error) => {
-                    self.visitor.fault(&self.path, &error)?;
+                    self.visitor.fault(&self.path, NAMES, &error)?;
                     return Ok(below);
                 }
             };
@@ -111,36 +118,23 @@ impl<V: Visitor> Walk<'_, V> {
                     }
                 };
                 self.left = self.left.checked_sub(1).ok_or_else(circle)?;
-                if listed.inode.kind() == FileKind::Directory {
-                    below.push(skip);
-                } else {
-                    push(&mut self.path, &listed.name);
-                    let place = Place { path: &self.path, name: &listed.name, number: listed.next };
-                    self.visitor.file(place, listed.inode)?;
-                    self.path.truncate(length);
+                push(&mut self.path, &listed.name);
+                let place = Place { path: &self.path, name: &listed.name, number: listed.next };
+                match listed.inode {
+                    Ok(inode) if inode.kind() == FileKind::Directory => below.push(skip),
+                    Ok(inode) => self.visitor.file(place, inode)?,
+                    Err(error) => self.visitor.fault(&self.path, INODE, &error)?,
                 }
+                self.path.truncate(length);
                 skip = listed.next;
             }
             let Some(error) = failed else { return Ok(below) };
-            if let Some(name) = self.name(directory, skip) {
-                push(&mut self.path, &name);
-            }
-            self.visitor.fault(&self.path, &error)?;
-            self.path.truncate(length);
+            self.visitor.fault(&self.path, NAMES, &error)?;
             match self.readable_behind(directory, skip) {
                 Some(next) => skip = next,
                 None => return Ok(below),
             }
         }
-    }
-
-    /// The name of the item of `directory` behind `skip` others, when only what it links to cannot be read.
-    fn name(&self, directory: &Inode, skip: u64) -> Option<Vec<u8>> {
-        let Body::Directory { id, .. } = directory.entry().body else { return None };
-        let start = self.view.entries().rank(&Key::entry(id, b"")).ok()?;
-        let item = self.view.entries().at(start.checked_add(skip)?).ok()??;
-        let (directory, name) = item.key().split().ok()?;
-        (directory == id).then(|| name.to_vec())
     }
 
     /// The first item behind `bad` that can be read, or the end of the directory. A damaged leaf takes a run of items

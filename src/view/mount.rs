@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::base::{Env, FileTime, Instant};
+use crate::base::{Class, Classed, Env, FileTime, Instant};
 use crate::chain::name::{check_label, check_source, parse_point};
 use crate::chain::state::LogState;
 use crate::chain::{ChainError, Point, RepoLog, RepoState, SourceLog, SourceState};
@@ -34,6 +34,7 @@ use self::disks::OfDisk;
 use self::names::{chain_name, link_target};
 
 mod disks;
+mod located;
 mod names;
 
 /// How a mount shows a repository.
@@ -231,15 +232,17 @@ impl MountView {
 
     /// A file of a point as a node.
     fn found(&self, source: SourceId, point: PointId, inode: &Inode) -> Result<Found, ViewError> {
-        let node = self
-            .nodes
-            .content((source, point, inode.ordinal()))
-            .ok_or_else(|| ViewError::Invalid("this point has more entries than a mount can number".to_owned()))?;
-        let mut attr = inode.attr(node);
+        let mut attr = inode.attr(self.node(source, point, inode.ordinal())?);
         if self.settings.own_all {
             (attr.uid, attr.gid) = self.settings.owner;
         }
         Ok(Found { attr, immutable: true })
+    }
+
+    /// The node of an entry of a point.
+    fn node(&self, source: SourceId, point: PointId, entry: EntryOrdinal) -> Result<NodeId, ViewError> {
+        let node = self.nodes.content((source, point, entry));
+        node.ok_or_else(|| ViewError::Invalid("this point has more entries than a mount can number".to_owned()))
     }
 
     /// The file that a node of content stands for.
@@ -256,37 +259,6 @@ impl MountView {
         match known.point(point) {
             Some(point) => Ok(Arc::clone(point)),
             None => self.point(source, point),
-        }
-    }
-
-    /// A fault with the point it happened in, for `.amberfs/errors`.
-    fn located(&self, error: ViewError, source: SourceId, point: PointId) -> ViewError {
-        match error {
-            ViewError::Fault { context, cause } => {
-                let source_name = self.record(source).map_or_else(|_| source.to_string(), |record| record.name);
-                let point_name =
-                    self.known_point(source, point).map_or_else(|_| point.to_string(), |p| p.name().to_owned());
-                ViewError::Fault { context: format!("{source_name}@{point_name}: {context}"), cause }
-            }
-            other => other,
-        }
-    }
-
-    /// As [`MountView::located`], with the file's path in front.
-    fn located_file(
-        &self,
-        error: ViewError,
-        source: SourceId,
-        point: PointId,
-        view: &PointView,
-        inode: &Inode,
-    ) -> ViewError {
-        match error {
-            ViewError::Fault { context, cause } => {
-                let path = self.paths.path((source, point), view, inode);
-                self.located(ViewError::Fault { context: format!("{path}: {context}"), cause }, source, point)
-            }
-            other => other,
         }
     }
 
@@ -482,7 +454,7 @@ impl MountView {
     ) -> Result<(), ViewError> {
         let mut stopped = false;
         let mut give = |name: &str, next: u64, found: Found| {
-            let more = take(DirEntry { name: name.as_bytes().to_vec(), next, found });
+            let more = take(DirEntry { name: name.as_bytes().to_vec(), next, found: Ok(found) });
             stopped |= !more;
             more
         };
@@ -616,8 +588,8 @@ impl Namespace for MountView {
         {
             return self.shown_found(&OfDisk { source, point, disk, shown }, shown);
         }
-        let child =
-            view.lookup(&inode, name).map_err(|error| self.located_file(error, source, point, &view, &inode))?;
+        let child = view.lookup(&inode, name);
+        let child = child.map_err(|error| self.located_name(error, (source, point), &view, &inode, name))?;
         self.found(source, point, &child)
     }
 
@@ -627,7 +599,7 @@ impl Namespace for MountView {
                 let node = self.nodes.generated(&Generated::Source(record.id));
                 // The times of a source would cost its log: a listing of sources must not read all logs.
                 let found = self.directory(node, self.repo.marker().created);
-                if !take(DirEntry { name: record.name.as_bytes().to_vec(), next: record.id.0, found }) {
+                if !take(DirEntry { name: record.name.as_bytes().to_vec(), next: record.id.0, found: Ok(found) }) {
                     return Ok(());
                 }
             }
@@ -642,7 +614,7 @@ impl Namespace for MountView {
             for (name, shown) in listed {
                 let next = shown.ordinal().0;
                 if next > after
-                    && !take(DirEntry { name: name.into_bytes(), next, found: self.shown_found(&of, shown)? })
+                    && !take(DirEntry { name: name.into_bytes(), next, found: Ok(self.shown_found(&of, shown)?) })
                 {
                     break;
                 }
@@ -653,7 +625,12 @@ impl Namespace for MountView {
         let located = |error| self.located_file(error, source, point, &view, &inode);
         for item in view.list(&inode, after).map_err(located)? {
             let item = item.map_err(located)?;
-            let found = self.found(source, point, &item.inode)?;
+            let found = match item.inode {
+                Ok(inode) => Ok(self.found(source, point, &inode)?),
+                // Damage stays, and hides no other name. What may be had later must not be kept as if it never could.
+                Err(error) if error.class() == Class::Corrupt => Err(self.node(source, point, item.ordinal)?),
+                Err(error) => return Err(located(error)),
+            };
             if !take(DirEntry { name: item.name, next: item.next, found }) {
                 return Ok(());
             }
@@ -664,7 +641,9 @@ impl Namespace for MountView {
             let of = OfDisk { source, point, disk, shown: Shown::Partitions };
             for (name, shown) in Shown::ROOT {
                 let next = shown.ordinal().0;
-                if next > after && !take(DirEntry { name: name.into(), next, found: self.shown_listed(&of, shown)? }) {
+                if next > after
+                    && !take(DirEntry { name: name.into(), next, found: Ok(self.shown_listed(&of, shown)?) })
+                {
                     break;
                 }
             }

@@ -107,8 +107,8 @@ pub struct DirEntry {
     /// Pass this to continue behind this item; stable for as long as the directory's node id is.
     /// Between 1 and 2^62: a mount adds offsets of its own, and the kernel's are signed.
     pub next: u64,
-    /// The node.
-    pub found: Found,
+    /// What it is; or the node of one whose inode is damaged: who asks for that is told why.
+    pub found: Result<Found, NodeId>,
 }
 
 /// Where a seek goes.

@@ -33,14 +33,17 @@ pub struct Listing<'a> {
 }
 
 /// An item of a directory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Listed {
     /// Its name.
     pub name: Vec<u8>,
     /// Items of the directory up to and with this one.
     pub next: u64,
-    /// The file, links followed.
-    pub inode: Inode,
+    /// The entry of the name itself, among all of the point.
+    pub ordinal: EntryOrdinal,
+    /// The file, links followed; or why the inode that the name links to cannot be read, which keeps no other name from
+    /// being listed.
+    pub inode: Result<Inode, ViewError>,
 }
 
 fn fault(context: &str, error: RepoError) -> ViewError {
@@ -374,7 +377,7 @@ impl Iterator for Listing<'_> {
             Ok(_) => return None,
             Err(error) => return Some(Err(error.into())),
         };
-        let next = item.rank() + 1 - self.start;
-        Some(self.view.resolve(item).map(|inode| Listed { name, next, inode }))
+        let (next, ordinal) = (item.rank() + 1 - self.start, EntryOrdinal(item.rank()));
+        Some(Ok(Listed { name, next, ordinal, inode: self.view.resolve(item) }))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,16 @@ use std::time::Duration;
 use amberfs::base::{Env, FileTime, Instant};
 use amberfs::capture::{Options, Outcome, Progress, capture_tree};
 use amberfs::chain::{RepoLog, SourceLog, origin};
+use amberfs::format::FileId;
+use amberfs::format::frame::{self, FrameKind};
+use amberfs::format::leaf::Entries;
 use amberfs::format::log::{SourceKind, SourceRecord};
+use amberfs::format::node::Node;
+use amberfs::format::object::Object;
 use amberfs::repo::Repo;
 use amberfs::store::Store;
 use amberfs::view::namespace::{FileKind, Namespace, NodeId};
-use amberfs::view::{MountSettings, MountView};
+use amberfs::view::{MountSettings, MountView, PointView};
 
 /// What can be seen of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +106,41 @@ impl World {
         MountView::open(repo, zero_settings()).unwrap()
     }
 }
+
+/// Damages the leaf with the inode record of the hard link at `path` in the newest point of `home`, or in the one that
+/// committed before so many others, in the repository in the directory `place`. Nothing else stands in that leaf.
+pub(crate) fn lose_inode_of(place: &Path, path: &str, before: usize) {
+    let repo = Repo::open(Store::local(place).unwrap(), Env::system()).unwrap();
+    let (store, env) = (repo.store().clone(), repo.env().clone());
+    let source = RepoLog::open(store.clone(), env.clone(), repo.id()).load().unwrap().by_name("home").unwrap().id;
+    let state = SourceLog::open(store, env, repo.id(), source).load().unwrap();
+    let roots = state.points().iter().rev().nth(before).unwrap().commit.roots;
+    let view = PointView::new(&repo, source, &roots);
+    let key = view.walk(path.split('/').map(str::as_bytes)).unwrap().key().clone();
+    let mut node = roots.entries;
+    loop {
+        let payload = repo.reader(source).fetch(&node.frame, FrameKind::Entries).unwrap();
+        match Node::<Entries>::decode(&payload, &node).unwrap() {
+            Node::Inner(children) => {
+                node = children.iter().rfind(|child| child.first <= key).unwrap_or(&children[0]).node;
+            }
+            Node::Leaf(items) => {
+                assert!(items.iter().any(|(own, _)| *own == key));
+                assert!(items.iter().all(|(own, _)| own.split().unwrap().0 == FileId::HARDLINKS), "names are in it");
+                break;
+            }
+        }
+    }
+    let pack = place.join(Object::Pack(source, node.frame.pack).name().as_str());
+    std::fs::set_permissions(&pack, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[usize::try_from(node.frame.offset).unwrap() + frame::HEADER_BYTES + 5] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+}
+
+/// Makes, by a shell, hard links enough that their inodes fill leaves of their own, and last of them that of `late/b`.
+pub(crate) const MANY_LINKS: &str = "mkdir early late other; for n in $(seq 900); do echo $n >early/$n; done; \
+    cp -al early early-too; echo a >late/a; echo b >late/b; echo c >late/c; ln late/b other/b";
 
 /// Files larger than this are compared by the hash of their content.
 const LARGE_BYTES: u64 = 16 << 20;
@@ -212,7 +252,7 @@ pub(crate) fn names(view: &dyn Namespace, dir: NodeId) -> Vec<(Vec<u8>, NodeId)>
         let before = found.len();
         view.read_dir(dir, after, &mut |item| {
             after = item.next;
-            found.push((item.name, item.found.attr.node));
+            found.push((item.name, item.found.unwrap().attr.node));
             found.len() - before < 7
         })
         .unwrap();

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::processes::eventually;
 use crate::walk_in::WalkIn;
+use crate::world::{MANY_LINKS, lose_inode_of};
 use crate::{skip, sys};
 
 /// A mounted repository with one point of the source that `script` makes.
@@ -175,4 +176,32 @@ fn damage_is_an_error_and_never_an_absence() {
     for words in [".pack", &format!("home@{name}: /d/e/f8: "), &format!("home@{name}: /d/e/f9: ")] {
         assert!(errors.contains(words), "{words} in {errors}");
     }
+}
+
+#[test]
+fn an_inode_that_is_lost_hides_no_other_name() {
+    let Some((walk_in, name)) = shown(MANY_LINKS) else { return };
+    walk_in.unmount();
+    lose_inode_of(&walk_in.path("repository"), "late/b", 0);
+    walk_in.mount();
+    let sh = |script: &str| walk_in.sh(&format!("point=$PWD/mnt/home/points/{name}; {script}"));
+    assert_eq!(sh("cd $point/late; echo *; find . | sort"), "a b c\n.\n./a\n./b\n./c\n");
+    let long = sh("cd $point/late; LC_ALL=C ls -l 2>&1 || echo code $?");
+    assert!(long.contains("cannot access 'b': Input/output error") && long.ends_with("code 1\n"), "{long}");
+    assert_eq!(["a", "b", "c"].map(|name| long.contains(&format!(" {name}\n"))), [true; 3], "{long}");
+    for path in ["late/b", "other/b"] {
+        let errno = walk_in.point(&name).join(path).symlink_metadata().unwrap_err().raw_os_error();
+        assert_eq!(errno, Some(libc::EIO), "{path}");
+        assert!(sh("cat mnt/.amberfs/errors").contains(&format!("home@{name}: /{path}: read a hard link's inode: ")));
+    }
+    let read = sh("cd $point/late; LC_ALL=C cat a b c 2>&1 || true");
+    assert_eq!(read, "a\ncat: b: Input/output error\nc\n");
+    // What is copied is right, what is not is told, and what it may be is not deleted.
+    let said = sh("mkdir copy; echo old >copy/b; echo other >copy/d; \
+         code=0; LC_ALL=C rsync -a --delete $point/late/ copy/ 2>&1 || code=$?; echo $code; cat copy/*");
+    assert!(said.ends_with("\n23\na\nold\nc\nother\n"), "{said}");
+    assert!(
+        said.contains("late/b\") failed: Input/output error (5)") && said.contains("skipping file deletion"),
+        "{said}"
+    );
 }

@@ -200,7 +200,7 @@ impl Namespace for ToyTree {
     fn read_dir(&self, dir: NodeId, after: u64, take: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), ViewError> {
         let node = self.node(dir)?;
         for (at, (name, child)) in node.children.iter().enumerate().skip(after as usize) {
-            let found = self.attr(*child)?;
+            let found = Ok(self.attr(*child)?);
             if !take(DirEntry { name: name.clone(), next: at as u64 + 1, found }) {
                 break;
             }

@@ -31,10 +31,10 @@ impl Namespace for Tree {
     }
     fn read_dir(&self, dir: NodeId, after: u64, take: &mut dyn FnMut(DirEntry) -> bool) -> Result<(), ViewError> {
         if dir == NodeId::ROOT && after == 0 {
-            take(DirEntry { name: b"points".to_vec(), next: 1, found: found(POINTS) });
+            take(DirEntry { name: b"points".to_vec(), next: 1, found: Ok(found(POINTS)) });
         }
         if dir == POINTS {
-            take(DirEntry { name: b"tree".to_vec(), next: u64::MAX, found: found(TREE) });
+            take(DirEntry { name: b"tree".to_vec(), next: u64::MAX, found: Ok(found(TREE)) });
         }
         Ok(())
     }

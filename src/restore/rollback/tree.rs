@@ -5,8 +5,9 @@
 //! Of each directory the files come first, then one subdirectory after the other, then its own metadata.
 //!
 //! Invariants: what is in neither point is never touched, nor what is excluded, though a point may have it; what
-//! cannot be read of either point ends the work in its directory, because a name that is not known must not be
-//! taken for one that was removed; nothing is entered that is mounted below the root, unless that is asked for.
+//! cannot be read of what the source is now ends everything, and of what it was the work in its directory, because a name
+//! that is not known must not be taken for one that was removed; a name of which only the inode of then cannot be read is
+//! left alone; nothing is entered that is mounted below the root, unless that is asked for.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -285,18 +286,23 @@ impl<'a> Walk<'a> {
             };
             let a = if is.as_ref() == Some(&name) { old.take() } else { None };
             let b = if shall.as_ref() == Some(&name) { new.take() } else { None };
-            let (a, b) = (a.map(|listed| listed.inode), b.map(|listed| listed.inode));
+            let a = a.map(|listed| listed.inode).transpose().map_err(unknown)?;
+            let b = b.map(|listed| listed.inode).transpose();
             if is_cache && name != CACHE_TAG {
                 continue;
             }
             let length = self.path.len();
             push(&mut self.path, &name);
-            if !self.is_excluded(a.as_ref()) && !self.is_excluded(b.as_ref()) {
-                if a.as_ref().is_some_and(is_directory) || b.as_ref().is_some_and(is_directory) {
+            match b {
+                _ if self.is_excluded(a.as_ref()) => {}
+                Ok(b) if self.is_excluded(b.as_ref()) => {}
+                Ok(b) if a.as_ref().is_some_and(is_directory) || b.as_ref().is_some_and(is_directory) => {
                     below.push(name);
-                } else {
-                    self.file(&name, a.as_ref(), b.as_ref());
                 }
+                Ok(b) => self.file(&name, a.as_ref(), b.as_ref()),
+                // A hard link: one to a directory there is none.
+                Err(_) if self.how.excludes.exclude(&self.path, false) => {}
+                Err(error) => self.report.fault(&self.path, "left as it is: cannot read what it was", &error),
             }
             self.path.truncate(length);
         }

@@ -1,6 +1,6 @@
 //! `amberfs restore`: what was captured comes back as it was, also after kills and to other users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use super::bench::{Bench, Ran};
 use crate::skip::skipped;
+use crate::world::{MANY_LINKS, lose_inode_of};
 
 /// All that `stat` says of what is below `root` and that a restore gives back, by path; attributes and ACLs beside.
 fn manifest(root: &Path) -> BTreeMap<PathBuf, String> {
@@ -318,6 +319,50 @@ fn damaged_files_are_named_and_the_rest_comes_back() {
         let line = |all: &BTreeMap<PathBuf, String>| all[path].rsplit(' ').next().unwrap().to_owned();
         assert!(damaged || line(&found) == line(&wanted), "{path:?}");
     }
+}
+
+#[test]
+fn an_inode_that_is_lost_hides_no_other_name() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("source")).unwrap();
+    shell(&bench.path("source"), MANY_LINKS);
+    bench.good(["init", "--unencrypted"]);
+    bench.good(["capture", "home=source"]);
+    lose_inode_of(&bench.path("repo"), "late/b", 0);
+
+    let told = |ran: &Ran, path: &str| {
+        assert_eq!(ran.code, 13, "{ran:?}");
+        assert!(ran.err.starts_with(&format!("amberfs: {path}: ")) && ran.err.contains(".pack"), "{ran:?}");
+    };
+    let ran = bench.run(["ls", "home:late"]);
+    told(&ran, "late/b");
+    assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("a\nb\nc\n", 1));
+    let ran = bench.run(["ls", "-l", "home:late"]);
+    told(&ran, "late/b");
+    let shown: Vec<(char, &str)> = ran.out.lines().map(|l| (l.chars().next().unwrap(), &l[l.len() - 2..])).collect();
+    assert_eq!(shown, [('-', " a"), ('?', " b"), ('-', " c")]);
+    let widths: Vec<usize> = ran.out.lines().map(str::len).collect();
+    assert_eq!(widths, [widths[0]; 3], "columns");
+    let ran = bench.run(["ls", "-R", "home"]);
+    assert_eq!(ran.code, 13, "{ran:?}");
+    let names = |out: &str| out.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let find = Command::new("find")
+        .args([".", "-mindepth", "1", "-printf", "%P\n"])
+        .current_dir(bench.path("source"))
+        .output();
+    assert_eq!(names(&ran.out), names(&String::from_utf8(find.unwrap().stdout).unwrap()));
+    let ran = bench.run(["ls", "--json", "home:late"]);
+    told(&ran, "late/b");
+    let kinds: Vec<_> = ran.json().iter().map(|line| (line["message_type"].clone(), line["path"].clone())).collect();
+    assert_eq!(
+        kinds,
+        [("entry", "late/a"), ("problem", "late/b"), ("entry", "late/c")].map(|(a, b)| (a.into(), b.into()))
+    );
+
+    let ran = bench.run(["restore", "home:late", "--to", "new"]);
+    told(&ran, "b");
+    let read = |name: &str| fs::read_to_string(bench.path("new").join(name)).ok();
+    assert_eq!(["a", "b", "c"].map(read), [Some("a\n".to_owned()), None, Some("c\n".to_owned())]);
 }
 
 /// Runs `script` as root with `$amberfs`, where it may mount: whatever happens there, nothing stays mounted. None where

@@ -17,13 +17,16 @@ use super::predict::{Model, PointPrediction, Prediction};
 use super::repository::{Repository, Truth};
 use crate::world::zero_settings;
 
+/// The names in a directory, and of each whether it could be told what it is.
+pub(super) type Names = BTreeMap<Vec<u8>, bool>;
+
 /// What was read of one path.
 #[derive(Debug, Clone)]
 pub(super) struct Reading {
     pub(super) attributes: Result<Attr, Class>,
     /// Content, or a link's target.
     pub(super) content: Result<Vec<u8>, Class>,
-    pub(super) listing: Result<BTreeSet<Vec<u8>>, Class>,
+    pub(super) listing: Result<Names, Class>,
 }
 
 /// What was read of one point.
@@ -75,11 +78,12 @@ fn read_point(view: &dyn Namespace, truth: &Truth) -> Result<PointReading, Class
         });
         let listing = attributes.and_then(|attr| match attr.kind {
             FileKind::Directory => {
-                let mut names = BTreeSet::new();
-                let listed = view.read_dir(attr.node, 0, &mut |item| names.insert(item.name));
+                let mut names = Names::new();
+                let listed =
+                    view.read_dir(attr.node, 0, &mut |item| names.insert(item.name, item.found.is_ok()).is_none());
                 listed.map(|()| names).map_err(class)
             }
-            _ => Ok(BTreeSet::new()),
+            _ => Ok(Names::new()),
         });
         files.insert(path.clone(), Reading { attributes, content, listing });
     }
@@ -156,9 +160,10 @@ fn compare_point(truth: &Truth, predicted: &PointPrediction, read: &PointReading
                 && (prefix == 0 || other[path.len()] == b'/')
                 && !other[prefix..].contains(&b'/')
         };
-        let expected = || -> BTreeSet<Vec<u8>> {
+        let expected = || -> Names {
             let prefix = if path.is_empty() { 0 } else { path.len() + 1 };
-            truth.manifest.keys().filter(below).map(|other| other[prefix..].to_vec()).collect()
+            let known = |other: &Vec<u8>| !predicted.unreachable.contains(other);
+            truth.manifest.keys().filter(below).map(|other| (other[prefix..].to_vec(), known(other))).collect()
         };
         let listing = match (&reading.listing, seen.kind) {
             (Ok(names), FileKind::Directory) => Ok(*names != expected()),

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use actions::{Damage, flips, whole_object};
 use amberfs::base::Class;
-use judge::{complaints_of_frames, complaints_of_reading, complaints_of_verification, read_all, verified};
+use judge::{Names, complaints_of_frames, complaints_of_reading, complaints_of_verification, read_all, verified};
 use predict::{Model, Prediction};
 use repository::{Copy, Repository};
 
@@ -196,4 +196,33 @@ fn every_lie_is_noticed() {
     noticed("a point that passes for sound", told(&|report| drop(report.sources[0].touched.pop())));
     let extra = amberfs::verify::Touched::Path(b"plain/inline".to_vec());
     noticed("one path too many", told(&|report| report.findings[0].touches[0].paths.push(extra.clone())));
+}
+
+/// A hard link's name stands beside the others, its inode elsewhere: what is lost with the one hides none of the other.
+#[test]
+fn a_lost_inode_takes_no_name_from_a_listing() {
+    let both = repository();
+    let (repository, model) = &*both;
+    let copy = Copy::of(repository);
+    let (root, name) = (b"".as_slice(), b"linked-disk".as_slice());
+    let damage = model.damage_to_inode_of(repository, 0, name);
+    let prediction = model.predict(repository, &damage);
+    assert!(prediction.points[0].unreachable.contains(name));
+    assert!(!prediction.points[0].unlistable.contains(root));
+    copy.apply(&damage);
+    let broken = read_all(repository, copy.root());
+    assert_eq!(complaints_of_reading(repository, &prediction, &broken), Vec::<String>::new());
+
+    let noticed = |what: &str, listing: &dyn Fn(&mut Names)| {
+        let mut reading = broken.clone();
+        let root = reading.as_mut().unwrap()[0].as_mut().unwrap().files.get_mut(root).unwrap();
+        listing(root.listing.as_mut().unwrap());
+        assert!(!complaints_of_reading(repository, &prediction, &reading).is_empty(), "not noticed: {what}");
+    };
+    noticed("a name that is missing", &|names| names.retain(|other, _| other != name));
+    noticed("a name that passes for known", &|names| *names.get_mut(name).unwrap() = true);
+    noticed("a name that passes for unknown", &|names| *names.get_mut(b"alone".as_slice()).unwrap() = false);
+    let mut reading = broken.clone();
+    reading.as_mut().unwrap()[0].as_mut().unwrap().files.get_mut(root).unwrap().listing = Err(Class::Corrupt);
+    assert!(!complaints_of_reading(repository, &prediction, &reading).is_empty(), "not noticed: a listing that ends");
 }

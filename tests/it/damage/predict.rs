@@ -2,7 +2,8 @@
 //! code under test is used but the decoding of single nodes.
 //!
 //! A lookup needs the nodes from the root to the leaf in which the key is or would be. A listing needs the
-//! one for its first possible key, and every leaf with an entry of the directory. A file's content needs
+//! one for its first possible key, and every leaf with an entry of the directory, but not the inodes that hard links
+//! lead to: names without those are names. A file's content needs
 //! the frames of its chunks, and if it is mapped, the nodes to its pages. A frame is lost when a byte of
 //! it is not what it was.
 
@@ -171,14 +172,6 @@ impl PointTrees {
                         open.push((below, frames, entry.clone()));
                     }
                 }
-                // A listing shows attributes, also those of links.
-                for (_, _, items) in &self.entries {
-                    for (_, entry) in items.iter().filter(|(key, _)| key.split().unwrap().0 == *id) {
-                        if let Body::Link(file) = entry.body {
-                            needs.listing.extend(self.lookup(&Key::inode(file)).0);
-                        }
-                    }
-                }
             }
             assert!(found.insert(path, needs).is_none());
         }
@@ -276,11 +269,24 @@ impl Model {
     pub(super) fn damage_to_content_of(&self, repository: &Repository, point: usize, path: &[u8]) -> Damage {
         let truth = &repository.truths[point];
         let frame = *self.points[point][path].content.iter().next().unwrap();
-        let object = Object::Pack(truth.source, frame.pack).name();
-        let mut bytes = repository.objects[&object].clone();
-        bytes[usize::try_from(frame.offset).unwrap() + frame::HEADER_BYTES + 5] ^= 1;
-        Damage::new("a bit of the content of a file in", vec![(object, Some(bytes))])
+        Damage::new("a bit of the content of a file in", vec![flipped(repository, truth, &frame)])
     }
+
+    /// A bit of the leaf with the inode of a hard link in the root of a point, which holds nothing that its name needs.
+    pub(super) fn damage_to_inode_of(&self, repository: &Repository, point: usize, name: &[u8]) -> Damage {
+        let (truth, needs) = (&repository.truths[point], &self.points[point]);
+        let mut own = needs[name].attributes.difference(&needs[b"".as_slice()].listing);
+        let frame = own.next().expect("a leaf without names of the root");
+        Damage::new("a bit of the leaf of an inode in", vec![flipped(repository, truth, frame)])
+    }
+}
+
+/// The pack with a bit of a frame changed.
+fn flipped(repository: &Repository, truth: &Truth, frame: &FrameRef) -> (ObjectName, Option<Vec<u8>>) {
+    let object = Object::Pack(truth.source, frame.pack).name();
+    let mut bytes = repository.objects[&object].clone();
+    bytes[usize::try_from(frame.offset).unwrap() + frame::HEADER_BYTES + 5] ^= 1;
+    (object, Some(bytes))
 }
 
 /// Whether the entry that made the point, or its source, is lost to readers.

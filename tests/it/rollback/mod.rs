@@ -12,11 +12,12 @@ mod changes;
 mod crash;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amberfs::base::Env;
+use amberfs::base::{Class, Env};
 use amberfs::capture::Options;
 use amberfs::chain::SourceLog;
 use amberfs::format::PointId;
@@ -25,7 +26,7 @@ use amberfs::repo::Repo;
 use amberfs::restore::rollback::{HOOK_LIMIT, RollbackOptions, RollbackProgress, Rolled, WantedRollback, rollback};
 use amberfs::store::Store;
 
-use crate::world::{World, later};
+use crate::world::{MANY_LINKS, World, later, lose_inode_of};
 
 /// A rollback as it is unless somebody wants it otherwise, with its notes in `state`.
 pub(crate) fn plain(state: &Path) -> RollbackOptions {
@@ -88,4 +89,45 @@ fn a_capture_that_overlaps_a_rollback_does_not_commit() {
     assert_eq!(state.head().unwrap().id, first.id);
     // Whoever begins now builds on the point that it was put back to.
     assert_eq!(capture("third").commit.parent, Some(first.id));
+}
+
+/// Of what the source was, an inode that is lost costs its names; of what it is, everything, because nothing may be
+/// changed of which nobody knows what it is.
+#[test]
+fn an_inode_that_is_lost_leaves_its_names_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let repository = place.path().join("repository");
+    let world = World::new(Store::create_local(&repository).unwrap(), Env::seeded(7, later()));
+    let made = std::process::Command::new("bash").args(["-euc", MANY_LINKS]).current_dir(world.root()).status();
+    assert!(made.unwrap().success());
+    let capture = || world.capture(&Options { workers: Some(2), ..Options::default() }).point;
+    let first = capture();
+    for name in ["late/a", "late/b", "late/c"] {
+        world.write(name, format!("{name} is longer now"));
+    }
+    capture();
+    lose_inode_of(&repository, "late/b", 1);
+    let rolled = |options: &RollbackOptions| {
+        let repo = Repo::open(Store::local(&repository).unwrap(), world.env.clone()).unwrap();
+        let there = (world.root(), first.id);
+        roll_back((&repo, &world.env), &world.source, (&there.0, there.1), options, &RollbackProgress::new())
+    };
+    let notes = tempfile::tempdir().unwrap();
+    let done = rolled(&plain(notes.path())).unwrap();
+    let tree = done.tree.unwrap();
+    // Beside it in the leaf stand inodes of `early`.
+    let told: BTreeSet<_> = tree.problems.iter().map(|p| String::from_utf8_lossy(&p.path).into_owned()).collect();
+    assert!(told.contains("late/b") && told.contains("other/b"), "{told:?}");
+    let others = told.iter().filter(|path| !path.starts_with("early"));
+    assert_eq!((others.count(), tree.removed), (2, 0), "{told:?}");
+    assert_eq!(tree.failure(), Some(Class::Corrupt));
+    let read = |name: &str| std::fs::read_to_string(world.root().join(name)).unwrap();
+    assert_eq!((read("late/a"), read("late/c")), ("a\n".to_owned(), "c\n".to_owned()));
+    assert_eq!((read("late/b"), read("other/b")), ("late/b is longer now".to_owned(), read("late/b")));
+
+    // Without a safety point the newest one stands for what the source is.
+    world.capture(&Options { full: true, ..Options::default() });
+    lose_inode_of(&repository, "late/b", 0);
+    let counted = rolled(&RollbackOptions { dry_run: true, ..plain(notes.path()) }).unwrap_err().to_string();
+    assert!(counted.contains("read a hard link's inode") && counted.contains(".pack"), "{counted}");
 }
