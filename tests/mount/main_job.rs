@@ -6,14 +6,14 @@ use crate::{skip, sys};
 
 /// Several kinds of change, told to a tree with `$T` as its top and some hundred files in it.
 const CHANGES: &str = r#"
-all=($(find "$T" -type f -size -200k -not -path '*/.git/*' | sort))
+mapfile -d '' all < <(find "$T" -type f -size -200k -not -path '*/.git/*' -print0 | sort -z)
 files=(); for n in $(seq 0 39); do files+=("${all[$((n * ${#all[@]} / 40))]}"); done
 for f in "${files[@]:0:10}"; do echo edited >"$f"; done
 for f in "${files[@]:10:10}"; do echo appended >>"$f"; done
 rm "${files[@]:20:5}"
 chmod 600 "${files[@]:25:5}"
 touch -d 2003-04-05T06:07:08.9 "${files[@]:30:5}"
-d=$(find "$T" -mindepth 1 -maxdepth 2 -type d -not -name .git -not -path '*/.git*' | sort | head -1); mv "$d" "$d.renamed"
+d=$(find "$T" -mindepth 1 -maxdepth 2 -type d -not -name .git -not -path '*/.git*' | sort | sed -n 1p); mv "$d" "$d.renamed"
 mkdir -p "$T/fresh/sub"; for n in $(seq 30); do seq $n >"$T/fresh/sub/$n"; done; ln "$T/fresh/sub/3" "$T/fresh/three"
 "#;
 
@@ -52,7 +52,7 @@ fn main_job(fill: &str) {
 /// Makes a repository with some history out of what is in the directory, or of `files`.
 fn git(directory: &str, files: &str) -> String {
     format!(
-        "(cd {directory}; git init -q; git config user.name t; git config user.email t@t; {files}; \
+        "(cd {directory}; git init -q; git config user.name t; git config user.email t@t; git config gc.auto 0; {files}; \
          git add -f .; git commit -qm all; git gc -q)"
     )
 }
