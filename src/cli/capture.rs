@@ -13,11 +13,12 @@ use super::failure::Failure;
 use super::output::{Output, count, printable, size};
 use super::points::kind;
 use super::progress::{self, Watched, Watcher, duration};
+use super::scope::{ScopeArgs, capture_options};
 use super::sys;
 use crate::base::Class;
 use crate::base::suggest::did_you_mean;
 use crate::capture::{
-    self, Barrier, Excludes, NotEntered, Options, Outcome, can_capture_disk, capture_disk, capture_stream, capture_tree,
+    self, Barrier, NotEntered, Options, Outcome, can_capture_disk, capture_disk, capture_stream, capture_tree,
 };
 use crate::chain::name::{check_label, check_source};
 use crate::chain::origin;
@@ -45,18 +46,8 @@ pub struct CaptureArgs {
     /// Give the point this label (repeatable)
     #[arg(short, long = "label", value_name = "LABEL")]
     labels: Vec<String>,
-    /// Leave out what matches this pattern, in gitignore's syntax, relative to the directory (repeatable)
-    #[arg(short, long, value_name = "PATTERN")]
-    exclude: Vec<String>,
-    /// Leave out what matches a pattern in this file (repeatable)
-    #[arg(long, value_name = "FILE")]
-    exclude_file: Vec<PathBuf>,
-    /// Leave out the content of directories that hold a CACHEDIR.TAG
-    #[arg(long)]
-    exclude_caches: bool,
-    /// Also capture what is mounted below the directory
-    #[arg(long)]
-    cross_filesystems: bool,
+    #[command(flatten)]
+    scope: ScopeArgs,
     /// Continue a source that was captured from another path or host
     #[arg(long)]
     adopt: bool,
@@ -119,25 +110,20 @@ fn capture_subject(
     opened: &Opened,
     done: &capture::Progress,
 ) -> Result<(SourceRecord, Outcome), Failure> {
-    let options = Options {
+    let wanted = |options: Options| Options {
         full: args.full,
-        labels: args.labels.clone(),
+        labels: merged(&options.labels, &args.labels),
         job: args.job.clone(),
         census: progress::is_watched(context),
-        chain_max_points: args.chain_max_points,
-        ..Options::default()
+        chain_max_points: args.chain_max_points.or(options.chain_max_points),
+        disk_chunk_bytes: args.chunk_kib.map(|kib| kib.saturating_mul(1024)).or(options.disk_chunk_bytes),
+        ..options
     };
+    let configured_options = |source: &SourceConfig| capture_options(source).map(wanted);
     let claim = |name: &str, kind, path: &[u8]| opened.sources.claim_source(name, kind, origin::here(path), args.adopt);
     match subject {
         Subject::Tree(source) => {
-            let options = Options {
-                labels: merged(&source.labels, &args.labels),
-                chain_max_points: args.chain_max_points.or(source.chain_max_points),
-                excludes: Excludes::new(&source.exclude, &source.exclude_file)?,
-                exclude_caches: source.exclude_caches,
-                cross_filesystems: !source.one_file_system,
-                ..options
-            };
+            let options = configured_options(source)?;
             if !source.path.is_dir() {
                 let text = format!("source {}: {} is no directory", source.name, printable_path(&source.path));
                 let failure = Failure::new(Class::NotFound, text);
@@ -149,13 +135,7 @@ fn capture_subject(
             Ok((record, outcome))
         }
         Subject::Disk(source) => {
-            let chunk_kib = args.chunk_kib.or(source.chunk_kib);
-            let options = Options {
-                labels: merged(&source.labels, &args.labels),
-                chain_max_points: args.chain_max_points.or(source.chain_max_points),
-                disk_chunk_bytes: chunk_kib.map(|kib| kib.saturating_mul(1024)),
-                ..options
-            };
+            let options = configured_options(source)?;
             if source.path.is_dir() {
                 let text = format!("source {}: {} is a directory", source.name, printable_path(&source.path));
                 return Err(Failure::new(Class::Invalid, text).hint("capture it without --disk"));
@@ -169,7 +149,8 @@ fn capture_subject(
         Subject::Stream { name, file } => {
             let record = claim(name, SourceKind::Stream, file.as_bytes())?;
             let log = opened.log(&record);
-            let outcome = capture_stream(&opened.repo, &log, &record, file, &mut Stdin, &options, done)?;
+            let outcome =
+                capture_stream(&opened.repo, &log, &record, file, &mut Stdin, &wanted(Options::default()), done)?;
             Ok((record, outcome))
         }
     }
@@ -198,12 +179,7 @@ fn tree_or_disk(text: &OsStr, args: &CaptureArgs, context: &Context) -> Result<S
     if args.chunk_kib.is_some() {
         return Err(Failure::usage("--chunk-kib is for disks: give --disk as well"));
     }
-    source.exclude.extend(args.exclude.iter().cloned());
-    for file in &args.exclude_file {
-        source.exclude_file.push(absolute(file.clone())?);
-    }
-    source.exclude_caches |= args.exclude_caches;
-    source.one_file_system &= !args.cross_filesystems;
+    args.scope.add_to(&mut source)?;
     Ok(Subject::Tree(source))
 }
 

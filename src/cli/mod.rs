@@ -38,6 +38,7 @@ pub mod progress;
 pub mod reference;
 pub mod restore;
 pub mod rollback;
+pub mod scope;
 pub mod source;
 pub mod status;
 pub mod sys;

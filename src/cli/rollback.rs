@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::context::{Context, absolute};
+use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, count, printable, size};
 use super::progress::{Watched, Watcher, duration};
 use super::restore::left_out;
+use super::scope::{ScopeArgs, capture_options};
 use super::sys;
 use crate::base::Class;
-use crate::capture::{self, Excludes};
 use crate::chain::{Point, origin};
 use crate::format::log::{SourceKind, SourceRecord};
 use crate::job::SourceConfig;
@@ -67,18 +67,8 @@ pub struct RollbackArgs {
     /// Kill a hook that takes longer
     #[arg(long, value_name = "SECONDS", default_value_t = HOOK_LIMIT.as_secs())]
     hook_timeout: u64,
-    /// Leave alone what matches this pattern, besides what is configured and what the point's capture was given
-    #[arg(short, long, value_name = "PATTERN")]
-    exclude: Vec<String>,
-    /// Leave alone what matches a pattern in this file (repeatable)
-    #[arg(long, value_name = "FILE")]
-    exclude_file: Vec<PathBuf>,
-    /// Leave alone the content of directories that hold a CACHEDIR.TAG
-    #[arg(long)]
-    exclude_caches: bool,
-    /// Also roll back what is mounted below the directory
-    #[arg(long)]
-    cross_filesystems: bool,
+    #[command(flatten)]
+    scope: ScopeArgs,
 }
 
 /// Runs it.
@@ -174,32 +164,19 @@ fn place(record: &SourceRecord, context: &Context) -> Result<SourceConfig, Failu
     Ok(SourceConfig { disk, ..SourceConfig::new(record.name.clone(), path) })
 }
 
-fn options(args: &RollbackArgs, source: SourceConfig, state: PathBuf) -> Result<RollbackOptions, Failure> {
-    let given =
-        !args.exclude.is_empty() || !args.exclude_file.is_empty() || args.exclude_caches || args.cross_filesystems;
-    if source.disk && given {
+fn options(args: &RollbackArgs, mut source: SourceConfig, state: PathBuf) -> Result<RollbackOptions, Failure> {
+    if source.disk && args.scope.is_given() {
         return Err(Failure::usage(
             "nothing of a disk is left out: --exclude… and --cross-filesystems are for directories",
         ));
     }
-    let mut files = source.exclude_file;
-    for file in &args.exclude_file {
-        files.push(absolute(file.clone())?);
-    }
-    let patterns: Vec<String> = source.exclude.into_iter().chain(args.exclude.iter().cloned()).collect();
+    args.scope.add_to(&mut source)?;
     Ok(RollbackOptions {
         safety_point: !args.no_safety_point,
         force: args.force,
         dry_run: args.dry_run,
         verify: args.verify,
-        capture: capture::Options {
-            labels: source.labels,
-            excludes: Excludes::new(&patterns, &files)?,
-            exclude_caches: source.exclude_caches || args.exclude_caches,
-            cross_filesystems: !source.one_file_system || args.cross_filesystems,
-            disk_chunk_bytes: source.chunk_kib.map(|kib| kib.saturating_mul(1024)),
-            ..capture::Options::default()
-        },
+        capture: capture_options(&source)?,
         stop: source.stop,
         start: source.start,
         hook_limit: Duration::from_secs(args.hook_timeout),

@@ -11,6 +11,7 @@ use super::context::{Context, absolute};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, printable};
+use super::scope::ScopeArgs;
 use super::status::kind;
 use crate::format::log::SourceRecord;
 use crate::job::line::words_of;
@@ -54,18 +55,8 @@ pub struct AddArgs {
     /// The command that lets it go on after a rollback, unless that left the source half rolled back; run without a shell
     #[arg(long, value_name = "COMMAND")]
     start: Option<String>,
-    /// Leave out what matches this pattern, in gitignore's syntax, relative to the directory (repeatable)
-    #[arg(short, long, value_name = "PATTERN")]
-    exclude: Vec<String>,
-    /// Leave out what matches a pattern in this file (repeatable)
-    #[arg(long, value_name = "FILE")]
-    exclude_file: Vec<PathBuf>,
-    /// Leave out the content of directories that hold a CACHEDIR.TAG
-    #[arg(long)]
-    exclude_caches: bool,
-    /// Also capture what is mounted below the directory
-    #[arg(long)]
-    cross_filesystems: bool,
+    #[command(flatten)]
+    scope: ScopeArgs,
     /// Give each point this label (repeatable)
     #[arg(short, long = "label", value_name = "LABEL")]
     labels: Vec<String>,
@@ -100,20 +91,16 @@ pub fn run(command: SourceCommand, context: &Context) -> Result<Exit, Failure> {
     let config = context.config()?;
     match command {
         SourceCommand::Add(args) => {
-            let source = SourceConfig {
-                name: args.name,
-                path: absolute(args.path)?,
+            let mut source = SourceConfig {
                 disk: args.disk,
                 chunk_kib: args.chunk_kib,
                 chain_max_points: args.chain_max_points,
                 stop: words(args.stop)?,
                 start: words(args.start)?,
-                exclude: args.exclude,
-                exclude_file: args.exclude_file.into_iter().map(absolute).collect::<Result<_, _>>()?,
-                exclude_caches: args.exclude_caches,
-                one_file_system: !args.cross_filesystems,
                 labels: args.labels,
+                ..SourceConfig::new(args.name, absolute(args.path)?)
             };
+            args.scope.add_to(&mut source)?;
             if source.path.is_dir() == source.disk || !source.path.exists() {
                 let (what, hint) = if source.disk {
                     (

@@ -164,12 +164,13 @@ impl<V: Visitor> Walk<'_, V> {
 }
 
 /// More names than entries: directories lead in circles.
-fn circle() -> RestoreError {
+pub(super) fn circle() -> RestoreError {
     let what = "a point has more names than entries, so its directories lead in circles".to_owned();
     RestoreError::View(ViewError::fault("walk the point", RepoError::Inconsistent { what }))
 }
 
-fn push(path: &mut Vec<u8>, name: &[u8]) {
+/// Appends a name to a path.
+pub(super) fn push(path: &mut Vec<u8>, name: &[u8]) {
     if !path.is_empty() {
         path.push(b'/');
     }

@@ -24,6 +24,7 @@ use super::super::progress::Progress;
 use super::super::run::workers;
 use super::super::sys::{self, Handle};
 use super::super::trail::Trail;
+use super::super::walk::{circle, push};
 use super::RollbackOptions;
 use super::change::Made;
 use super::doubt::Doubts;
@@ -31,7 +32,6 @@ use crate::base::{Class, Instant};
 use crate::capture::{self, CACHE_TAG, Excludes, is_cache_tag};
 use crate::chain::Point;
 use crate::format::Key;
-use crate::repo::RepoError;
 use crate::view::namespace::{FileKind, ViewError};
 use crate::view::point::{Listed, Listing};
 use crate::view::{Inode, PointView};
@@ -539,17 +539,4 @@ impl<'a> Names<'a> {
 /// Whether the tag of a cache is in the directory.
 fn is_tagged(directory: &Directory) -> bool {
     Name::new(CACHE_TAG).and_then(|tag| directory.open_file(&tag).ok()).is_some_and(|(file, _)| is_cache_tag(&file))
-}
-
-/// More names than entries: directories lead in circles.
-fn circle() -> RestoreError {
-    let what = "a point has more names than entries, so its directories lead in circles".to_owned();
-    RestoreError::View(ViewError::fault("walk the point", RepoError::Inconsistent { what }))
-}
-
-fn push(path: &mut Vec<u8>, name: &[u8]) {
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
 }
