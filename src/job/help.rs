@@ -57,6 +57,16 @@ pub(super) fn text() -> String {
          \x20 jobs/ID/result       the name of the point, once committed; names of points deleted or brought back\n\
          \x20 jobs/ID/error        why it failed, or why the point is partial\n\
          \n\
+         Disks\n\
+         \x20 points/UTC/disk.raw   the disk, to be loop-mounted; disk.qcow2 is the same for QEMU\n\
+         \x20 points/UTC/partitions/N.raw  each of its partitions\n\
+         \x20 points/UTC/map.json   what is data, what is zero, what changed since the parent\n\
+         \x20 A filesystem that was in use when it was captured has a journal to be replayed, which a\n\
+         \x20 read-only file does not allow. Mounted without:\n\
+         \x20   mount -o loop,ro,noload               ext4\n\
+         \x20   mount -o loop,ro,norecovery,nouuid    xfs\n\
+         \x20   mount -o loop,ro,rescue=nologreplay   btrfs\n\
+         \n\
          Jobs go on when the mount ends and are found again by the next one. The newest 1,000 ended\n\
          jobs are remembered; for so long, repeating a command with the same job= does nothing.\n",
     );
@@ -86,6 +96,10 @@ mod tests {
         }
         for reason in Reason::ALL {
             assert!(text.contains(&format!("\n  {}", reason.name())), "{reason:?}");
+        }
+        let semantics = include_str!("../../docs/semantics.md");
+        for options in ["loop,ro,noload", "loop,ro,norecovery,nouuid", "loop,ro,rescue=nologreplay"] {
+            assert!(text.contains(options) && semantics.contains(options), "{options}");
         }
         for state in State::ALL {
             assert!(text.contains(state.word()), "{state}");
