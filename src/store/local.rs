@@ -82,20 +82,12 @@ impl LocalDir {
         })
     }
 
-    /// Makes `root` for its owner alone, durably, or takes it as it is when it exists and is empty. The
-    /// `lost+found` of a filesystem's root does not count.
+    /// Makes `root` for its owner alone, or takes it as it is when it exists and is empty; durably, for whoever
+    /// made it may not have synced it. The `lost+found` of a filesystem's root does not count.
     pub(super) fn create(root: &Path) -> Result<LocalDir, StoreError> {
         let failed = |what, source| StoreError::Root { what, root: root.to_owned(), source };
         match std::fs::DirBuilder::new().mode(0o700).create(root) {
-            Ok(()) => {
-                let parent = match root.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
-                std::fs::File::open(parent)
-                    .and_then(|parent| parent.sync_all())
-                    .map_err(|source| failed("make the directory durable", source))?;
-            }
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 for entry in std::fs::read_dir(root).map_err(|source| failed("list the directory", source))? {
                     let entry = entry.map_err(|source| failed("list the directory", source))?;
@@ -106,7 +98,25 @@ impl LocalDir {
             }
             Err(source) => return Err(failed("make the directory", source)),
         }
-        LocalDir::open(root)
+        let local = LocalDir::open(root)?;
+        local.settle_root().map_err(|source| failed("make the directory durable", source))?;
+        Ok(local)
+    }
+
+    /// Syncs the directory above the root, unless the root is that of a filesystem.
+    fn settle_root(&self) -> io::Result<()> {
+        let Some(above) = self.root.parent() else { return Ok(()) };
+        if std::fs::metadata(above)?.dev() != self.device {
+            return Ok(());
+        }
+        match std::fs::File::open(above) {
+            Ok(above) => above.sync_all(),
+            // A directory may be entered and not be read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                sys::sync_filesystem(self.directory.as_fd())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Where it is, without symbolic links.

@@ -66,6 +66,12 @@ pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &str) -> io::Result<b
     }
 }
 
+/// Makes everything durable that is on the filesystem of `directory`.
+pub(super) fn sync_filesystem(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `directory` is open; nothing of ours is handed over.
+    check(unsafe { libc::syncfs(directory.as_raw_fd()) }).map(|_| ())
+}
+
 /// Removes the file `name` from `parent`.
 pub(super) fn remove_file(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let name = c_name(name)?;

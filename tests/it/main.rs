@@ -27,6 +27,7 @@ mod log_schedules;
 mod log_world;
 mod model;
 mod no_forgotten_files;
+mod power;
 mod requests;
 mod rollback;
 mod rust_source;

@@ -1,0 +1,276 @@
+//! A power cut after every single call with which the real program changes a local repository.
+//!
+//! The program makes a repository, captures, deletes and undeletes under `strace`. From the trace and a model of
+//! what POSIX promises ([`disk`]) come the trees that a power cut can leave: after every call with all that is not
+//! certain lost, with all of it kept, and with random parts of it. In each of them, what the program had told to
+//! be done is there, at most what it was about to do as well; every visible point is whole and reads as the source
+//! was; and the next capture needs no repair.
+//!
+//! What it does not see: the states of the mount, of the configuration and of the journal, which are no part of
+//! the repository; and what a disk does that loses what it acknowledged as written.
+
+mod disk;
+mod trace;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use amberfs::base::Env;
+use amberfs::capture::{Options, Progress, capture_tree};
+use amberfs::chain::{RepoLog, SourceLog, origin};
+use amberfs::format::log::SourceKind;
+use amberfs::repo::Repo;
+use amberfs::store::Store;
+use amberfs::verify;
+use amberfs::view::MountView;
+use amberfs::view::namespace::NodeId;
+
+use crate::history::Dice;
+use crate::skip::skipped;
+use crate::world::{Manifest, later, names, node, real, same, shown, zero_settings};
+use disk::{Cut, Disk, Tree};
+use trace::Event;
+
+/// Of consecutive writes into one file, how many lie between two that are followed by a power cut.
+const WRITES_BETWEEN: usize = 24;
+
+/// What the repository shows: none, or its points by name.
+type Shown = Option<Vec<(String, Manifest)>>;
+
+/// What was done, call by call, and what it came to.
+struct Recording {
+    place: tempfile::TempDir,
+    events: Vec<Event>,
+    /// For each of the program's runs, the event with which it told that it was done, and what it left.
+    runs: Vec<(usize, Shown)>,
+}
+
+impl Recording {
+    fn root(&self) -> PathBuf {
+        self.place.path().join("source")
+    }
+
+    /// Runs `arguments` and notes what the repository shows then.
+    fn run(&mut self, program: &str, arguments: &[&str]) {
+        let base = self.place.path().join("disk").canonicalize().unwrap();
+        let mut command = Command::new(program);
+        command.args(arguments).env("AMBERFS_REPOSITORY", base.join("repo"));
+        for (name, file) in
+            [("AMBERFS_CONFIG", "config.toml"), ("AMBERFS_STATE_DIR", "state"), ("AMBERFS_CACHE_DIR", "cache")]
+        {
+            command.env(name, self.place.path().join(file));
+        }
+        let events = trace::run(&command, &base);
+        let told = events.iter().rposition(|event| *event == Event::Told).unwrap_or(events.len());
+        let done = self.events.len() + told;
+        self.events.extend(events);
+        let shown = Repo::open(Store::local(&base.join("repo")).unwrap(), Env::system()).ok().map(|repo| {
+            let view = MountView::open(repo, zero_settings()).unwrap();
+            points(&view).into_iter().map(|(name, root)| (name, shown(&view, root, 1 << 20))).collect()
+        });
+        self.runs.push((done, shown));
+    }
+
+    /// The names of the points, the newest last.
+    fn points(&self) -> Vec<&str> {
+        let (_, shown) = self.runs.last().unwrap();
+        shown.iter().flatten().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// What was told to be done when so many events had happened.
+    fn acknowledged(&self, events: usize) -> usize {
+        self.runs.iter().filter(|(done, _)| *done < events).count()
+    }
+}
+
+fn points(view: &MountView) -> Vec<(String, NodeId)> {
+    if names(view, NodeId::ROOT).is_empty() {
+        return Vec::new();
+    }
+    let points = names(view, node(view, "home/points")).into_iter();
+    points.map(|(name, root)| (String::from_utf8(name).unwrap(), root)).collect()
+}
+
+/// A directory that nobody has synced is made a repository; then a full capture, an incremental one, one of
+/// nothing new, a deletion, an undeletion, and a full capture whose pack goes up in parts.
+fn record() -> Recording {
+    let place = tempfile::tempdir().unwrap();
+    for directory in ["disk", "source", "source/sub"] {
+        std::fs::create_dir(place.path().join(directory)).unwrap();
+    }
+    let mut recording = Recording { place, events: Vec::new(), runs: Vec::new() };
+    let (program, root) = (env!("CARGO_BIN_EXE_amberfs"), recording.root());
+    let write = |name: &str, content: &[u8]| std::fs::write(root.join(name), content).unwrap();
+    let source = format!("home={}", root.display());
+    let repo = recording.place.path().canonicalize().unwrap().join("disk/repo");
+
+    recording.run("mkdir", &[repo.to_str().unwrap()]);
+    recording.run(program, &["init", "--unencrypted"]);
+    for name in ["a", "b", "sub/c"] {
+        write(name, name.repeat(3000).as_bytes());
+    }
+    recording.run(program, &["capture", &source]);
+    write("a", b"changed");
+    write("sub/d", &[7; 20_000]);
+    recording.run(program, &["capture", &source]);
+    recording.run(program, &["capture", &source]);
+    let newest = format!("home@{}", recording.points().last().unwrap());
+    recording.run(program, &["delete", &newest, "--yes"]);
+    recording.run(program, &["undelete", &newest]);
+    let mut noise = vec![0; 9 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    write("noise", &noise);
+    recording.run(program, &["capture", &source, "--full"]);
+    std::fs::remove_file(root.join("noise")).unwrap();
+    let counts: Vec<Option<usize>> = recording.runs.iter().map(|(_, shown)| Some(shown.as_ref()?.len())).collect();
+    assert_eq!(counts, [None, Some(0), Some(1), Some(2), Some(3), Some(2), Some(3), Some(4)]);
+    assert!(recording.events.iter().any(|event| matches!(event, Event::Rename(..))), "nothing went up in parts");
+    recording
+}
+
+fn lay(tree: &Tree, at: &Path) {
+    for (path, content) in tree {
+        match content {
+            None => std::fs::create_dir(at.join(path)).unwrap(),
+            Some(content) => std::fs::write(at.join(path), content).unwrap(),
+        }
+    }
+}
+
+/// Opens what is left, and holds it to what was promised after `acknowledged` runs; what is wrong, if anything.
+fn check(recording: &Recording, tree: &Tree, acknowledged: usize) -> Result<(), String> {
+    // In memory, if there is a place: hundreds of captures would otherwise wait for a real disk.
+    let place = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    lay(tree, place.path());
+    let promised = |run: usize| recording.runs.get(run.checked_sub(1)?).and_then(|(_, shown)| shown.as_ref());
+    let env = Env::seeded(7, later());
+    let opened = Store::local(&place.path().join("repo")).map_err(|error| error.to_string());
+    let opened = opened.and_then(|store| Repo::open(store, env.clone()).map_err(|error| error.to_string()));
+    let repo = match opened {
+        Ok(repo) => repo,
+        Err(error) if promised(acknowledged).is_some() => return Err(format!("the repository is gone: {error}")),
+        Err(_) => return Ok(()),
+    };
+    let options = verify::Options { read_data: true, ..verify::Options::default() };
+    let report = verify::verify(&repo, &options, &verify::Progress::new()).map_err(|error| error.to_string())?;
+    if report.damaged() > 0 {
+        return Err(format!("damage: {:?}", report.findings));
+    }
+    let view = MountView::open(repo.clone(), zero_settings()).map_err(|error| error.to_string())?;
+    let visible = points(&view);
+    let as_after = |run: usize| {
+        promised(run).filter(|shown| shown.iter().map(|(name, _)| name).eq(visible.iter().map(|(name, _)| name)))
+    };
+    let Some(expected) = as_after(acknowledged).or_else(|| as_after(acknowledged + 1)) else {
+        return Err(format!("the points are {:?}", visible.iter().map(|(name, _)| name).collect::<Vec<_>>()));
+    };
+    for ((name, root), (_, manifest)) in visible.iter().zip(expected) {
+        same(manifest, &shown(&view, *root, 1 << 20), name);
+    }
+    next_capture(recording, &repo, &env).map_err(|error| format!("the next capture: {error}"))
+}
+
+fn next_capture(
+    recording: &Recording,
+    repo: &std::sync::Arc<Repo>,
+    env: &Env,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let (store, root) = (repo.store().clone(), recording.root());
+    let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let here = origin::here(root.as_os_str().as_encoded_bytes());
+    let source = sources.claim_source("home", SourceKind::Tree, here, false)?;
+    let log = SourceLog::open(store.clone(), env.clone(), repo.id(), source.id);
+    env.advance(Duration::from_secs(60));
+    let options = Options { workers: Some(1), ..Options::default() };
+    let outcome = capture_tree(repo, &log, &source, &root, &options, &Progress::new())?;
+    let view = MountView::open(Repo::open(store, env.clone())?, zero_settings())?;
+    let at = node(&view, &format!("home/points/{}", outcome.point.name()));
+    same(&real(&root), &shown(&view, at, 1 << 20), "the next point");
+    Ok(())
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// `AMBERFS_POWER_CUTS` sets how many random states are tried at each call, `AMBERFS_SEED` which.
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut_after_any_call() {
+    if let Some(why) = trace::missing() {
+        return skipped(&why);
+    }
+    let (random, seed) = (number("AMBERFS_POWER_CUTS").unwrap_or(1), number("AMBERFS_SEED").unwrap_or(1));
+    let recording = record();
+    let (mut disk, mut tried, mut calls, mut writes) = (Disk::new(), HashSet::new(), 0u64, 0usize);
+    for (at, event) in recording.events.iter().enumerate() {
+        let changed = disk.apply(event);
+        let told = recording.runs.iter().any(|(done, _)| *done == at);
+        calls += u64::from(changed);
+        writes = if matches!(event, Event::Write(..)) { writes + 1 } else { 0 };
+        if !told && (!changed || writes % WRITES_BETWEEN > 1) {
+            continue;
+        }
+        let acknowledged = recording.acknowledged(at + 1);
+        let dice = (0..random).map(|n| Cut::Random(Dice(seed.wrapping_mul(1 << 40) ^ (at as u64) << 16 ^ n)));
+        for mut cut in [Cut::Loses, Cut::Keeps].into_iter().chain(dice) {
+            let tree = disk.after(&mut cut);
+            let mut hasher = blake3::Hasher::new();
+            for (path, content) in &tree {
+                hasher.update(blake3::hash(path.as_bytes()).as_bytes());
+                hasher.update(blake3::hash(content.as_deref().unwrap_or(b"a directory")).as_bytes());
+            }
+            if !tried.insert((hasher.finalize(), acknowledged)) {
+                continue;
+            }
+            if let Err(wrong) = check(&recording, &tree, acknowledged) {
+                let paths: Vec<_> = tree.iter().map(|(path, content)| (path, content.as_ref().map(Vec::len))).collect();
+                panic!(
+                    "AMBERFS_SEED={seed}: a power cut after {event:?}, {acknowledged} runs done: {wrong}; {paths:#?}"
+                );
+            }
+        }
+    }
+    eprintln!("{calls} calls that change the disk, {} states that a power cut may leave", tried.len());
+    assert!(calls > 100 && tried.len() > 150, "only {calls} calls and {} states", tried.len());
+}
+
+/// The same with a program that forgets some of its syncs: each is found.
+#[test]
+fn a_sync_that_is_left_out_is_found() {
+    if let Some(why) = trace::missing() {
+        return skipped(&why);
+    }
+    let recording = record();
+    let found = |forgotten: fn(&str) -> bool| {
+        let mut disk = Disk::new();
+        let mut left_out = HashSet::new();
+        for (at, event) in recording.events.iter().enumerate() {
+            match event {
+                Event::SyncBegins(thread, path) if forgotten(path) => {
+                    left_out.insert(*thread);
+                    continue;
+                }
+                Event::SyncEnds(thread) if left_out.remove(thread) => continue,
+                _ => disk.apply(event),
+            };
+            if recording.runs.iter().any(|(done, _)| *done == at) {
+                let checked = check(&recording, &disk.after(&mut Cut::Loses), recording.acknowledged(at + 1));
+                if let Err(wrong) = checked {
+                    return wrong;
+                }
+            }
+        }
+        "nothing".to_owned()
+    };
+    assert_eq!(found(|_| false), "nothing");
+    let is_pack = |path: &str| path.contains(".pack#");
+    assert!(found(is_pack).starts_with("damage"), "{}", found(is_pack));
+    let is_log = |path: &str| path.ends_with("source/00000001/log");
+    assert!(found(is_log).starts_with("the points are"), "{}", found(is_log));
+    let is_above_log = |path: &str| path.ends_with("source/00000001");
+    assert!(found(is_above_log) != "nothing");
+    let is_root = |path: &str| path == "repo";
+    assert!(found(is_root).starts_with("the repository is gone"), "{}", found(is_root));
+}
