@@ -18,9 +18,14 @@
 //! directory made by a process that died may never have been synced. Before the first write into a directory,
 //! this process syncs the whole way down to it.
 //!
+//! **Built upon means durable.** What another process has made may be visible and not durable, for ever if that
+//! process died. Before a write, the directories are synced from which whole objects were read since the last:
+//! whatever this process writes because of them never outlives them.
+//!
 //! **Seen again means durable.** A creation that failed may have made its object visible and not durable, and
 //! whoever reads it back would take it for acknowledged. Such objects are synced before they are read.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -59,6 +64,9 @@ pub(super) struct LocalDir {
     open: Mutex<LruCache<ObjectName, Arc<OwnedFd>>>,
     durable: Mutex<LruCache<String, ()>>,
     doubtful: Mutex<LruCache<ObjectName, ()>>,
+    /// Directories from which whole objects were read since they were last synced.
+    read: Mutex<BTreeSet<String>>,
+    settling: Mutex<()>,
 }
 
 impl LocalDir {
@@ -79,6 +87,8 @@ impl LocalDir {
             open: Mutex::new(LruCache::new(OPEN_FILES_MAX)),
             durable: Mutex::new(LruCache::new(DURABLE_DIRECTORIES_MAX)),
             doubtful: Mutex::new(LruCache::new(DOUBTFUL_MAX)),
+            read: Mutex::new(BTreeSet::new()),
+            settling: Mutex::new(()),
         })
     }
 
@@ -168,6 +178,8 @@ impl LocalDir {
         if self.doubtful.lock().contains(name) {
             self.settle(operation, name)?;
         }
+        let above = name.as_str().rsplit_once('/').map_or("", |(above, _)| above);
+        self.read.lock().insert(above.to_owned());
         read(operation, name, &file, &(0..size))
     }
 
@@ -203,10 +215,11 @@ impl LocalDir {
         Ok(walk.found)
     }
 
-    /// Makes and syncs the directories above `name`; to be called before anything is written there.
+    /// Makes and syncs the directories above `name`, and syncs those that were read from; to be called before anything is written there.
     pub(super) fn prepare(&self, operation: Operation, name: &ObjectName) -> Result<(), StoreError> {
         // The object goes in by path, so the path must still lead here.
         self.check_root()?;
+        self.settle_read().map_err(|(above, error)| self.failed(operation, &above, error))?;
         let Some((above, _)) = name.as_str().rsplit_once('/') else { return Ok(()) };
         if self.durable.lock().get(above).is_some() {
             return Ok(());
@@ -223,6 +236,21 @@ impl LocalDir {
         };
         make().map_err(|error| self.failed(operation, name.as_str(), error))?;
         self.durable.lock().put(above.to_owned(), ());
+        Ok(())
+    }
+
+    /// Syncs the directories that were read from; an error comes with the place that it is about.
+    fn settle_read(&self) -> Result<(), (String, io::Error)> {
+        // Whoever comes while another syncs waits for that, too.
+        let _turn = self.settling.lock();
+        let read = std::mem::take(&mut *self.read.lock());
+        for above in &read {
+            let synced = self.directory(above).and_then(|directory| std::fs::File::from(directory).sync_all());
+            if let Err(error) = synced {
+                self.read.lock().extend(read.iter().cloned());
+                return Err((above.clone(), error));
+            }
+        }
         Ok(())
     }
 

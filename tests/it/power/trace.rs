@@ -1,6 +1,7 @@
 //! What `strace` saw a program do to the files below one directory, as events in the order of their ends.
 
 use std::collections::HashMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -49,12 +50,17 @@ pub(super) fn missing() -> Option<String> {
     }
 }
 
-/// Runs `command` to its good end; what it did below `base`, a path without symbolic links.
-pub(super) fn run(command: &Command, base: &Path) -> Vec<Event> {
+/// Runs `command`; what it did below `base`, a path without symbolic links, and whether it came to its good end:
+/// with `kill` it dies as one of its threads begins its `kill`th sync.
+pub(super) fn run(command: &Command, base: &Path, kill: Option<usize>) -> (Vec<Event>, bool) {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-qq", "-xx", "-s", "20000000", "-e", CALLS, "-e", "signal=none", "-o"]);
-    strace.arg(trace.path()).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    strace.arg(trace.path());
+    if let Some(nth) = kill {
+        strace.args(["-e", &format!("inject=fsync:signal=KILL:when={nth}")]);
+    }
+    strace.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => strace.env(name, value),
@@ -62,8 +68,9 @@ pub(super) fn run(command: &Command, base: &Path) -> Vec<Event> {
         };
     }
     let output = strace.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    read(&std::fs::read_to_string(trace.path()).unwrap(), base.to_str().unwrap())
+    let killed = kill.is_some() && output.status.signal() == Some(libc::SIGKILL);
+    assert!(killed || output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    (read(&std::fs::read_to_string(trace.path()).unwrap(), base.to_str().unwrap()), !killed)
 }
 
 /// The events in a trace, those below `base`.
@@ -81,7 +88,9 @@ fn read(trace: &str, base: &str) -> Vec<Event> {
             let Some(beginning) = begun.remove(&thread) else { continue };
             events.extend(Call::of(beginning, base).end(thread, result(end)));
         } else if call.starts_with(|first: char| first.is_ascii_lowercase()) {
+            // What a killed thread was at has no end and no result.
             let (beginning, _) = call.rsplit_once(") ").unwrap();
+            let beginning = beginning.strip_suffix(" <unfinished ...>").unwrap_or(beginning);
             let call_ = Call::of(beginning, base);
             events.extend(call_.beginning(thread));
             events.extend(call_.end(thread, result(call)));
