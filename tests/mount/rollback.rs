@@ -510,6 +510,26 @@ fn an_interrupted_rollback_is_what_it_was_asked_for_and_is_not_taken_up_after_us
     sh("cmp disk.img kept/0");
     walk_in.amberfs(&["restore", done["safety"].as_str().unwrap(), "--to", "used.raw"]);
     sh("cmp used.raw kept/used");
+
+    // Without a safety point there is none to take away at the end: the newest point is somebody's.
+    let mut points = Vec::new();
+    let interrupted = (0..40).any(|_| {
+        sh("cp kept/0 disk.img");
+        walk_in.amberfs(&["capture", "vm"]);
+        points = walk_in.points();
+        killed_at_writing(&walk_in, &["vm%p1", "--no-safety-point"])
+    });
+    if !interrupted {
+        return skip::untried("killing a rollback without a safety point while it writes: it was never at that");
+    }
+    sh("mkdir note; cp state/rollbacks/*.json note/");
+    rolled(&walk_in, &["vm%p1", "--no-safety-point"]);
+    sh("cmp disk.img kept/1");
+    assert_eq!(walk_in.points(), points);
+    // As if it had been killed between the head's entry and taking the note away.
+    sh("cp note/*.json state/rollbacks/");
+    let done = rolled(&walk_in, &["vm%p1", "--no-safety-point"]);
+    assert_eq!((&done["resumed"], walk_in.points()), (&false.into(), points), "{done}");
 }
 
 #[test]

@@ -44,6 +44,7 @@ use super::progress::Progress;
 use crate::capture;
 use crate::chain::state::{Dependents, SourceGoal};
 use crate::chain::{Point, SourceLog, SourceState};
+use crate::format::PointId;
 use crate::format::log::SourceRecord;
 use crate::repo::Repo;
 use crate::view::PointView;
@@ -357,21 +358,21 @@ impl Run<'_> {
     fn start(&self, opened: &Opened, state: &SourceState) -> Result<Start, RestoreError> {
         let Some(before) = self.desk.read() else { return self.anew(opened, state, Vec::new()) };
         let head = state.head().map_or(0, |head| head.id.0);
-        let newest = state.committed().last();
+        let captured = before.captured.and_then(|id| state.point(PointId(id)));
         if head == before.point && head != before.head {
             // All of it was done but taking the note away.
-            if let (None, Some(unwanted)) = (&before.safety, newest.filter(|newest| newest.id.0 == before.newest)) {
+            if let (None, Some(unwanted)) = (&before.safety, captured) {
                 self.forget(unwanted);
             }
             self.desk.clear()?;
             return self.anew(opened, state, Vec::new());
         }
         let is_ours = before.point == self.wanted.point.id.0 && before.place == self.wanted.place;
-        let is_known = head == before.head && newest.is_some_and(|newest| newest.id.0 == before.newest);
-        let safety = newest.filter(|newest| is_known && newest.id.0 != before.point && newest.id.0 == head);
+        let newest = state.committed().last().map_or(0, |newest| newest.id.0);
+        let is_known = head == before.head && newest == before.newest;
         let earlier = || before.earlier.iter().cloned();
-        if is_ours && is_known && self.is_unused(opened, safety)? {
-            return Ok(Start { resumed: true, safety: safety.cloned(), earlier: earlier().collect() });
+        if is_ours && is_known && self.is_unused(opened, captured)? {
+            return Ok(Start { resumed: true, safety: captured.cloned(), earlier: earlier().collect() });
         }
         self.anew(opened, state, earlier().chain(before.safety.clone()).collect())
     }
@@ -444,6 +445,7 @@ impl Run<'_> {
             point: self.wanted.point.id.0,
             safety: kept.clone(),
             earlier: start.earlier.clone(),
+            captured: start.safety.as_ref().map(|point| point.id.0),
             newest: id(state.committed().last()),
             head: id(state.head()),
             place: self.wanted.place.to_owned(),

@@ -25,11 +25,15 @@ pub struct Unfinished {
     pub title: String,
     /// The number of the point.
     pub point: u64,
-    /// The selector of the safety point, if there is one.
+    /// The selector of the safety point, if it is to stay.
     pub safety: Option<String>,
     /// Selectors of the safety points of rollbacks that had not ended when this one began, oldest first.
     pub earlier: Vec<String>,
-    /// The number of the newest point when writing began: the safety point, if there is one.
+    /// The number of the safety point, also of one that goes when all is done. None if there is none, and in the note
+    /// of a build that did not write it: another one is captured then before it goes on.
+    #[serde(default)]
+    pub captured: Option<u64>,
+    /// The number of the newest point when writing began, whosever that is.
     pub newest: u64,
     /// The number of the head when writing began.
     pub head: u64,
@@ -100,5 +104,18 @@ impl Desk {
 
     fn failed(&self, action: &'static str, source: std::io::Error) -> RestoreError {
         RestoreError::Write { action, path: self.path.to_string_lossy().into_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Unfinished;
+
+    #[test]
+    fn a_note_that_does_not_say_what_was_captured_is_read() {
+        let text = r#"{"asked":"vm~1","title":"vm#3","point":3,"safety":"vm#7","earlier":[],"newest":7,"head":7,
+            "place":"/dev/vm"}"#;
+        let note: Unfinished = serde_json::from_str(text).unwrap();
+        assert_eq!((note.captured, note.newest, note.safety.as_deref()), (None, 7, Some("vm#7")));
     }
 }
