@@ -265,9 +265,14 @@ fn a_tree_that_was_killed_on_its_way_goes_on() {
             is_kept(&walk_in, &to[5..]);
         }
     }
-    rolled(&walk_in, &["home%p0"]);
+    let interrupted = (0..20).any(|_| {
+        rolled(&walk_in, &["home%p1"]);
+        killed_at_writing(&walk_in, &["home%p0"])
+    });
+    let done = rolled(&walk_in, &["home%p0"]);
+    assert_eq!(done["resumed"], interrupted, "{done}");
     is_kept(&walk_in, "p0");
-    if begun == 0 {
+    if begun == 0 && !interrupted {
         skip::untried("killing the rollback of a tree while it writes: it was never at that when it was killed");
     }
 }
