@@ -72,6 +72,8 @@ impl RepoLog {
         origin: Origin,
         adopt: bool,
     ) -> Result<SourceRecord, ChainError> {
+        // Not what this process happens to know: a source may have been removed since, and another added and lost. Whoever
+        // knows nothing yet pays no more for that.
         if self.refresh()?.by_name(name).is_none() {
             self.expect_nothing_of_the_next()?;
         }

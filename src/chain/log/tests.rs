@@ -101,6 +101,15 @@ fn requests_are_as_few_as_promised() {
     drop(log.commit(commit(session, 0, Some(11), 91)).unwrap());
     // The new entry, and proof that it is the last.
     assert_eq!(requests(&store, || drop(other.refresh().unwrap())), (0, 3, 0));
+
+    let store = Store::memory();
+    let claim = |seed| {
+        let log = RepoLog::open(store.clone(), env(seed), REPO);
+        drop(log.add_source("home", SourceKind::Tree, origin("ash", "/home")).unwrap());
+    };
+    claim(5);
+    // Of a source that is there, as each capture does: the log is read, and seen to go no further.
+    assert_eq!(requests(&store, || claim(6)), (2 + 1, 1 + 1 + 1, 0));
 }
 
 #[test]
@@ -269,6 +278,27 @@ fn the_number_of_a_source_whose_entry_was_lost_goes_to_no_other() {
         let entry = Object::Entry(LogId::Repo, LogNumber(second.id.0)).name();
         assert!(error.to_string().contains(entry.as_str()), "{error}");
         assert!(error.to_string().contains("restore it from a copy of the repository"), "{error}");
+    }
+}
+
+/// What somebody else has done to the log since a process read it, does not hide from that process that an entry is lost.
+#[test]
+fn a_process_that_has_read_the_log_before_notices_a_lost_source_as_well() {
+    let store = Store::memory();
+    let claim = |log: &RepoLog, name: &str| log.claim_source(name, SourceKind::Tree, origin("ash", "/d"), false);
+    let open = |seed| RepoLog::open(store.clone(), env(seed), REPO);
+    let (other, before) = (open(1), [open(2), open(3)]);
+    let first = claim(&other, "a").unwrap();
+    for log in &before {
+        assert_eq!(log.sources().unwrap().len(), 1);
+    }
+    other.remove_source(first.id).unwrap();
+    let lost = claim(&other, "b").unwrap();
+    let points = SourceLog::open(store.clone(), env(4), REPO, lost.id);
+    points.open_chain(&points.begin().unwrap()).unwrap();
+    harm_entry(&store, LogId::Repo, lost.id.0, Harm::Delete);
+    for (name, log) in ["a", "c"].into_iter().zip(&before) {
+        assert_eq!(claim(log, name).unwrap_err().class(), Class::Corrupt, "{name}");
     }
 }
 
