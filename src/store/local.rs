@@ -215,7 +215,8 @@ impl LocalDir {
         Ok(walk.found)
     }
 
-    /// Makes and syncs the directories above `name`, and syncs those that were read from; to be called before anything is written there.
+    /// Makes and syncs the directories above `name`, and syncs those that were read from; to be called before anything is
+    /// written there.
     pub(super) fn prepare(&self, operation: Operation, name: &ObjectName) -> Result<(), StoreError> {
         // The object goes in by path, so the path must still lead here.
         self.check_root()?;
