@@ -174,6 +174,21 @@ pub(crate) fn next_tick_in(dir: &Path) {
     while now("b") == before {}
 }
 
+/// Plays one in so many of the histories that `AMBERFS_HISTORIES` asks for, 40 unless it is set, and one in any case; the
+/// first is that of `AMBERFS_SEED`. Says which one fails, and otherwise how many were played.
+pub(crate) fn each(one_in: u64, mut play: impl FnMut(u64)) -> u64 {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let histories = number("AMBERFS_HISTORIES").unwrap_or(40).div_ceil(one_in);
+    let first = number("AMBERFS_SEED").unwrap_or(1);
+    for seed in first..first + histories {
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(seed))) {
+            eprintln!("the history of AMBERFS_SEED={seed} AMBERFS_HISTORIES=1 fails");
+            std::panic::resume_unwind(panic);
+        }
+    }
+    histories
+}
+
 /// What has been captured, in the order of the points.
 pub(crate) struct History {
     pub(crate) world: World,

@@ -7,7 +7,7 @@
 use amberfs::store::Store;
 use amberfs::view::namespace::{FileKind, Namespace};
 
-use crate::history::{History, play};
+use crate::history::{History, each, play};
 use crate::world::{Manifest, Seen, names, node, same, shown};
 
 /// What is rare in the histories, of which each must come up: attributes, pipes, files of 256 MiB and more.
@@ -58,17 +58,7 @@ fn holes_read_as_data_does(view: &dyn Namespace, root: amberfs::view::namespace:
 
 #[test]
 fn every_point_of_any_history_is_as_the_source_was() {
-    let histories = std::env::var("AMBERFS_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
-    let first = std::env::var("AMBERFS_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut met = Rare::default();
-    for seed in first..first + histories {
-        match std::panic::catch_unwind(|| history(seed)) {
-            Ok(rare) => met.iter_mut().zip(rare).for_each(|(met, rare)| *met |= rare),
-            Err(panic) => {
-                eprintln!("the history of AMBERFS_SEED={seed} AMBERFS_HISTORIES=1 fails");
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
+    let histories = each(1, |seed| met.iter_mut().zip(history(seed)).for_each(|(met, rare)| *met |= rare));
     assert!(histories < 40 || met == [true; 3], "too seldom to be tried: {met:?}");
 }
