@@ -125,10 +125,28 @@ impl Disk {
         engine(wanted, &file, None, progress).is_on_its_way_from(before)
     }
 
-    /// How much would be written.
-    pub(super) fn difference(&self, wanted: &DiskView, progress: &Progress) -> Result<DiskRolled, RestoreError> {
+    /// How much would be written. Nothing need be open; a filesystem may be mounted on it.
+    pub(super) fn dry_run(&self, wanted: &DiskView, progress: &Progress) -> Result<DiskRolled, RestoreError> {
         let file = File::open(&self.real).map_err(|source| self.unusable(source))?;
-        let written = engine(wanted, &file, None, progress).difference()?;
+        if self.device {
+            // As when it is opened for writing.
+            base_sys::forget_pages(&file);
+        }
+        self.difference(&file, wanted, progress)
+    }
+
+    /// Reads all that would be written, so that damage is met before there is any harm.
+    pub(super) fn rehearse(
+        &self,
+        Held(file): &Held,
+        wanted: &DiskView,
+        progress: &Progress,
+    ) -> Result<(), RestoreError> {
+        self.difference(file, wanted, progress).map(drop)
+    }
+
+    fn difference(&self, file: &File, wanted: &DiskView, progress: &Progress) -> Result<DiskRolled, RestoreError> {
+        let written = engine(wanted, file, None, progress).difference()?;
         Ok(DiskRolled { written, ..self.rolled(wanted) })
     }
 

@@ -251,7 +251,7 @@ impl Subject {
         progress.captured.store(true, Ordering::Relaxed);
         let mut rolled = Rolled { complete: true, ..Rolled::default() };
         match self {
-            Subject::Disk(disk, view) => rolled.disk = Some(disk.difference(view, &progress.writing)?),
+            Subject::Disk(disk, view) => rolled.disk = Some(disk.dry_run(view, &progress.writing)?),
             Subject::Tree(view) => {
                 let state = wanted.log.load()?;
                 let newest = state.head().or_else(|| state.newest()).map_or(wanted.point, |head| head);
@@ -313,8 +313,7 @@ impl Run<'_> {
         };
         rolled.complete = match &opened {
             Opened::Disk(disk, view, file) => {
-                // Damage is met before there is any harm.
-                disk.difference(view, &self.progress.writing)?;
+                disk.rehearse(file, view, &self.progress.writing)?;
                 rolled.safety = self.begin(&start)?;
                 let (workers, verify) = (self.options.workers, self.options.verify);
                 rolled.disk = Some(disk.write(file, view, workers, verify, &self.progress.writing)?);
