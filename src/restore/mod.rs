@@ -7,7 +7,7 @@
 //!  write, links            one name, complete or not at all
 //!  attributes, finish      metadata, of directories last
 //!  compare                 reads back what was written
-//!  content                 the bytes of one file
+//!  inode, content          an inode with its metadata, and the bytes of one file
 //!  disk                    the same for disks, which are one large file
 //!  run                     a restore from its claim to its end
 //!  rollback, note          the source itself back at a point, by the difference
@@ -21,6 +21,7 @@ mod directory;
 pub mod disk;
 mod error;
 mod finish;
+mod inode;
 mod links;
 mod note;
 mod options;

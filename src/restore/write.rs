@@ -4,8 +4,6 @@
 //! be read from the repository is never made: no file is short, and none has zeros where data were.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 
 use super::attributes;
 use super::claim::Claim;
@@ -15,10 +13,10 @@ use super::links::Turns;
 use super::options::Policy;
 use super::outcome::{Report, count};
 use super::plan::{Job, Unit, in_the_way};
-use super::sys::{Handle, Stat};
+use super::sys::Stat;
 use crate::base::Class;
 use crate::format::FileId;
-use crate::format::entry::{Body, Entry};
+use crate::format::entry::Body;
 use crate::view::namespace::ViewError;
 
 /// Makes names. Shared by all workers.
@@ -132,58 +130,12 @@ impl Writer<'_> {
 
     /// Makes the inode of `job`, complete, under `temporary`; nothing is left there on failure.
     pub(super) fn make(&self, job: &Job, temporary: &Name) -> Result<(), Stop> {
-        let made = self.make_inode(job, temporary);
+        let made = self.contents.make(&job.directory, temporary, &job.inode, &job.path, &self.policy);
         if made.is_err() {
             // Nothing may have been made at all.
             drop(job.directory.unlink(temporary));
         }
-        made
-    }
-
-    fn make_inode(&self, job: &Job, temporary: &Name) -> Result<(), Stop> {
-        let entry = job.inode.entry();
-        let counter = match &entry.body {
-            Body::File(content) => {
-                let file = job.directory.new_file(temporary).map_err(refused("create the file"))?;
-                let bytes = self.contents.write(&job.inode, content, &file)?;
-                self.report.bytes.fetch_add(bytes, Ordering::Relaxed);
-                self.set(job, entry, Handle::Open(file.as_fd()));
-                &self.report.files
-            }
-            Body::Symlink(target) => {
-                let made = job.directory.new_symlink(temporary, target);
-                let inode = made.map_err(refused("create the symbolic link"))?;
-                self.set(job, entry, Handle::Path(inode.as_fd()));
-                &self.report.symlinks
-            }
-            Body::BlockDevice(major, minor) => self.make_node(job, temporary, libc::S_IFBLK, (*major, *minor))?,
-            Body::CharDevice(major, minor) => self.make_node(job, temporary, libc::S_IFCHR, (*major, *minor))?,
-            Body::Fifo => self.make_node(job, temporary, libc::S_IFIFO, (0, 0))?,
-            Body::Socket => self.make_node(job, temporary, libc::S_IFSOCK, (0, 0))?,
-            Body::Directory { .. } | Body::Link(_) => return Err(contradiction("it has the kind of a name")),
-        };
-        if self.report.is_halted() {
-            return Err(Stop::Halted);
-        }
-        count(counter);
-        Ok(())
-    }
-
-    fn make_node(
-        &self,
-        job: &Job,
-        temporary: &Name,
-        kind: u32,
-        node: (u32, u32),
-    ) -> Result<&std::sync::atomic::AtomicU64, Stop> {
-        let made = job.directory.new_node(temporary, kind, node);
-        let inode = made.map_err(refused("create the special file"))?;
-        self.set(job, job.inode.entry(), Handle::Path(inode.as_fd()));
-        Ok(&self.report.specials)
-    }
-
-    fn set(&self, job: &Job, entry: &Entry, of: Handle<'_>) {
-        attributes::set(of, entry, &self.policy, self.report, &job.path);
+        made.map(|made| count(made.counter))
     }
 
     /// Gives what stands under `temporary` its name.

@@ -385,41 +385,19 @@ impl Walk<'_> {
         here.rename_over(temporary, name).map_err(refused("put in place"))
     }
 
-    /// Makes the inode of `then`, complete, under `temporary`.
+    /// Makes the inode of `then`, complete, under `temporary`, with its content on disk.
     fn make(&self, here: &Directory, temporary: &Name, then: &Inode) -> Result<(), Stop> {
-        let entry = then.entry();
-        let set = |of: Handle<'_>| attributes::set(of, entry, &self.how.policy, self.report, &self.path);
-        let node = |kind, node| {
-            let inode = here.new_node(temporary, kind, node).map_err(refused("create the special file"))?;
-            set(Handle::Path(inode.as_fd()));
-            Ok::<_, Stop>(&self.report.specials)
-        };
-        count(match &entry.body {
-            Body::File(content) => {
-                let file = here.new_file(temporary).map_err(refused("create the file"))?;
-                let bytes = self.contents.write(then, content, &file)?;
-                self.report.bytes.fetch_add(bytes, Ordering::Relaxed);
-                set(Handle::Open(file.as_fd()));
-                if bytes > 0 {
-                    file.sync_data().map_err(refused("synchronise"))?;
-                }
-                if self.how.verify {
-                    self.verify(here, temporary, then, content)?;
-                }
-                &self.report.files
+        let made = self.contents.make(here, temporary, then, &self.path, &self.how.policy)?;
+        if let (Some(file), Body::File(content)) = (made.file, &then.entry().body) {
+            if !matches!(content, Content::Hole) {
+                file.sync_data().map_err(refused("synchronise"))?;
             }
-            Body::Symlink(target) => {
-                let inode = here.new_symlink(temporary, target).map_err(refused("create the symbolic link"))?;
-                set(Handle::Path(inode.as_fd()));
-                &self.report.symlinks
+            if self.how.verify {
+                self.verify(here, temporary, then, content)?;
             }
-            Body::BlockDevice(major, minor) => node(libc::S_IFBLK, (*major, *minor))?,
-            Body::CharDevice(major, minor) => node(libc::S_IFCHR, (*major, *minor))?,
-            Body::Fifo => node(libc::S_IFIFO, (0, 0))?,
-            Body::Socket => node(libc::S_IFSOCK, (0, 0))?,
-            Body::Directory { .. } | Body::Link(_) => return Err(contradiction("it has the kind of a name")),
-        });
-        if self.report.is_halted() { Err(Stop::Halted) } else { Ok(()) }
+        }
+        count(made.counter);
+        Ok(())
     }
 
     /// Reads a file back before it takes the place of another.
