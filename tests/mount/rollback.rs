@@ -157,8 +157,8 @@ fn a_device_is_rolled_back_and_one_that_is_too_small_or_mounted_is_not() {
         "mount {at} in; cat {at} >/dev/null; head -c 5M /dev/urandom | dd of=in/noise conv=notrunc status=none; sync"
     ));
     let dry = rolled(&walk_in, &["vm%p1", "--dry-run"]);
-    assert!(dry["written_bytes"].as_u64() >= Some(5 << 20), "{dry}");
     sh("umount in");
+    assert!(dry["written_bytes"].as_u64() >= Some(5 << 20), "{dry}");
 
     let small = Loop::new(&walk_in, 10 << 20);
     walk_in.amberfs(&["source", "add", "--disk", "vm", small.path()]);
