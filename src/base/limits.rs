@@ -116,6 +116,28 @@ pub const DATA_DEADLINE: Duration = Duration::from_secs(30);
 /// Deadline of one request that ends with its object durable: a slow disk has a whole pack to sync.
 pub const DURABLE_DEADLINE: Duration = Duration::from_secs(120);
 
+/// The shortest pause before a request over a network is made again; it doubles with each failure.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest of these pauses.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Repetitions that each request earns for all; with [`RETRIES_SAVED_MAX`], a store that is down gets at most three times
+/// the requests of one that is up.
+pub const RETRIES_PER_REQUEST: u64 = 2;
+/// Repetitions that a store's clients begin with, and save up at most.
+pub const RETRIES_SAVED_MAX: u64 = 64;
+/// Parts of its deadline after which one attempt of a request counts as lost when nothing has come.
+pub const ATTEMPTS_PER_DEADLINE: u32 = 3;
+/// Answers to reads by whose times a slow one is told.
+pub const HEDGE_SAMPLES: usize = 64;
+/// Answers that must have been seen before any read counts as slow.
+pub const HEDGE_SAMPLES_MIN: usize = 16;
+/// Of a hundred answers so many come in the time after which a read is slow.
+pub const HEDGE_PERCENTILE: usize = 95;
+/// A read is not slow before this.
+pub const HEDGE_DELAY_MIN: Duration = Duration::from_millis(10);
+/// Of a hundred reads so many may be made a second time because they are slow.
+pub const HEDGES_PER_HUNDRED: u64 = 5;
+
 /// How old what a mount shows of a local repository may be; what is committed through it shows at once.
 pub const LOCAL_REFRESH_SECONDS: u64 = 2;
 /// Largest configuration file that is read, in bytes.
@@ -204,4 +226,6 @@ const _: () = {
     assert!(CONTROL_LINE_BYTES_MAX < CONTROL_BATCH_BYTES_MAX);
     assert!(JOB_TIMEOUT.as_secs() <= JOB_TIMEOUT_MAX.as_secs());
     assert!(UPLOAD_PART_BYTES as u64 <= META_PACK_BYTES);
+    assert!(RETRY_PAUSE_MAX.as_secs() < METADATA_DEADLINE.as_secs());
+    assert!(HEDGE_SAMPLES_MIN <= HEDGE_SAMPLES && HEDGE_PERCENTILE < 100);
 };

@@ -116,6 +116,8 @@ struct Counter {
     requests: AtomicU64,
     failures: AtomicU64,
     bytes: AtomicU64,
+    retries: AtomicU64,
+    hedges: AtomicU64,
 }
 
 impl Meter {
@@ -134,6 +136,19 @@ impl Meter {
         self.counter(operation).failures.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a request that failed, and the one that is made in its place.
+    pub(super) fn retry(&self, operation: Operation) {
+        self.failure(operation);
+        self.request(operation);
+        self.counter(operation).retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that is made because another is slow.
+    pub(super) fn hedge(&self, operation: Operation) {
+        self.request(operation);
+        self.counter(operation).hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The counts at this moment.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
@@ -143,6 +158,8 @@ impl Meter {
                     requests: counter.requests.load(Ordering::Relaxed),
                     failures: counter.failures.load(Ordering::Relaxed),
                     bytes: counter.bytes.load(Ordering::Relaxed),
+                    retries: counter.retries.load(Ordering::Relaxed),
+                    hedges: counter.hedges.load(Ordering::Relaxed),
                 }
             }),
         }
@@ -163,6 +180,10 @@ pub struct Count {
     pub failures: u64,
     /// Bytes moved, either way.
     pub bytes: u64,
+    /// Of the requests, those made because an earlier one had failed.
+    pub retries: u64,
+    /// Of the requests, those made because an earlier one was slow.
+    pub hedges: u64,
 }
 
 /// All counts at one moment.
@@ -199,6 +220,8 @@ impl Snapshot {
             count.requests = count.requests.saturating_sub(before.requests);
             count.failures = count.failures.saturating_sub(before.failures);
             count.bytes = count.bytes.saturating_sub(before.bytes);
+            count.retries = count.retries.saturating_sub(before.retries);
+            count.hedges = count.hedges.saturating_sub(before.hedges);
         }
         Snapshot { counts }
     }
@@ -230,8 +253,8 @@ mod tests {
         meter.moved(Operation::Create, 5);
         meter.failure(Operation::Create);
         let between = meter.snapshot().since(&before);
-        assert_eq!(between.of(Operation::Get), Count { requests: 1, failures: 0, bytes: 7 });
-        assert_eq!(between.of(Operation::Create), Count { requests: 1, failures: 1, bytes: 5 });
+        assert_eq!(between.of(Operation::Get), Count { requests: 1, failures: 0, bytes: 7, ..Count::default() });
+        assert_eq!(between.of(Operation::Create), Count { requests: 1, failures: 1, bytes: 5, ..Count::default() });
         assert_eq!((between.requests(), between.bytes_read(), between.bytes_written()), (2, 7, 5));
     }
 }

@@ -6,13 +6,16 @@
 
 mod error;
 pub mod fault;
+mod hedge;
 mod intercept;
 mod local;
 pub mod meter;
 mod probe;
 mod proof;
 pub mod record;
+mod remote;
 mod requests;
+mod retry;
 #[allow(clippy::module_inception)]
 mod store;
 mod sys;

@@ -9,19 +9,16 @@
 //! like, a write may have happened, and after [`StoreError::Deadline`] it may still happen later. Whoever
 //! needs to know reads it back.
 //!
-//! Nothing is retried here: a local disk that fails once is not asked again, and remote clients retry by
-//! themselves.
+//! **Again.** Over a network, what fails for a reason that passes is tried again within its deadline (`remote.rs`). A local
+//! disk that fails once is not asked again.
 
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path as ObjectPath;
-use object_store::{
-    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    PutPayload,
-};
+use object_store::{GetRange, ObjectMeta, PutPayload};
 
 use crate::format::object::ObjectName;
 
@@ -49,22 +46,18 @@ impl Store {
             let path = object_path(operation, name)?;
             self.prepare(operation, name)?;
             let bytes = payload.content_length() as u64;
-            let objects = Arc::clone(self.objects());
-            let options = PutOptions::from(PutMode::Create);
-            let put = self.run(operation, name, async move { objects.put_opts(&path, payload, options).await });
-            let created = put.and_then(|put| match put {
-                Ok(_) => {
-                    self.meter().moved(operation, bytes);
-                    Ok(Created::New)
-                }
-                Err(object_store::Error::AlreadyExists { .. }) => {
-                    if let Some(direct) = self.direct() {
+            let request = self.request(operation, name, path);
+            let put = self.run(operation, name, async move { request.create(payload).await });
+            let created = put.and_then(|created| {
+                match (&created, self.direct()) {
+                    (Ok(Created::New), _) => self.meter().moved(operation, bytes),
+                    (Ok(Created::Exists), Some(direct)) => {
                         let at = name.clone();
                         self.run_blocking(operation, name, move || direct.settle(operation, &at))??;
                     }
-                    Ok(Created::Exists)
+                    (Ok(Created::Exists), None) | (Err(_), _) => {}
                 }
-                Err(error) => Err(StoreError::reported(operation, name.as_str(), error)),
+                created
             });
             if let (Err(_), Some(direct)) = (&created, self.direct()) {
                 direct.doubt(name);
@@ -88,7 +81,7 @@ impl Store {
             let object = name.to_string();
             self.fetch(operation, name, path, None, move |meta| match meta.size {
                 size if size > bytes_max => {
-                    Err(StoreError::Oversized { operation, object, most: bytes_max, actual: size })
+                    Err(StoreError::Oversized { operation, object: object.clone(), most: bytes_max, actual: size })
                 }
                 size => Ok(size),
             })
@@ -120,7 +113,9 @@ impl Store {
             let wanted = range.end - range.start;
             let fetched =
                 self.fetch(operation, name, path, Some(GetRange::Bounded(range)), move |meta| match meta.size {
-                    size if size < end => Err(StoreError::Truncated { operation, object, expected: end, actual: size }),
+                    size if size < end => {
+                        Err(StoreError::Truncated { operation, object: object.clone(), expected: end, actual: size })
+                    }
                     _ => Ok(wanted),
                 });
             match fetched {
@@ -135,6 +130,47 @@ impl Store {
                 Err(error) => Err(error),
             }
         })
+    }
+
+    /// The bytes of `range`, or fewer where the object ends inside it, and the object's size.
+    ///
+    /// # Errors
+    /// [`StoreError::Truncated`] when the object ends before `range` begins.
+    pub fn get_range_to_end(&self, name: &ObjectName, range: Range<u64>) -> Result<(Bytes, u64), StoreError> {
+        let operation = Operation::Range;
+        self.counted(operation, || {
+            let request = self.request(operation, name, object_path(operation, name)?);
+            let (bytes, size) = self.run(operation, name, async move { request.read_to_end(range).await })??;
+            self.meter().moved(operation, bytes.len() as u64);
+            Ok((bytes, size))
+        })
+    }
+
+    /// Begins [`Store::get_range_to_end`] and does not wait: `done` gets the answer on a thread that may block. It is
+    /// dropped when the store is closed meanwhile.
+    pub fn get_range_behind(
+        &self,
+        name: &ObjectName,
+        range: Range<u64>,
+        done: impl FnOnce(Result<(Bytes, u64), StoreError>) + Send + 'static,
+    ) {
+        let operation = Operation::Range;
+        let path = match object_path(operation, name) {
+            Ok(path) => path,
+            Err(error) => return done(Err(error)),
+        };
+        let (request, meter) = (self.request(operation, name, path), Arc::clone(self.shared_meter()));
+        let read = async move {
+            let (deadline, object) = (request.deadline, request.object.clone());
+            meter.request(operation);
+            match tokio::time::timeout(deadline, request.read_to_end(range)).await {
+                Ok(read) => read,
+                Err(_) => Err(StoreError::Deadline { operation, object, after: deadline }),
+            }
+            .inspect(|(bytes, _)| meter.moved(operation, bytes.len() as u64))
+            .inspect_err(|_| meter.failure(operation))
+        };
+        self.run_behind(read, done);
     }
 
     /// The last `bytes` bytes, or the whole object if it is shorter, and the object's size, in one request.
@@ -162,9 +198,8 @@ impl Store {
                 let at = name.clone();
                 return self.run_blocking(operation, name, move || direct.size(&at))?;
             }
-            let objects = Arc::clone(self.objects());
-            let meta = self.run(operation, name, async move { objects.head(&path).await })?;
-            meta.map(|meta| meta.size).map_err(|error| StoreError::reported(operation, name.as_str(), error))
+            let request = self.request(operation, name, path);
+            self.run(operation, name, async move { request.size().await })?
         })
     }
 
@@ -189,18 +224,41 @@ impl Store {
                 let place = ObjectName::listed(prefix);
                 return self.run_blocking(operation, &place, move || direct.list(&at, after.as_ref(), most))?;
             }
-            self.list_objects(prefix, above, after, most)
+            self.list_persistently(prefix, above.as_ref(), after, most)
         })
+    }
+
+    /// A listing that breaks off is begun anew: what it said so far is not in any order.
+    fn list_persistently(
+        &self,
+        prefix: &str,
+        above: Option<&ObjectPath>,
+        after: Option<&ObjectName>,
+        most: Option<usize>,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let Some(remote) = self.remote() else { return self.list_objects(prefix, above, after, most) };
+        // Each page has the deadline of a request.
+        let mut attempts = remote.attempts(self.meter(), Operation::List, self.deadlines().metadata * 3);
+        loop {
+            match self.list_objects(prefix, above, after, most) {
+                Ok(listed) => return Ok(listed),
+                Err(error) => match attempts.pause(&error) {
+                    Some(pause) => std::thread::sleep(pause),
+                    None => return Err(error),
+                },
+            }
+        }
     }
 
     fn list_objects(
         &self,
         prefix: &str,
-        above: Option<ObjectPath>,
+        above: Option<&ObjectPath>,
         after: Option<&ObjectName>,
         most: Option<usize>,
     ) -> Result<Vec<Listed>, StoreError> {
         let operation = Operation::List;
+        let above = above.cloned();
         let place = ObjectName::listed(prefix);
         let after_path = after.map(|after| object_path(operation, after)).transpose()?;
         let objects = Arc::clone(self.objects());
@@ -243,11 +301,8 @@ impl Store {
             if let Some(direct) = self.direct() {
                 direct.forget(name);
             }
-            let objects = Arc::clone(self.objects());
-            match self.run(operation, name, async move { objects.delete(&path).await })? {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(StoreError::reported(operation, name.as_str(), error)),
-            }
+            let request = self.request(operation, name, path);
+            self.run(operation, name, async move { request.delete().await })?
         })
     }
 
@@ -259,22 +314,10 @@ impl Store {
         name: &ObjectName,
         path: ObjectPath,
         range: Option<GetRange>,
-        accept: impl FnOnce(&ObjectMeta) -> Result<u64, StoreError> + Send + 'static,
+        accept: impl Fn(&ObjectMeta) -> Result<u64, StoreError> + Send + Sync + 'static,
     ) -> Result<(Bytes, u64), StoreError> {
-        let objects = Arc::clone(self.objects());
-        let object = name.to_string();
-        self.run(operation, name, async move {
-            let options = GetOptions { range, ..GetOptions::default() };
-            let reported = |error| StoreError::reported(operation, &object, error);
-            let result = objects.get_opts(&path, options).await.map_err(reported)?;
-            let size = result.meta.size;
-            let expected = accept(&result.meta)?;
-            let bytes = collect(result, expected).await.map_err(reported)?;
-            if bytes.len() as u64 != expected {
-                return Err(StoreError::Truncated { operation, object, expected, actual: bytes.len() as u64 });
-            }
-            Ok((bytes, size))
-        })?
+        let request = self.request(operation, name, path);
+        self.run(operation, name, async move { request.read(range, accept).await })?
     }
 }
 
@@ -292,27 +335,6 @@ async fn send_pages(
             return;
         }
     }
-}
-
-/// The payload, but no more than one byte beyond `expected`: a store that answers endlessly fills no memory.
-async fn collect(result: GetResult, expected: u64) -> object_store::Result<Bytes> {
-    if let GetResultPayload::File(..) = result.payload {
-        // Ends where the file does, and as a stream would change threads every 8 KiB.
-        return result.bytes().await;
-    }
-    let mut stream = result.into_stream();
-    let Some(first) = stream.next().await.transpose()? else { return Ok(Bytes::new()) };
-    if first.len() as u64 == expected {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::from(&*first);
-    while whole.len() as u64 <= expected {
-        match stream.next().await.transpose()? {
-            Some(more) => whole.extend_from_slice(&more),
-            None => break,
-        }
-    }
-    Ok(whole.freeze())
 }
 
 fn object_path(operation: Operation, name: &ObjectName) -> Result<ObjectPath, StoreError> {

@@ -10,13 +10,14 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
-use crate::base::limits;
+use crate::base::{Env, limits};
 use crate::format::object::ObjectName;
 
 use super::error::StoreError;
 use super::local::LocalDir;
 use super::meter::{Meter, Operation};
 use super::proof::Proof;
+use super::remote::{Remote, Request};
 use super::tasks::{Running, Stopped, Tasks};
 
 /// How long a request may take.
@@ -92,8 +93,10 @@ struct Inner {
     /// Whether listings come sorted by name.
     ordered: bool,
     tasks: Tasks,
-    meter: Meter,
+    meter: Arc<Meter>,
     proof: Proof,
+    /// How requests are made over a network; absent when there is none.
+    remote: Option<Arc<Remote>>,
 }
 
 impl Store {
@@ -127,23 +130,31 @@ impl Store {
             root: Some(root),
             ordered: false,
             tasks: Tasks::new(false),
-            meter: Meter::default(),
+            meter: Arc::default(),
             proof: Proof::default(),
+            remote: None,
         }))
     }
 
     /// A store in this process's memory, for tests.
     pub fn memory() -> Store {
         // A map behind a lock has nothing to prove.
-        Store::asynchronous(Arc::new(InMemory::new()), true, Proof::given(true))
+        Store::asynchronous(Arc::new(InMemory::new()), true, Proof::given(true), None)
     }
 
-    /// A store over any implementation that does not block in its polls and lists in any order.
+    /// A store in this process's memory that is treated as one over a network, for tests.
+    pub fn memory_as_remote(env: Env) -> Store {
+        let remote = Some(Arc::new(Remote::new(env)));
+        Store::asynchronous(Arc::new(InMemory::new()), true, Proof::given(true), remote)
+    }
+
+    /// A store over a network, by any implementation that does not block in its polls and lists in any order. What it
+    /// does by itself about failures must be little: they are tried again here.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Store {
-        Store::asynchronous(objects, false, Proof::default())
+        Store::asynchronous(objects, false, Proof::default(), Some(Arc::new(Remote::new(Env::system()))))
     }
 
-    fn asynchronous(objects: Arc<dyn ObjectStore>, ordered: bool, proof: Proof) -> Store {
+    fn asynchronous(objects: Arc<dyn ObjectStore>, ordered: bool, proof: Proof, remote: Option<Arc<Remote>>) -> Store {
         Store::from_inner(Inner {
             description: objects.to_string(),
             objects,
@@ -151,8 +162,9 @@ impl Store {
             root: None,
             ordered,
             tasks: Tasks::new(true),
-            meter: Meter::default(),
+            meter: Arc::default(),
             proof,
+            remote,
         })
     }
 
@@ -166,8 +178,9 @@ impl Store {
             description: self.inner.description.clone(),
             ordered: self.inner.ordered,
             tasks: Tasks::new(self.inner.root.is_none()),
-            meter: Meter::default(),
+            meter: Arc::default(),
             proof: Proof::given(self.inner.proof.is_given()),
+            remote: self.inner.remote.clone(),
         });
         wrapped.with_deadlines(self.deadlines)
     }
@@ -194,6 +207,38 @@ impl Store {
     /// The counts of this store's requests.
     pub fn meter(&self) -> &Meter {
         &self.inner.meter
+    }
+
+    pub(super) fn shared_meter(&self) -> &Arc<Meter> {
+        &self.inner.meter
+    }
+
+    /// How requests are made over a network, if it is one.
+    pub(super) fn remote(&self) -> Option<&Remote> {
+        self.inner.remote.as_deref()
+    }
+
+    /// Whether each request costs a journey over a network.
+    pub fn is_remote(&self) -> bool {
+        self.inner.remote.is_some()
+    }
+
+    /// How long requests may take.
+    pub fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// A request that is yet to be made.
+    pub(super) fn request(&self, operation: Operation, name: &ObjectName, path: object_store::path::Path) -> Request {
+        Request {
+            objects: Arc::clone(&self.inner.objects),
+            meter: Arc::clone(&self.inner.meter),
+            remote: self.inner.remote.clone(),
+            operation,
+            object: name.to_string(),
+            path,
+            deadline: self.deadlines.of(operation),
+        }
     }
 
     /// Whether it is known to honour "create only if absent".
@@ -310,7 +355,18 @@ impl Store {
         name: &ObjectName,
         running: Running<T>,
     ) -> Result<T, StoreError> {
-        running.wait(self.deadlines.of(operation)).map_err(|stopped| self.stopped(operation, name, stopped))
+        // Requests over a network end by themselves, with better words than "no answer".
+        let grace = if self.is_remote() { Duration::from_millis(500) } else { Duration::ZERO };
+        running.wait(self.deadlines.of(operation) + grace).map_err(|stopped| self.stopped(operation, name, stopped))
+    }
+
+    /// Starts `request` and hands what it yields to `done`, on a thread that may block.
+    pub(super) fn run_behind<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) {
+        self.inner.tasks.detach(request, done);
     }
 
     /// Starts what `produce` makes, which sends portions as they come.

@@ -98,6 +98,21 @@ impl Tasks {
         Ok(Running { answer, task: Some(task.abort_handle()) })
     }
 
+    /// Runs `future` to its end, whoever waits or not, and then `done` with its result, on a thread that may block. Where no
+    /// thread can be had, or the store is closed meanwhile, `done` is dropped.
+    pub(super) fn detach<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+        done: impl FnOnce(T) + Send + 'static,
+    ) {
+        let Ok(handle) = self.handle() else { return };
+        let _task = handle.spawn(async move {
+            let value = future.await;
+            // What it does is the caller's matter, and a panic in it is reported by its thread.
+            let _done = tokio::task::spawn_blocking(move || done(value)).await;
+        });
+    }
+
     fn handle(&self) -> Result<Handle, Stopped> {
         let mut runtime = self.runtime.lock();
         if let Some(runtime) = &*runtime {

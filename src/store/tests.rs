@@ -2,6 +2,7 @@
 
 mod faults;
 mod machine;
+mod remote;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

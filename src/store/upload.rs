@@ -15,7 +15,7 @@ use bytes::Bytes;
 use object_store::path::Path as ObjectPath;
 use object_store::{MultipartUpload, PutPayload};
 
-use crate::base::limits;
+use crate::base::{Class, Classed, limits};
 use crate::format::object::ObjectName;
 
 use super::error::StoreError;
@@ -34,6 +34,8 @@ pub struct Upload {
     path: ObjectPath,
     gathered: VecDeque<Bytes>,
     gathered_bytes: usize,
+    /// Of the whole object so far.
+    bytes: u64,
     parts: Option<Box<dyn MultipartUpload>>,
     in_flight: VecDeque<Running<object_store::Result<()>>>,
     failed: bool,
@@ -47,6 +49,7 @@ impl Upload {
             path,
             gathered: VecDeque::new(),
             gathered_bytes: 0,
+            bytes: 0,
             parts: None,
             in_flight: VecDeque::new(),
             failed: false,
@@ -67,6 +70,7 @@ impl Upload {
             return Err(StoreError::Broken { operation: Operation::Part, object: self.name.to_string() });
         }
         self.gathered_bytes += bytes.len();
+        self.bytes += bytes.len() as u64;
         self.gathered.push_back(Bytes::from(bytes));
         // The last part stays here, so that one that is also the first needs no multipart upload.
         while self.gathered_bytes > limits::UPLOAD_PART_BYTES {
@@ -116,8 +120,21 @@ impl Upload {
                     })?
                     .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
             })
+            .or_else(|error| self.completed_all_the_same(error))
             // A local store that cannot complete (no space to sync, say) leaves its file.
             .inspect_err(|_| self.store.sweep(&self.name))
+    }
+
+    /// Over a network, the answer may be lost of what was done: then the object stands, and nobody else writes its name.
+    fn completed_all_the_same(&self, error: StoreError) -> Result<(), StoreError> {
+        let in_doubt = matches!(error.class(), Class::Transient | Class::Timeout | Class::NotFound);
+        if !self.store.is_remote() || !in_doubt {
+            return Err(error);
+        }
+        match self.store.size(&self.name) {
+            Ok(size) if size == self.bytes => Ok(()),
+            Ok(_) | Err(_) => Err(error),
+        }
     }
 
     /// Takes the first `bytes` of what was gathered.

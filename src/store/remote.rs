@@ -1,0 +1,280 @@
+//! Requests over a network: made again when they fail for a reason that passes, and reads a second time when they are
+//! slow, all within the deadline of the request.
+//!
+//! **A creation is never blindly repeated.** When its outcome is not known, what stands under the name is read first: our
+//! bytes say that it happened, others' that the name was taken. Only where nothing stands is it sent again. Should the first
+//! one arrive after all, it finds the name taken. Bytes tell whose an object is because all that is created holds something
+//! random of its writer: a nonce, a session's id.
+//!
+//! A store that is not over a network makes each request once.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::future::{Either, select};
+use object_store::path::Path as ObjectPath;
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload,
+};
+use tokio::time::{Instant, timeout};
+
+use crate::base::Env;
+
+use super::error::StoreError;
+use super::hedge::Hedges;
+use super::meter::{Meter, Operation};
+use super::retry::{Attempts, Retries};
+use super::store::Created;
+
+/// What all requests to a store over a network share.
+#[derive(Debug)]
+pub(super) struct Remote {
+    retries: Retries,
+    hedges: Hedges,
+}
+
+impl Remote {
+    pub(super) fn new(env: Env) -> Remote {
+        Remote { retries: Retries::new(env), hedges: Hedges::default() }
+    }
+
+    /// The attempts of a request that begins now and has so long.
+    pub(super) fn attempts<'r>(&'r self, meter: &'r Meter, operation: Operation, deadline: Duration) -> Attempts<'r> {
+        Attempts::new(&self.retries, meter, operation, deadline)
+    }
+}
+
+/// One request: what it is, of what, and how long it may take.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) remote: Option<Arc<Remote>>,
+    pub(super) operation: Operation,
+    pub(super) object: String,
+    pub(super) path: ObjectPath,
+    pub(super) deadline: Duration,
+}
+
+impl Request {
+    fn reported(&self, error: object_store::Error) -> StoreError {
+        StoreError::reported(self.operation, &self.object, error)
+    }
+
+    fn lost(&self, after: Duration) -> StoreError {
+        StoreError::Deadline { operation: self.operation, object: self.object.clone(), after }
+    }
+
+    /// What `attempt` yields, tried again while it fails for a reason that passes. It is told how long to wait for anything.
+    pub(super) async fn attempted<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        attempt: impl Fn(Option<Duration>) -> F,
+    ) -> Result<T, StoreError> {
+        let Some(remote) = &self.remote else { return attempt(None).await };
+        let mut attempts = remote.attempts(&self.meter, self.operation, self.deadline);
+        loop {
+            match attempts.within(&self.object, attempt(Some(attempts.patience()))).await {
+                Ok(value) => return Ok(value),
+                Err(error) if attempts.again(&error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// As [`Request::attempted`], for requests that `object_store` answers at once.
+    pub(super) async fn answered<T, F: Future<Output = object_store::Result<T>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        self.attempted(|patience| {
+            let attempt = attempt();
+            async move { self.patiently(patience, attempt).await?.map_err(|error| self.reported(error)) }
+        })
+        .await
+    }
+
+    async fn patiently<T>(&self, patience: Option<Duration>, work: impl Future<Output = T>) -> Result<T, StoreError> {
+        match patience {
+            None => Ok(work.await),
+            Some(patience) => timeout(patience, work).await.map_err(|_| self.lost(patience)),
+        }
+    }
+
+    /// One GET, read to its end, and the object's size; `accept` sees what the store says of the object and tells how many
+    /// bytes must come.
+    pub(super) async fn read(
+        &self,
+        range: Option<GetRange>,
+        accept: impl Fn(&ObjectMeta) -> Result<u64, StoreError>,
+    ) -> Result<(Bytes, u64), StoreError> {
+        self.attempted(|patience| self.read_once(range.clone(), &accept, patience)).await
+    }
+
+    /// The bytes of `range`, or fewer where the object ends inside it, and the object's size.
+    pub(super) async fn read_to_end(&self, range: Range<u64>) -> Result<(Bytes, u64), StoreError> {
+        let accept = |meta: &ObjectMeta| {
+            let (operation, object) = (self.operation, self.object.clone());
+            match meta.size.min(range.end).checked_sub(range.start) {
+                Some(bytes) if bytes > 0 => Ok(bytes),
+                Some(_) | None => {
+                    Err(StoreError::Truncated { operation, object, expected: range.end, actual: meta.size })
+                }
+            }
+        };
+        self.read(Some(GetRange::Bounded(range.clone())), accept).await
+    }
+
+    async fn read_once(
+        &self,
+        range: Option<GetRange>,
+        accept: &impl Fn(&ObjectMeta) -> Result<u64, StoreError>,
+        patience: Option<Duration>,
+    ) -> Result<(Bytes, u64), StoreError> {
+        let options = GetOptions { range, ..GetOptions::default() };
+        let result = self.patiently(patience, self.begin(options)).await?.map_err(|error| self.reported(error))?;
+        let size = result.meta.size;
+        let expected = accept(&result.meta)?;
+        let bytes = self.collect(result, expected, patience).await?;
+        if bytes.len() as u64 != expected {
+            let (operation, object, actual) = (self.operation, self.object.clone(), bytes.len() as u64);
+            return Err(StoreError::Truncated { operation, object, expected, actual });
+        }
+        Ok((bytes, size))
+    }
+
+    /// The answer to a GET, when it begins; asked for a second time when that takes long.
+    async fn begin(&self, options: GetOptions) -> object_store::Result<GetResult> {
+        let Some(remote) = &self.remote else { return self.objects.get_opts(&self.path, options).await };
+        let begun = Instant::now();
+        let result = match remote.hedges.slow() {
+            None => self.objects.get_opts(&self.path, options).await,
+            Some(slow) => {
+                let first = self.objects.get_opts(&self.path, options.clone());
+                match select(first, Box::pin(tokio::time::sleep(slow))).await {
+                    Either::Left((result, _)) => result,
+                    Either::Right(((), first)) if !remote.hedges.spend() => first.await,
+                    Either::Right(((), first)) => {
+                        self.meter.hedge(self.operation);
+                        match select(first, self.objects.get_opts(&self.path, options)).await {
+                            Either::Left((Ok(result), _)) | Either::Right((Ok(result), _)) => Ok(result),
+                            Either::Left((Err(_), other)) | Either::Right((Err(_), other)) => other.await,
+                        }
+                    }
+                }
+            }
+        };
+        if result.is_ok() {
+            remote.hedges.answered(begun.elapsed());
+        }
+        result
+    }
+
+    /// The payload, but little more than `expected`: a store that answers endlessly fills no memory.
+    async fn collect(&self, result: GetResult, expected: u64, patience: Option<Duration>) -> Result<Bytes, StoreError> {
+        let reported = |error| self.reported(error);
+        if let GetResultPayload::File(..) = result.payload {
+            // Ends where the file does, and as a stream would change threads every 8 KiB.
+            return result.bytes().await.map_err(reported);
+        }
+        let mut stream = result.into_stream();
+        let Some(first) = self.patiently(patience, stream.next()).await?.transpose().map_err(reported)? else {
+            return Ok(Bytes::new());
+        };
+        if first.len() as u64 == expected {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::from(&*first);
+        while whole.len() as u64 <= expected {
+            match self.patiently(patience, stream.next()).await?.transpose().map_err(reported)? {
+                Some(more) => whole.extend_from_slice(&more),
+                None => break,
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Creates the object unless it exists.
+    pub(super) async fn create(&self, payload: PutPayload) -> Result<Created, StoreError> {
+        let Some(remote) = &self.remote else { return self.create_once(payload).await };
+        let mut attempts = remote.attempts(&self.meter, self.operation, self.deadline);
+        let patience = Some(attempts.patience());
+        let mut in_doubt = false;
+        loop {
+            let attempt = async {
+                if in_doubt && let Some(created) = self.settle(&payload, patience).await? {
+                    return Ok(created);
+                }
+                match self.patiently(patience, self.create_once(payload.clone())).await?? {
+                    Created::New => Ok(Created::New),
+                    // Some client below us may have sent it twice.
+                    Created::Exists => Ok(self.settle(&payload, patience).await?.unwrap_or(Created::Exists)),
+                }
+            };
+            match attempts.within(&self.object, attempt).await {
+                Ok(created) => return Ok(created),
+                Err(error) if attempts.again(&error).await => in_doubt = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn create_once(&self, payload: PutPayload) -> Result<Created, StoreError> {
+        match self.objects.put_opts(&self.path, payload, PutOptions::from(PutMode::Create)).await {
+            Ok(_) => Ok(Created::New),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+            Err(error) => Err(self.reported(error)),
+        }
+    }
+
+    /// Whether what stands under the name is `payload`; none when nothing does.
+    async fn settle(&self, payload: &PutPayload, patience: Option<Duration>) -> Result<Option<Created>, StoreError> {
+        let request = Request { operation: Operation::Get, ..self.clone() };
+        self.meter.request(request.operation);
+        let expected = payload.content_length() as u64;
+        // Of an object of another size nothing more needs to be known.
+        let accept = |meta: &ObjectMeta| match meta.size {
+            size if size == expected => Ok(size),
+            actual => {
+                let (operation, object) = (request.operation, request.object.clone());
+                Err(StoreError::Oversized { operation, object, most: expected, actual })
+            }
+        };
+        match request.read_once(None, &accept, patience).await {
+            Ok((bytes, _)) => {
+                self.meter.moved(request.operation, bytes.len() as u64);
+                let mut rest = &*bytes;
+                let ours = payload.iter().all(|piece| match rest.split_at_checked(piece.len()) {
+                    Some((part, behind)) => {
+                        rest = behind;
+                        part == &**piece
+                    }
+                    None => false,
+                });
+                Ok(Some(if ours { Created::New } else { Created::Exists }))
+            }
+            Err(StoreError::Oversized { .. }) => Ok(Some(Created::Exists)),
+            Err(StoreError::Missing { .. }) => Ok(None),
+            Err(error) => {
+                self.meter.failure(request.operation);
+                Err(error)
+            }
+        }
+    }
+
+    /// The object's size.
+    pub(super) async fn size(&self) -> Result<u64, StoreError> {
+        self.answered(|| self.objects.head(&self.path)).await.map(|meta| meta.size)
+    }
+
+    /// Deletes the object; that it did not exist is no error.
+    pub(super) async fn delete(&self) -> Result<(), StoreError> {
+        match self.answered(|| self.objects.delete(&self.path)).await {
+            Err(StoreError::Missing { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
