@@ -5,7 +5,7 @@
 //! holds them to it):
 //!
 //! ```text
-//!  base < format < store < repo < chain < { capture | view } < { restore, verify } < job < { fuse | cli }
+//!  base < seal < format < store < repo < chain < { capture | view } < { restore, verify } < job < { fuse | cli }
 //!
 //!  write    source > capture > chunks > frames > packs > repo > chain (commit)
 //!  read     store > repo (cache) > chain > view > fuse | restore
@@ -21,6 +21,7 @@ pub mod fuse;
 pub mod job;
 pub mod repo;
 pub mod restore;
+pub mod seal;
 pub mod store;
 pub mod verify;
 pub mod view;

@@ -1,8 +1,8 @@
 //! Where files are cut into chunks.
 //!
 //! Up to [`limits::WHOLE_FILE_BYTES_MAX`] a stretch of data is one chunk: files have natural borders.
-//! Longer ones are cut by content (FastCDC, Xia et al., USENIX ATC 2016 and IEEE TPDS 2020), so that an
-//! insertion moves no borders behind it. Files from [`limits::FIXED_FILE_BYTES_MIN`] on are taken to be
+//! Longer ones are cut by content (FastCDC, Xia et al., USENIX ATC 2016 and IEEE TPDS 2020; under a key
+//! [`KeyedChunker`]), so that an insertion moves no borders behind it. Files from [`limits::FIXED_FILE_BYTES_MIN`] on are taken to be
 //! updated in place (disk images, databases) and cut at multiples of [`limits::FIXED_CHUNK_BYTES`]:
 //! a write then changes one small chunk, and none is searched for.
 //!
@@ -17,6 +17,7 @@ use fastcdc::v2020::FastCDC;
 
 use super::sys;
 use crate::base::limits;
+use crate::seal::chunker::{ChunkerKey, KeyedChunker};
 
 /// How a file of some size is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +43,33 @@ impl Cutting {
     }
 }
 
-/// The length of the first chunk of `data`, cut by content; none when more of the stretch must be
-/// seen first. With `last`, nothing follows `data`, and only empty data yields none.
-pub(super) fn cut(data: &[u8], last: bool) -> Option<usize> {
-    let (least, usual, most) = limits::CDC_BYTES;
-    if data.is_empty() || (data.len() < most && !last) {
-        return None;
+/// Cuts by content.
+#[derive(Debug)]
+pub(super) enum Cutter {
+    /// At places that whoever has the data can compute, too.
+    Plain,
+    /// At places that follow from a secret, so that they tell nobody else what the data is.
+    Keyed(Box<KeyedChunker>),
+}
+
+impl Cutter {
+    /// Of a repository with this key, or without one.
+    pub(super) fn new(key: Option<&ChunkerKey>) -> Cutter {
+        key.map_or(Cutter::Plain, |key| Cutter::Keyed(Box::new(KeyedChunker::new(key, limits::CDC_BYTES))))
     }
-    let (_, length) = FastCDC::new(data, least, usual, most).cut(0, data.len());
-    Some(length)
+
+    /// The length of the first chunk of `data`; none when more of the stretch must be seen first. With `last`,
+    /// nothing follows `data`, and only empty data yields none.
+    pub(super) fn cut(&mut self, data: &[u8], last: bool) -> Option<usize> {
+        let (least, usual, most) = limits::CDC_BYTES;
+        if data.is_empty() || (data.len() < most && !last) {
+            return None;
+        }
+        Some(match self {
+            Cutter::Plain => FastCDC::new(data, least, usual, most).cut(0, data.len()).1,
+            Cutter::Keyed(chunker) => chunker.cut(data),
+        })
+    }
 }
 
 /// The grid on which something is cut at fixed offsets.
@@ -148,10 +167,15 @@ mod tests {
         data
     }
 
-    fn cut_all(data: &[u8]) -> Vec<usize> {
+    /// Of both kinds.
+    fn cutters() -> [Cutter; 2] {
+        [Cutter::new(None), Cutter::new(Some(&ChunkerKey::new([1; 32])))]
+    }
+
+    fn cut_all(cutter: &mut Cutter, data: &[u8]) -> Vec<usize> {
         let mut rest = data;
         let mut lengths = Vec::new();
-        while let Some(length) = cut(rest, true) {
+        while let Some(length) = cutter.cut(rest, true) {
             lengths.push(length);
             rest = &rest[length..];
         }
@@ -176,46 +200,51 @@ mod tests {
     #[test]
     fn chunks_have_their_sizes_and_survive_an_insertion() {
         let data = noise(8 << 20, 1);
-        let lengths = cut_all(&data);
-        let (least, _, most) = limits::CDC_BYTES;
-        assert_eq!(lengths.iter().sum::<usize>(), data.len());
-        assert!(lengths.iter().rev().skip(1).all(|length| (least..=most).contains(length)), "{lengths:?}");
-
-        let hashes = |data: &[u8]| {
-            let mut rest = data;
-            cut_all(data)
-                .into_iter()
-                .map(|length| {
-                    let (chunk, tail) = rest.split_at(length);
-                    rest = tail;
-                    blake3::hash(chunk)
-                })
-                .collect::<Vec<_>>()
-        };
         let mut longer = b"inserted".to_vec();
         longer.extend_from_slice(&data);
-        let (before, after) = (hashes(&data), hashes(&longer));
-        let kept = after.iter().filter(|hash| before.contains(hash)).count();
-        assert!(kept + 3 >= after.len(), "{kept} of {} chunks kept", after.len());
+        let (least, _, most) = limits::CDC_BYTES;
+        for mut cutter in cutters() {
+            let lengths = cut_all(&mut cutter, &data);
+            assert_eq!(lengths.iter().sum::<usize>(), data.len());
+            assert!(lengths.iter().rev().skip(1).all(|length| (least..=most).contains(length)), "{lengths:?}");
+
+            let mut hashes = |data: &[u8]| {
+                let mut rest = data;
+                cut_all(&mut cutter, data)
+                    .into_iter()
+                    .map(|length| {
+                        let (chunk, tail) = rest.split_at(length);
+                        rest = tail;
+                        blake3::hash(chunk)
+                    })
+                    .collect::<Vec<_>>()
+            };
+            let (before, after) = (hashes(&data), hashes(&longer));
+            let kept = after.iter().filter(|hash| before.contains(hash)).count();
+            assert!(kept + 3 >= after.len(), "{cutter:?}: {kept} of {} chunks kept", after.len());
+        }
     }
 
     #[test]
     fn borders_do_not_depend_on_how_much_was_seen_at_once() {
         let data = noise(5 << 20, 2);
-        let whole = cut_all(&data);
         let (_, _, most) = limits::CDC_BYTES;
-        let mut piecewise = Vec::new();
-        let mut at = 0;
-        while at < data.len() {
-            // Exactly as much as a streaming reader must have, no more.
-            let end = (at + most).min(data.len());
-            let length = cut(&data[at..end], end == data.len()).unwrap();
-            piecewise.push(length);
-            at += length;
+        let wholes = cutters().map(|mut cutter| cut_all(&mut cutter, &data));
+        assert_ne!(wholes[0], wholes[1]);
+        for (mut cutter, whole) in cutters().into_iter().zip(wholes) {
+            let mut piecewise = Vec::new();
+            let mut at = 0;
+            while at < data.len() {
+                // Exactly as much as a streaming reader must have, no more.
+                let end = (at + most).min(data.len());
+                let length = cutter.cut(&data[at..end], end == data.len()).unwrap();
+                piecewise.push(length);
+                at += length;
+            }
+            assert_eq!(piecewise, whole);
+            assert_eq!(cutter.cut(&data[..most - 1], false), None);
+            assert_eq!(cutter.cut(&[], true), None);
         }
-        assert_eq!(piecewise, whole);
-        assert_eq!(cut(&data[..most - 1], false), None);
-        assert_eq!(cut(&[], true), None);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::chunk::cut;
+use super::chunk::Cutter;
 use super::planner::Halt;
 use super::unit::Cut;
+use crate::seal::chunker::ChunkerKey;
 
 /// Bytes of a slice, about.
 pub(super) const SLICE_BYTES: usize = 4 << 20;
@@ -12,8 +13,9 @@ pub(super) const SLICE_BYTES: usize = 4 << 20;
 const READ_BYTES: usize = 256 << 10;
 
 /// Gathers bytes and cuts them by content.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slicer {
+    cutter: Cutter,
     data: Vec<u8>,
     cuts: Vec<Cut>,
     /// Bytes of `data` that have been cut.
@@ -30,6 +32,11 @@ pub(super) struct Ran {
 }
 
 impl Slicer {
+    /// For a repository with this key for its cuts, or without one.
+    pub(super) fn new(key: Option<&ChunkerKey>) -> Slicer {
+        Slicer { cutter: Cutter::new(key), data: Vec::new(), cuts: Vec::new(), done: 0 }
+    }
+
     /// Reads one stretch of data that begins at `offset`: at most `most` bytes, until `read` yields none.
     /// Full slices go to `emit`.
     ///
@@ -60,7 +67,7 @@ impl Slicer {
             self.data.truncate(filled + got);
             ran.bytes += got as u64;
             let last = got == 0;
-            while let Some(bytes) = cut(self.data.get(self.done..).unwrap_or_default(), last) {
+            while let Some(bytes) = self.cutter.cut(self.data.get(self.done..).unwrap_or_default(), last) {
                 self.cuts.push(Cut { offset: at, place: self.done..self.done + bytes });
                 self.done += bytes;
                 at += bytes as u64;
@@ -86,13 +93,17 @@ impl Slicer {
 mod tests {
     use super::*;
 
+    /// Bytes that a read yields at most.
+    const STEPS: [usize; 3] = [usize::MAX, 1 << 20, 77_777];
+
     #[test]
     fn slices_join_to_what_was_read_whatever_the_reads_yield() {
         let mut data = vec![0u8; 11 << 20];
         blake3::Hasher::new().finalize_xof().fill(&mut data);
+        let secret = ChunkerKey::new([1; 32]);
         let mut cuts_seen: Vec<Vec<(u64, usize)>> = Vec::new();
-        for step in [usize::MAX, 1 << 20, 77_777] {
-            let mut slicer = Slicer::default();
+        for (key, step) in [None, Some(&secret)].into_iter().flat_map(|key| STEPS.map(|step| (key, step))) {
+            let mut slicer = Slicer::new(key);
             let mut slices: Vec<(Vec<u8>, Vec<Cut>)> = Vec::new();
             // Two stretches with a hole between them.
             for (from, to) in [(0usize, 9 << 20), (10 << 20, 11 << 20)] {
@@ -129,12 +140,16 @@ mod tests {
             assert!(cuts.iter().any(|(offset, _)| *offset == 10 << 20), "a hole ends a chunk");
             cuts_seen.push(cuts);
         }
-        assert!(cuts_seen.windows(2).all(|pair| pair[0] == pair[1]), "borders do not depend on the reads");
+        let (plain, keyed) = cuts_seen.split_at(STEPS.len());
+        for cuts in [plain, keyed] {
+            assert!(cuts.windows(2).all(|pair| pair[0] == pair[1]), "borders do not depend on the reads");
+        }
+        assert_ne!(plain[0], keyed[0]);
     }
 
     #[test]
     fn a_failure_to_read_is_told_and_what_was_read_is_kept() {
-        let mut slicer = Slicer::default();
+        let mut slicer = Slicer::new(None);
         let mut reads = 0;
         let ran = slicer
             .run(

@@ -453,7 +453,7 @@ impl<'a> Merge<'a> {
 
     /// Reads a file and cuts it by content; why it could not be read to its end, if so.
     fn cut_slices(&mut self, file: &File, stat: &Stat) -> Result<Option<io::Error>, Halt> {
-        let mut slicer = Slicer::default();
+        let mut slicer = Slicer::new(None);
         for stretch in stretches(file, 0..stat.meta.size) {
             let stretch = match stretch {
                 Ok(stretch) => stretch,

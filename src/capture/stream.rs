@@ -71,7 +71,7 @@ fn read_stream(mut plan: Plan<'_>, name: &str, stream: &mut (dyn Read + Send)) -
     let map = kept.unwrap_or_else(|| plan.identities.fresh());
     let begin = BeginJob { map, grid: None, mapped: kept.is_some() };
     let mut begun = false;
-    let mut slicer = Slicer::default();
+    let mut slicer = Slicer::new(None);
     let Plan { planner, progress, .. } = &mut plan;
     let ran = slicer.run(
         0,

@@ -12,6 +12,7 @@ use crate::rust_source::{paths, tokens};
 /// Layers from the bottom up. A module may import what stands in a lower row, and itself.
 const LAYERS: &[&[&str]] = &[
     &["base"],
+    &["seal"],
     &["format"],
     &["store"],
     &["repo"],
@@ -41,6 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("futures", &["src/store/"]),
     ("async_trait", &["src/store/"]),
     ("fastcdc", &["src/capture/chunk.rs"]),
+    ("aws_lc_rs", &["src/seal/"]),
     ("ignore", &["src/capture/exclude.rs"]),
     ("shlex", &["src/job/", "src/cli/ctl.rs"]),
     ("toml", &["src/job/"]),
@@ -222,6 +224,7 @@ fn clean(path: &str, source: &str) {
 #[test]
 fn upward_and_sideways_imports_are_found() {
     planted("src/store/mod.rs", "use crate::chain::Point;", "`store` may not import");
+    planted("src/seal/mod.rs", "use crate::format::ids;", "`seal` may not import");
     planted("src/repo/pack.rs", "use crate::{base::Env, chain};", "`repo` may not import");
     planted("src/repo/pack.rs", "fn f() { crate::view::open() }", "`repo` may not import");
     planted("src/repo/pack.rs", "use super::super::view::X;", "`repo` may not import");
@@ -242,6 +245,7 @@ fn crates_away_from_home_are_found() {
     planted("src/fuse/ops.rs", "fn f(x: ::fuser::FileAttr) {}", "outside the home of `fuser`");
     planted("src/fuse/ops.rs", "use fuser as f;", "outside the home of `fuser`");
     planted("src/fuse/ops.rs", "extern crate fuser;", "outside the home of `fuser`");
+    planted("src/repo/frame.rs", "use aws_lc_rs::aead;", "outside the home of `aws_lc_rs`");
     planted("src/repo/mod.rs", "use {object_store::path::Path};", "outside the home of `object_store`");
     planted("src/format/entry.rs", "fn f() { bincode::encode_to_vec(1) }", "outside the home of `bincode`");
     planted("src/format/entry.rs", "use bincode::{Encode, config};", "outside the home of `bincode`");
