@@ -19,6 +19,7 @@ mod deletion;
 mod desk;
 mod disks;
 mod docs;
+mod fingerprints;
 mod format_doc;
 mod golden;
 mod history;

@@ -32,11 +32,11 @@ fn product(a: u128, b: u128) -> u128 {
     let mut power = a;
     let mut sum = 0;
     for bit in 0..128 {
-        if b >> bit & 1 == 1 {
+        if (b >> bit) & 1 == 1 {
             sum ^= power;
         }
         let carry = power >> 127;
-        power = power << 1 ^ carry * 0x87;
+        power = (power << 1) ^ (carry * 0x87);
     }
     sum
 }
