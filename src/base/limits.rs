@@ -138,6 +138,37 @@ pub const HEDGE_DELAY_MIN: Duration = Duration::from_millis(10);
 /// Of a hundred reads so many may be made a second time because they are slow.
 pub const HEDGES_PER_HUNDRED: u64 = 5;
 
+/// Bytes of a block, in which what is fetched over a network is kept.
+pub const BLOCK_BYTES: usize = 16 << 10;
+/// Bytes of fetched blocks that a repository's readers keep in memory.
+pub const BLOCK_CACHE_BYTES: usize = 48 << 20;
+/// Bytes around a node that are fetched with it: at this size a journey takes longer than its cargo.
+pub const NODE_READ_BYTES: u64 = 256 << 10;
+/// Bytes that are fetched ahead of reading in order at first; each next time twice as many.
+pub const AHEAD_BYTES_MIN: u64 = 1 << 20;
+/// Bytes that are fetched ahead at once, at most: at 200 MB/s that takes longer than a journey.
+pub const AHEAD_BYTES_MAX: u64 = 8 << 20;
+/// Bytes that may be on their way ahead of all readers.
+pub const AHEAD_IN_FLIGHT_BYTES_MAX: u64 = 24 << 20;
+/// Requests that may be on their way ahead of all readers.
+pub const AHEAD_REQUESTS_MAX: usize = 16;
+/// Bytes that may lie between two frames that are fetched by one request.
+pub const COALESCE_GAP_BYTES: u64 = 256 << 10;
+/// Readings in order that are told apart.
+pub const STREAMS_MAX: usize = 32;
+/// Bytes that reading in order may skip, or go back, once it is known to be that.
+pub const STREAM_SLACK_BYTES: u64 = 1 << 20;
+/// Bytes that the second of two reads may skip for them to count as reading in order.
+pub const STREAM_STEP_BYTES: u64 = 32 << 10;
+/// Bytes of blocks of one object that the disk cache keeps in one file.
+pub const CACHE_SLAB_BYTES: u64 = 4 << 20;
+/// Bytes of the disk cache, unless configured.
+pub const DISK_CACHE_BYTES: u64 = 4 << 30;
+/// Bytes of the smallest disk cache that can be configured.
+pub const DISK_CACHE_BYTES_MIN: u64 = 64 << 20;
+/// Bytes that a process writes into the disk cache between two looks at its size.
+pub const DISK_CACHE_LOOK_BYTES: u64 = 16 << 20;
+
 /// How old what a mount shows of a local repository may be; what is committed through it shows at once.
 pub const LOCAL_REFRESH_SECONDS: u64 = 2;
 /// Largest configuration file that is read, in bytes.
@@ -226,6 +257,12 @@ const _: () = {
     assert!(CONTROL_LINE_BYTES_MAX < CONTROL_BATCH_BYTES_MAX);
     assert!(JOB_TIMEOUT.as_secs() <= JOB_TIMEOUT_MAX.as_secs());
     assert!(UPLOAD_PART_BYTES as u64 <= META_PACK_BYTES);
+    assert!(CACHE_SLAB_BYTES.is_multiple_of(BLOCK_BYTES as u64) && NODE_READ_BYTES.is_multiple_of(BLOCK_BYTES as u64));
+    // What is ahead of one reader stays until it is read, and a frame of the largest size beside it.
+    assert!(
+        AHEAD_IN_FLIGHT_BYTES_MAX >= 3 * AHEAD_BYTES_MAX && BLOCK_CACHE_BYTES as u64 >= 2 * AHEAD_IN_FLIGHT_BYTES_MAX
+    );
+    assert!(4 * DISK_CACHE_LOOK_BYTES <= DISK_CACHE_BYTES_MIN && DISK_CACHE_BYTES_MIN <= DISK_CACHE_BYTES);
     assert!(RETRY_PAUSE_MAX.as_secs() < METADATA_DEADLINE.as_secs());
     assert!(HEDGE_SAMPLES_MIN <= HEDGE_SAMPLES && HEDGE_PERCENTILE < 100);
 };

@@ -95,6 +95,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         }
     }
 
+    /// Whether it is kept.
+    pub(super) fn has(&self, key: &K) -> bool {
+        self.state.lock().kept.contains(key)
+    }
+
     /// Bytes kept now.
     pub(super) fn weight(&self) -> usize {
         self.state.lock().weight

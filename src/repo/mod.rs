@@ -5,25 +5,30 @@
 //! [`Reader`], which follows references from frame to frame. What makes packs *mean* anything is
 //! the log above (`chain`): a pack that no commit names is an orphan and invisible.
 
+mod blocks;
 mod cache;
 mod dedup;
 mod error;
 mod reader;
 mod session;
+mod streams;
 pub mod tree;
 
 use std::sync::Arc;
 
+pub use blocks::BlockCounts;
 pub use dedup::{Dedup, locate_footer, read_footer};
 pub use error::RepoError;
 pub use reader::{CacheSizes, Reader};
 pub use session::{Session, SessionTotals};
 
+use blocks::Blocks;
+
 use crate::base::{Env, limits};
 use crate::format::marker::Marker;
 use crate::format::object::{LogId, Object, entries_prefix};
 use crate::format::{RepoId, SourceId};
-use crate::store::{CreateSupport, Created, Store};
+use crate::store::{CacheUsage, CreateSupport, Created, DiskCache, Store};
 
 /// An open repository; cheap to share.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub struct Repo {
     env: Env,
     marker: Marker,
     caches: reader::Caches,
+    /// Stored bytes of packs; absent where a store is no journey away.
+    blocks: Option<Blocks>,
 }
 
 impl Repo {
@@ -89,7 +96,8 @@ impl Repo {
     }
 
     fn assemble(store: Store, env: Env, marker: Marker, sizes: CacheSizes) -> Arc<Repo> {
-        Arc::new(Repo { store, env, marker, caches: reader::Caches::new(sizes) })
+        let blocks = store.is_remote().then(|| Blocks::new(store.clone(), store.disk_cache(marker.repo, &env)));
+        Arc::new(Repo { store, env, marker, caches: reader::Caches::new(sizes), blocks })
     }
 
     /// The store behind it.
@@ -115,6 +123,21 @@ impl Repo {
     /// Bytes that the caches of data frames and of tree nodes hold now.
     pub fn cached_bytes(&self) -> (usize, usize) {
         self.caches.weights()
+    }
+
+    /// Bytes of packs in memory as they are stored; none of a local store.
+    pub fn block_bytes(&self) -> usize {
+        self.blocks.as_ref().map_or(0, Blocks::weight)
+    }
+
+    /// How often stored bytes were at hand; none of a local store.
+    pub fn block_counts(&self) -> Option<BlockCounts> {
+        self.blocks.as_ref().map(Blocks::counts)
+    }
+
+    /// What this machine's disk keeps of repositories; none where nothing is kept.
+    pub fn disk_cache_usage(&self) -> Option<CacheUsage> {
+        self.blocks.as_ref()?.disk().map(DiskCache::usage)
     }
 
     /// Reads the frames of `source`.

@@ -1,17 +1,22 @@
 //! Follows references to frames: from cache, or by one ranged read, checked before it is believed.
 
 use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::cache::Cache;
 use super::session::Unfinished;
+use super::streams::Pattern;
 use super::{Repo, RepoError};
-use crate::base::limits;
+use crate::base::{Class, Classed, limits};
 use crate::format::frame::{self, FrameKind};
 use crate::format::log::NodeRef;
 use crate::format::node::{Node, TreeKind};
-use crate::format::object::Object;
-use crate::format::{FrameRef, SourceId};
+use crate::format::object::{Object, ObjectName};
+use crate::format::{FrameRef, PackId, SourceId};
 
 /// How much a repository's readers may keep in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +89,7 @@ impl Reader {
     /// [`RepoError`] naming the pack; a missing pack is damage, not absence.
     pub fn data(&self, pointer: &FrameRef) -> Result<Arc<Vec<u8>>, RepoError> {
         self.repo.caches.frames.get_or(&(self.source, *pointer), || {
-            let raw = self.fetch(pointer, FrameKind::Data)?;
+            let raw = self.load(pointer, FrameKind::Data)?;
             let weight = raw.len();
             Ok((Arc::new(raw), weight))
         })
@@ -111,9 +116,23 @@ impl Reader {
     }
 
     fn fresh_node<K: TreeKind>(&self, pointer: &NodeRef) -> Result<Node<K>, RepoError> {
-        let payload = self.fetch(&pointer.frame, K::FRAME)?;
+        let payload = self.load(&pointer.frame, K::FRAME)?;
         let object = Object::Pack(self.source, pointer.frame.pack).name();
         Node::decode(&payload, pointer).map_err(RepoError::object(&object))
+    }
+
+    /// Has these data frames fetched at the same time, as far as they are not at hand: for whoever will read them next. Does
+    /// not wait, and does nothing where a store is no journey away.
+    pub fn expect<'f>(&self, frames: impl Iterator<Item = &'f FrameRef>) {
+        let Some(blocks) = &self.repo.blocks else { return };
+        let mut packs: BTreeMap<PackId, Vec<Range<u64>>> = BTreeMap::new();
+        for frame in frames.filter(|frame| !self.repo.caches.frames.has(&(self.source, **frame))) {
+            packs.entry(frame.pack).or_default().push(stored(frame));
+        }
+        // A single frame is fetched by whoever reads it.
+        if packs.values().map(Vec::len).sum::<usize>() > 1 {
+            packs.into_iter().for_each(|(pack, ranges)| blocks.expect((self.source, pack), ranges));
+        }
     }
 
     /// The decoded frame behind `pointer`, past all caches: for verification.
@@ -121,6 +140,41 @@ impl Reader {
     /// # Errors
     /// As [`Reader::data`].
     pub fn fetch(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
+        self.decoded(pointer, kind, |object| {
+            self.repo.store.get_range(object, stored(pointer)).map_err(|source| RepoError::reading(object, source))
+        })
+    }
+
+    /// As [`Reader::fetch`], by way of what was fetched before and with what will be wanted next.
+    fn load(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
+        let Some(blocks) = &self.repo.blocks else { return self.fetch(pointer, kind) };
+        let pattern = match kind {
+            FrameKind::Data => Pattern::Data,
+            FrameKind::Entries | FrameKind::Maps | FrameKind::Usage | FrameKind::Problems | FrameKind::Footer => {
+                Pattern::Nodes
+            }
+        };
+        let pack = (self.source, pointer.pack);
+        let loaded = self.decoded(pointer, kind, |object| {
+            blocks.read(pack, &stored(pointer), pattern).map_err(|source| RepoError::reading(object, source))
+        });
+        match loaded {
+            // What was kept may be wrong; what the store says decides.
+            Err(error) if error.class() == Class::Corrupt => {
+                blocks.forget(pack);
+                self.fetch(pointer, kind)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The frame in the bytes that `read` yields, checked: the only place where bytes become a frame.
+    fn decoded(
+        &self,
+        pointer: &FrameRef,
+        kind: FrameKind,
+        read: impl FnOnce(&ObjectName) -> Result<Bytes, RepoError>,
+    ) -> Result<Vec<u8>, RepoError> {
         let object = Object::Pack(self.source, pointer.pack).name();
         let stored_bytes = pointer.stored_bytes as usize;
         if pointer.raw_bytes as usize > kind.raw_bytes_max() || stored_bytes > limits::FRAME_STORED_BYTES_MAX {
@@ -131,15 +185,16 @@ impl Reader {
             };
             return Err(RepoError::Damaged { object, source: error });
         }
-        if let Some(bytes) = self.unfinished.as_ref().and_then(|unfinished| unfinished.get(pointer)) {
-            return frame::decode(&bytes, pointer, kind).map_err(RepoError::object(&object));
-        }
-        let end = pointer.offset.saturating_add((frame::HEADER_BYTES + stored_bytes) as u64);
-        let bytes = self
-            .repo
-            .store
-            .get_range(&object, pointer.offset..end)
-            .map_err(|source| RepoError::reading(&object, source))?;
+        let bytes = match self.unfinished.as_ref().and_then(|unfinished| unfinished.get(pointer)) {
+            Some(bytes) => Bytes::from(bytes),
+            None => read(&object)?,
+        };
         frame::decode(&bytes, pointer, kind).map_err(RepoError::object(&object))
     }
+}
+
+/// Where the frame's bytes are in its pack.
+fn stored(pointer: &FrameRef) -> Range<u64> {
+    let bytes = frame::HEADER_BYTES as u64 + u64::from(pointer.stored_bytes);
+    pointer.offset..pointer.offset.saturating_add(bytes)
 }

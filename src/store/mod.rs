@@ -4,6 +4,7 @@
 //! threads, each with a deadline, each counted, each failing with a [`StoreError`] whose class says
 //! what it means. [`record`] and [`fault`] wrap a store for the tests of every layer.
 
+mod disk_cache;
 mod error;
 pub mod fault;
 mod hedge;
@@ -25,6 +26,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+pub use disk_cache::{CacheUsage, DiskCache, KeptBlock};
 pub use error::StoreError;
 pub use meter::{Meter, Operation, Snapshot};
 pub use probe::CreateSupport;

@@ -22,7 +22,7 @@ use object_store::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::base::Env;
+use crate::base::{Env, limits};
 
 use super::error::StoreError;
 use super::hedge::Hedges;
@@ -111,7 +111,24 @@ impl Request {
         range: Option<GetRange>,
         accept: impl Fn(&ObjectMeta) -> Result<u64, StoreError>,
     ) -> Result<(Bytes, u64), StoreError> {
-        self.attempted(|patience| self.read_once(range.clone(), &accept, patience)).await
+        let (range, accept) = (&range, &accept);
+        self.attempted(|patience| async move {
+            match (self.read_once(range.clone(), accept, patience).await, range) {
+                (Err(error @ StoreError::Failed { .. }), Some(GetRange::Bounded(range))) if self.remote.is_some() => {
+                    Err(self.behind_the_end(range, patience).await.unwrap_or(error))
+                }
+                (read, _) => read,
+            }
+        })
+        .await
+    }
+
+    /// Stores report a range behind the end in ways of their own; the size tells.
+    async fn behind_the_end(&self, range: &Range<u64>, patience: Option<Duration>) -> Option<StoreError> {
+        self.meter.request(Operation::Size);
+        let actual = self.patiently(patience, self.objects.head(&self.path)).await.ok()?.ok()?.size;
+        let (operation, object) = (self.operation, self.object.clone());
+        (actual <= range.start).then_some(StoreError::Truncated { operation, object, expected: range.end, actual })
     }
 
     /// The bytes of `range`, or fewer where the object ends inside it, and the object's size.
@@ -187,7 +204,10 @@ impl Request {
         if first.len() as u64 == expected {
             return Ok(first);
         }
-        let mut whole = BytesMut::from(&*first);
+        // What the store says is believed up to here.
+        let room = usize::try_from(expected).unwrap_or(usize::MAX).min(2 * limits::UPLOAD_PART_BYTES);
+        let mut whole = BytesMut::with_capacity(room.max(first.len()));
+        whole.extend_from_slice(&first);
         while whole.len() as u64 <= expected {
             match self.patiently(patience, stream.next()).await?.transpose().map_err(reported)? {
                 Some(more) => whole.extend_from_slice(&more),

@@ -2,7 +2,7 @@
 //! What can be asked of it is in `requests.rs`.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,10 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
 use crate::base::{Env, limits};
+use crate::format::RepoId;
 use crate::format::object::ObjectName;
 
+use super::disk_cache::DiskCache;
 use super::error::StoreError;
 use super::local::LocalDir;
 use super::meter::{Meter, Operation};
@@ -97,6 +99,8 @@ struct Inner {
     proof: Proof,
     /// How requests are made over a network; absent when there is none.
     remote: Option<Arc<Remote>>,
+    /// Where fetched blocks are kept, and how many bytes of them.
+    kept_in: OnceLock<(PathBuf, u64)>,
 }
 
 impl Store {
@@ -133,6 +137,7 @@ impl Store {
             meter: Arc::default(),
             proof: Proof::default(),
             remote: None,
+            kept_in: OnceLock::new(),
         }))
     }
 
@@ -165,6 +170,7 @@ impl Store {
             meter: Arc::default(),
             proof,
             remote,
+            kept_in: OnceLock::new(),
         })
     }
 
@@ -181,6 +187,7 @@ impl Store {
             meter: Arc::default(),
             proof: Proof::given(self.inner.proof.is_given()),
             remote: self.inner.remote.clone(),
+            kept_in: self.inner.kept_in.clone(),
         });
         wrapped.with_deadlines(self.deadlines)
     }
@@ -221,6 +228,18 @@ impl Store {
     /// Whether each request costs a journey over a network.
     pub fn is_remote(&self) -> bool {
         self.inner.remote.is_some()
+    }
+
+    /// Keeps what is fetched over a network in `directory`, at most so many bytes. Nothing is kept of another store.
+    pub fn keep_blocks_in(&self, directory: PathBuf, bytes_max: u64) {
+        // Whoever came first has the same configuration.
+        drop(self.inner.kept_in.set((directory, bytes_max)));
+    }
+
+    /// The disk cache of repository `repo`, if one was asked for.
+    pub fn disk_cache(&self, repo: RepoId, env: &Env) -> Option<DiskCache> {
+        let (directory, bytes_max) = self.inner.kept_in.get().filter(|_| self.is_remote())?;
+        Some(DiskCache::new(directory, *bytes_max, repo, env.clone()))
     }
 
     /// How long requests may take.

@@ -3,6 +3,7 @@
 //! Holds no state: every answer is a descent through cached nodes, so memory does not depend on what
 //! has been walked. A hard link's names all lead to one inode record, whose ordinal is the identity.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::format::entry::{Body, Content};
@@ -164,6 +165,7 @@ impl PointView {
             let short = || contradiction(format!("{} bytes stand for a file of {size}", inline.len()));
             return part.map(<[u8]>::to_vec).ok_or_else(short);
         }
+        self.expect(content, offset..end)?;
         let mut buffer = vec![0; length];
         self.extents::<ViewError>(content, offset, |at, chunk| {
             if at >= end {
@@ -186,6 +188,22 @@ impl PointView {
             Ok(at.saturating_add(u64::from(chunk.bytes)) < end)
         })?;
         Ok(buffer)
+    }
+
+    /// Has the frames of `range` fetched together where that saves journeys.
+    fn expect(&self, content: &Content, range: Range<u64>) -> Result<(), ViewError> {
+        if !self.reader.repo().store().is_remote() {
+            return Ok(());
+        }
+        let mut frames = Vec::new();
+        self.extents::<ViewError>(content, range.start, |at, chunk| {
+            if at < range.end && frames.last() != Some(&chunk.frame) {
+                frames.push(chunk.frame);
+            }
+            Ok(at.saturating_add(u64::from(chunk.bytes)) < range.end)
+        })?;
+        self.reader.expect(frames.iter());
+        Ok(())
     }
 
     /// The first offset of data or hole at or behind `offset` in `file`.

@@ -29,6 +29,7 @@ mod log_world;
 mod model;
 mod no_forgotten_files;
 mod power;
+mod remote_reads;
 mod requests;
 mod rollback;
 mod rust_source;
