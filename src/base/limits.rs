@@ -169,8 +169,24 @@ pub const DISK_CACHE_BYTES_MIN: u64 = 64 << 20;
 /// Bytes that a process writes into the disk cache between two looks at its size.
 pub const DISK_CACHE_LOOK_BYTES: u64 = 16 << 20;
 
+/// How long it may take to reach a store's server; a request has its own deadline besides.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a connection that nobody uses is kept.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(55);
+/// How often a client tries a request again by itself, within a request's deadline.
+pub const CLIENT_RETRIES_MAX: usize = 2;
+/// How long keys that a program gave out are used without asking it again, where it names no end.
+pub const CREDENTIALS_KEPT: Duration = Duration::from_secs(300);
+/// Bytes of the largest file with credentials, and of the largest answer of a program that gives some out.
+pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
+
+/// How long a store over a network is believed to honour conditional creation once it has shown it.
+pub const REMOTE_PROOF_KEPT: Duration = Duration::from_secs(3600);
+
 /// How old what a mount shows of a local repository may be; what is committed through it shows at once.
 pub const LOCAL_REFRESH_SECONDS: u64 = 2;
+/// The same of a repository over a network, where each look costs a request.
+pub const REMOTE_REFRESH_SECONDS: u64 = 10;
 /// Largest configuration file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Requests of a mount for names and attributes in points that workers serve at the same time.

@@ -30,6 +30,11 @@ impl Instant {
         Instant(self.0.saturating_sub(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
     }
 
+    /// This moment and `by`, clamped.
+    pub fn plus(self, by: Duration) -> Instant {
+        Instant(self.0.saturating_add(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// As a file time.
     pub fn file_time(self) -> FileTime {
         FileTime {

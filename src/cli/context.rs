@@ -1,7 +1,6 @@
 //! What every command knows: the global options, the configuration, the clock.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,9 +13,10 @@ use crate::base::suggest::did_you_mean;
 use crate::base::{Class, Env};
 use crate::chain::{Point, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
-use crate::job::{ConfigFile, Places};
+use crate::job::config::RepositoryConfig;
+use crate::job::{ConfigFile, Places, credentials};
 use crate::repo::{Repo, RepoError};
-use crate::store::Store;
+use crate::store::{Access, Address, Store};
 use crate::view::namespace::ViewError;
 use crate::view::{Selector, loss};
 
@@ -42,28 +42,51 @@ impl Context {
         }
     }
 
-    /// The directory of the repository: `-r`, else `AMBERFS_REPOSITORY`, else the configuration.
+    /// Where the repository is: `-r`, else `AMBERFS_REPOSITORY`, else the configuration.
     ///
     /// # Errors
-    /// When none of them names one, or a kind of store that this build does not have.
-    pub fn repository(&self) -> Result<PathBuf, Failure> {
+    /// When none of them names one, or what they name is no place for one.
+    pub fn repository(&self) -> Result<Address, Failure> {
         if let Some(text) = self.global.repository.as_deref().filter(|text| !text.is_empty()) {
-            return absolute(directory(text)?);
+            return absolute_address(Address::parse(text)?);
         }
         let config = self.config()?;
         match &config.current()?.repository {
-            Some(repository) => {
-                let path = directory(OsStr::new(&repository.url))?;
-                if path.is_absolute() {
-                    return Ok(path);
-                }
-                Err(Failure::usage(format!("{:?}: the repository {path:?} must be an absolute path", config.path())))
-            }
+            Some(repository) => configured(repository, &config),
             None => Err(Failure::usage("no repository is given").ending(Exit::NoRepository).hint(format!(
                 "name one with -r REPO, AMBERFS_REPOSITORY, or url under [repository] in {:?}",
                 config.path()
             ))),
         }
+    }
+
+    /// What is known of the store at `address` beside that: the configuration's word, if it speaks of this place.
+    ///
+    /// # Errors
+    /// When the configuration or the file with the keys makes no sense, or others could read the keys.
+    pub fn access(&self, address: &Address) -> Result<Access, Failure> {
+        let Address::Remote(place) = address else { return Ok(Access::default()) };
+        let config = self.config()?;
+        let current = config.current()?;
+        let Some(repository) = &current.repository else { return Ok(Access::default()) };
+        if !configured(repository, &config)?.is_place_of(address) {
+            return Ok(Access::default());
+        }
+        let options = repository.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        let file = repository.credentials_file.as_deref();
+        let credentials = file.map(|path| credentials::read(path, place.scheme)).transpose()?;
+        Ok(Access { options, credentials })
+    }
+}
+
+/// The place that the configuration names.
+fn configured(repository: &RepositoryConfig, config: &ConfigFile) -> Result<Address, Failure> {
+    let address = Address::parse(OsStr::new(&repository.url))?;
+    match address.directory() {
+        Some(path) if !path.is_absolute() => {
+            Err(Failure::usage(format!("{:?}: the repository {path:?} must be an absolute path", config.path())))
+        }
+        _ => Ok(address),
     }
 }
 
@@ -81,16 +104,16 @@ impl Context {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(&self) -> Result<Opened, Failure> {
-        let root = self.repository()?;
+        let address = self.repository()?;
         let absent = || {
-            Failure::new(Class::NotFound, format!("there is no repository at {}", root.display()))
+            Failure::new(Class::NotFound, format!("there is no repository at {address}"))
                 .ending(Exit::NoRepository)
                 .hint("amberfs init --unencrypted creates one")
         };
-        if !root.exists() {
+        if address.directory().is_some_and(|root| !root.exists()) {
             return Err(absent());
         }
-        let store = self.remembered(Store::local(&root)?);
+        let store = self.remembered(Store::open(&address, &self.access(&address)?)?);
         let repo = Repo::open(store, self.env.clone()).map_err(|error| match error {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
@@ -184,67 +207,9 @@ pub fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
     std::path::absolute(&path).map_err(|error| Failure::io(format!("make {path:?} absolute"), &error))
 }
 
-/// The directory that a repository's name stands for: a path, or `file://` and an absolute path with `%` escapes.
-fn directory(text: &OsStr) -> Result<PathBuf, Failure> {
-    let bytes = text.as_bytes();
-    if let Some(path) = bytes.strip_prefix(b"file://") {
-        let path = unescape(path).filter(|path| path.starts_with(b"/")).ok_or_else(|| {
-            Failure::usage(format!(
-                "repository {text:?}: file:// is followed by an absolute path, with %20 for a space"
-            ))
-        })?;
-        return Ok(PathBuf::from(OsStr::from_bytes(&path)));
-    }
-    let scheme = bytes.split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
-    if scheme.len() > 1 && bytes.get(scheme.len()..).is_some_and(|rest| rest.starts_with(b"://")) {
-        return Err(Failure::new(
-            Class::Unsupported,
-            format!("repository {text:?}: this amberfs keeps repositories in local directories only"),
-        )
-        .hint("give a path, or file:///and/a/path"));
-    }
-    Ok(PathBuf::from(text))
-}
-
-fn unescape(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, behind)) = rest.split_first() {
-        rest = behind;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let (digits, behind) = rest.split_at_checked(2)?;
-        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = behind;
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    #[test]
-    fn repositories_are_paths_or_file_urls() {
-        for (text, path) in [
-            ("/srv/backup", "/srv/backup"),
-            ("backup", "backup"),
-            ("./a:b", "./a:b"),
-            ("file:///srv/a%20b", "/srv/a b"),
-            ("file:///srv/%2f", "/srv//"),
-        ] {
-            assert_eq!(directory(OsStr::new(text)).unwrap(), Path::new(path), "{text}");
-        }
-        for text in ["file://host/srv", "file:///a%2", "file:///a%+f", "file://"] {
-            assert_eq!(directory(OsStr::new(text)).unwrap_err().exit(), Exit::Usage, "{text}");
-        }
-        for text in ["s3://bucket/prefix", "https://x"] {
-            assert_eq!(directory(OsStr::new(text)).unwrap_err().class(), Class::Unsupported, "{text}");
-        }
+fn absolute_address(address: Address) -> Result<Address, Failure> {
+    match address {
+        Address::Directory(path) => absolute(path).map(Address::Directory),
+        remote => Ok(remote),
     }
 }

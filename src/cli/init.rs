@@ -12,7 +12,8 @@ use crate::store::Store;
 
 /// Create a repository
 ///
-/// The repository's directory must be empty or not exist yet; its parent must exist.
+/// A directory must be empty or not exist yet; its parent must exist. Of s3://, gs:// and az:// the bucket or container
+/// must exist, and nothing below the prefix that another program wrote.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
     /// Store everything unencrypted: whoever can read the repository can read every file in it
@@ -32,22 +33,23 @@ struct Initialized {
 /// # Errors
 /// When there is no place for a repository, or something is there already.
 pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
-    let root = context.repository()?;
+    let address = context.repository()?;
     if !args.unencrypted {
         return Err(Failure::new(Class::Unsupported, "init: this amberfs cannot encrypt a repository yet")
             .ending(Exit::Usage)
             .hint("say --unencrypted if whoever can read the repository may read every file in it"));
     }
-    let repo = Repo::init(context.remembered(Store::create_local(&root)?), context.env.clone())?;
+    let store = Store::create_at(&address, &context.access(&address)?)?;
+    let repo = Repo::init(context.remembered(store), context.env.clone())?;
     let mut out = Output::open();
     if context.global.json {
         out.json(&Initialized {
             message_type: "initialized",
-            repository: root.to_string_lossy().into_owned(),
+            repository: address.to_string(),
             id: repo.id().to_string(),
         })?;
     } else if !context.global.quiet {
-        out.line(format!("repository {} created at {}, unencrypted", repo.id(), root.display()))?;
+        out.line(format!("repository {} created at {}, unencrypted", repo.id(), address))?;
     }
     out.close()?;
     Ok(Exit::Done)

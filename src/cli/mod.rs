@@ -78,7 +78,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The repository: a directory, or file:// and its path
+    /// The repository: a directory, or a URL such as s3://bucket/prefix (docs/stores.md)
     #[arg(short, long, global = true, value_name = "REPO", env = "AMBERFS_REPOSITORY", hide_env = true)]
     pub repository: Option<std::ffi::OsString>,
     /// The configuration file (default: /etc/amberfs/config.toml for root, else ~/.config/amberfs/config.toml)

@@ -19,6 +19,7 @@ use crate::base::sys::{effective_gid, effective_uid};
 use crate::base::{Class, limits};
 use crate::fuse::{self, Contents, Failed, Launch, LogFile, MountOptions, OptionError, Role};
 use crate::job::{ConfigFile, open_desk};
+use crate::store::Address;
 use crate::view::{MountSettings, MountView};
 
 /// Mount the repository: each source with its points, labels, chains and times as directories
@@ -61,7 +62,11 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         // What is wrong with the repository is said before any process is started.
         drop(context.open()?);
     }
-    let mut options = MountOptions { source: format!("file://{}", repository.display()), ..MountOptions::default() };
+    let source = match &repository {
+        Address::Directory(root) => format!("file://{}", root.display()),
+        Address::Remote(place) => place.name(),
+    };
+    let mut options = MountOptions { source, ..MountOptions::default() };
     for list in &args.options {
         for option in list.split(',') {
             match options.apply(option) {
@@ -82,7 +87,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         LogFile::at(path).open().map_err(|error| Failure::io(format!("open the log {path:?}"), &error))?;
     }
     let again = |place: &Path, role: Role| -> Vec<OsString> {
-        let mut again: Vec<OsString> = vec!["-r".into(), repository.clone().into()];
+        let mut again: Vec<OsString> = vec!["-r".into(), repository.to_os_string()];
         again.extend(["--config".into(), config.path().into()]);
         again.extend((0..context.global.verbose).map(|_| "-v".into()));
         again.extend(context.global.quiet.then(|| "-q".into()));
@@ -98,7 +103,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     let launch = Launch {
         role,
         mountpoint: args.mountpoint.clone(),
-        repository: Some(repository.clone()),
+        repository: repository.directory().map(Path::to_owned),
         options: options.clone(),
         foreground: args.foreground,
         log: log_of(&args.mountpoint),
@@ -139,7 +144,7 @@ fn contents(
     opened: &Opened,
     options: &MountOptions,
     config: &ConfigFile,
-    repository: &Path,
+    repository: &Address,
     log: Option<&Path>,
     context: &Context,
 ) -> Result<Contents, Failure> {
@@ -147,7 +152,10 @@ fn contents(
     let settings = MountSettings {
         owner,
         own_all: options.owner_me,
-        refresh: Duration::from_secs(limits::LOCAL_REFRESH_SECONDS),
+        refresh: Duration::from_secs(match repository {
+            Address::Directory(_) => limits::LOCAL_REFRESH_SECONDS,
+            Address::Remote(_) => limits::REMOTE_REFRESH_SECONDS,
+        }),
         zone: TimeZone::system(),
     };
     let view = Arc::new(MountView::open(Arc::clone(&opened.repo), settings)?);
@@ -155,6 +163,6 @@ fn contents(
         return Ok(Contents { namespace: view, control: None });
     }
     let (config, state) = (Arc::new(ConfigFile::at(config.path())), context.places.state()?);
-    let desk = open_desk(Arc::clone(&view), config, &state, repository, owner.0, log)?;
+    let desk = open_desk(Arc::clone(&view), config, &state, repository.to_os_string(), owner.0, log)?;
     Ok(Contents { namespace: view, control: Some(Arc::new(desk)) })
 }

@@ -58,11 +58,29 @@ impl Program {
     }
 }
 
-/// Whether a variable reaches a job: what says where things are, and the language and time zone.
+/// Whether a variable reaches a job: what says where things are, the language and time zone, and what the ecosystems of
+/// stores read their credentials and configuration from, without which a job could not reach the repository that its
+/// mount shows (docs/stores.md lists them).
 fn passes(name: &str) -> bool {
     const NAMES: [&str; 9] =
         ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"];
-    NAMES.contains(&name) || ["AMBERFS_", "XDG_", "LC_"].iter().any(|prefix| name.starts_with(prefix))
+    const PREFIXES: [&str; 3] = ["AMBERFS_", "XDG_", "LC_"];
+    const STORES: [&str; 9] =
+        ["AWS_", "AZURE_", "GOOGLE_", "HADOOP_", "KRB5", "ALIBABA_CLOUD_", "OSS_", "TENCENTCLOUD_", "COS_"];
+    // Azure's managed identity, and the proxies that every client of HTTP goes by, in either case.
+    const MORE: [&str; 8] = [
+        "IDENTITY_ENDPOINT",
+        "IDENTITY_HEADER",
+        "MSI_ENDPOINT",
+        "MSI_SECRET",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+    ];
+    NAMES.contains(&name)
+        || PREFIXES.iter().chain(&STORES).any(|prefix| name.starts_with(prefix))
+        || MORE.iter().any(|more| more.eq_ignore_ascii_case(name))
 }
 
 /// A process that we started.
@@ -266,6 +284,15 @@ mod tests {
             ("LC_ALL", true),
             ("SSH_AUTH_SOCK", false),
             ("LD_PRELOAD", false),
+            ("AWS_SECRET_ACCESS_KEY", true),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", true),
+            ("AZURE_STORAGE_CONNECTION_STRING", true),
+            ("GOOGLE_APPLICATION_CREDENTIALS", true),
+            ("HADOOP_CONF_DIR", true),
+            ("KRB5CCNAME", true),
+            ("https_proxy", true),
+            ("NO_PROXY", true),
+            ("PGPASSWORD", false),
         ] {
             assert_eq!(passes(name), passed, "{name}");
         }

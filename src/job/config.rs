@@ -2,7 +2,9 @@
 //!
 //! ```toml
 //! [repository]
-//! url = "/srv/backup"            # a directory; used where neither -r nor AMBERFS_REPOSITORY says otherwise
+//! url = "s3://bucket/prefix"     # or a directory; used where neither -r nor AMBERFS_REPOSITORY says otherwise
+//! options = { region = "eu-central-1" }     # for this place, also where -r names it; the URL's own win
+//! credentials_file = "/etc/amberfs/s3.toml" # keys, which only its owner may read; instead of the environment's
 //!
 //! [[source]]
 //! name = "home"
@@ -31,6 +33,7 @@
 //! A running mount sees changes: each call of [`ConfigFile::current`] reads the file again, which costs
 //! microseconds and cannot be fooled by a clock. Changes are made by `config_edit`.
 
+use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::num::NonZeroU32;
@@ -61,8 +64,33 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
-    /// A directory's absolute path, or `file://` and that.
+    /// A directory's absolute path, or a URL ([`Address`](crate::store::Address)).
     pub url: String,
+    /// Options of that place, none of them secret, beside those in the URL.
+    #[serde(default)]
+    pub options: BTreeMap<String, OptionValue>,
+    /// The file with the keys for that place; an absolute path ([`credentials`](super::credentials)).
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// The value of an option: text, or true or false.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum OptionValue {
+    /// `true` or `false`.
+    Bool(bool),
+    /// Anything else.
+    Text(String),
+}
+
+impl std::fmt::Display for OptionValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OptionValue::Bool(value) => value.fmt(f),
+            OptionValue::Text(value) => value.fmt(f),
+        }
+    }
 }
 
 /// A source that may be captured by name alone.
@@ -145,6 +173,16 @@ pub enum ConfigError {
         /// The system's answer.
         cause: io::Error,
     },
+    /// Another user could have read or written the file with the keys.
+    #[error("credentials file {path:?} is not used: {why}; {remedy}")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// What lets whom read or change it.
+        why: String,
+        /// The command that mends it.
+        remedy: String,
+    },
     /// Another user could have written the file.
     #[error("configuration {path:?} is not used: {why}; {remedy}")]
     Untrusted {
@@ -208,7 +246,7 @@ impl Classed for ConfigError {
         match self {
             ConfigError::Place(error) => error.class(),
             ConfigError::Io { cause, .. } => Class::of_io(cause),
-            ConfigError::Untrusted { .. } => Class::Denied,
+            ConfigError::Untrusted { .. } | ConfigError::Exposed { .. } => Class::Denied,
             ConfigError::Text { .. } | ConfigError::Value { .. } | ConfigError::Edit { .. } => Class::Invalid,
             ConfigError::Exists { .. } => Class::Conflict,
             ConfigError::NoSource { .. } => Class::NotFound,
@@ -237,6 +275,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        let file = self.repository.as_ref().and_then(|repository| repository.credentials_file.as_ref());
+        if let Some(path) = file.filter(|path| !path.is_absolute()) {
+            return Err(format!(
+                "credentials_file {path:?} must be an absolute path: it has to mean the same everywhere"
+            ));
+        }
         for (place, source) in self.sources.iter().enumerate() {
             source.check().map_err(|why| format!("source {:?}: {why}", source.name))?;
             if self.sources.iter().take(place).any(|before| before.name == source.name) {

@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 mod config_edit;
 pub mod control;
+pub mod credentials;
 mod desk;
 pub mod error;
 mod help;

@@ -114,6 +114,34 @@ pub enum StoreError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// There is no bucket of this name, so nothing in it can be missing.
+    #[error(
+        "{operation} {object}: there is no such bucket or container; check the name in the repository's URL, or create it first"
+    )]
+    NoBucket {
+        /// The request.
+        operation: Operation,
+        /// The object's name or prefix.
+        object: String,
+    },
+    /// What is known of a store does not suffice to speak with it.
+    #[error("{place}: {source}")]
+    Unusable {
+        /// The store's address, without secrets.
+        place: String,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// This build has no such backend.
+    #[error("{place}: this amberfs was built without {scheme}://; build it with `--features {feature}`")]
+    Feature {
+        /// The store's address, without secrets.
+        place: String,
+        /// What stands before `://`.
+        scheme: &'static str,
+        /// The cargo feature.
+        feature: &'static str,
+    },
     /// Anything else that the store, the network or the operating system reported.
     #[error("{operation} {object}: {source}{}", remedy(*class))]
     Failed {
@@ -136,7 +164,8 @@ impl Classed for StoreError {
                 Class::Corrupt
             }
             StoreError::Deadline { .. } => Class::Timeout,
-            StoreError::Name { .. } => Class::Invalid,
+            StoreError::Name { .. } | StoreError::NoBucket { .. } | StoreError::Unusable { .. } => Class::Invalid,
+            StoreError::Feature { .. } => Class::Unsupported,
             StoreError::Taken { .. } | StoreError::NotEmpty { .. } => Class::Conflict,
             StoreError::Broken { .. } | StoreError::RootGone { .. } => Class::Transient,
             StoreError::Root { source, .. } => Class::of_io(source),
@@ -163,21 +192,83 @@ impl StoreError {
     pub(super) fn reported(operation: Operation, object: &str, source: object_store::Error) -> StoreError {
         use object_store::Error as Reported;
         let object = object.to_owned();
+        let said = Said::of(&source);
+        if said == Some(Said::NoBucket) {
+            return StoreError::NoBucket { operation, object };
+        }
         let class = match &source {
+            // A proxy's or a wrong server's page is no word of the store about an object.
+            Reported::NotFound { .. } if said == Some(Said::NoWord) => Class::Transient,
             Reported::NotFound { .. } => return StoreError::Missing { operation, object },
             Reported::InvalidPath { source } => {
                 return StoreError::Name { operation, object, why: source.to_string() };
             }
+            Reported::AlreadyExists { .. } if !StoreError::exists(&source) => Class::Transient,
             Reported::AlreadyExists { .. } | Reported::Precondition { .. } | Reported::NotModified { .. } => {
                 Class::Conflict
             }
             Reported::PermissionDenied { .. } | Reported::Unauthenticated { .. } => Class::Denied,
             Reported::NotSupported { .. } | Reported::NotImplemented { .. } => Class::Unsupported,
             Reported::UnknownConfigurationKey { .. } => Class::Invalid,
-            // The enum is open, and its catch-all variants wrap what the operating system said.
-            other => io_within(other).map_or(Class::Transient, class_of_io),
+            // The enum is open, and its catch-all variants wrap what a server or the operating system said.
+            other => match said {
+                Some(Said::Denied) => Class::Denied,
+                Some(Said::Misdirected) => Class::Invalid,
+                Some(Said::Full) => Class::Exhausted,
+                Some(Said::NoBucket | Said::NoWord) | None => io_within(other).map_or(Class::Transient, class_of_io),
+            },
         };
         StoreError::Failed { operation, object, class, source: Box::new(source) }
+    }
+}
+
+/// What a server's answer says beyond what `object_store` makes of it: it keeps the status and the text, and tells a
+/// missing object from a missing bucket or a stranger's page by neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    NoBucket,
+    Denied,
+    Misdirected,
+    Full,
+    /// 404 without the store's own word that it is the object that does not exist.
+    NoWord,
+}
+
+impl Said {
+    fn of(error: &object_store::Error) -> Option<Said> {
+        const WORDS: &[(&str, Said)] = &[
+            ("NoSuchBucket", Said::NoBucket),
+            ("ContainerNotFound", Said::NoBucket),
+            ("ContainerBeingDeleted", Said::NoBucket),
+            ("AccessDenied", Said::Denied),
+            ("AccessControlException", Said::Denied),
+            ("ExpiredToken", Said::Denied),
+            ("InvalidAccessKeyId", Said::Denied),
+            ("SignatureDoesNotMatch", Said::Denied),
+            ("AuthorizationHeaderMalformed", Said::Misdirected),
+            ("PermanentRedirect", Said::Misdirected),
+            ("incorrectly configured region", Said::Misdirected),
+            ("QuotaExceeded", Said::Full),
+            ("StorageFull", Said::Full),
+        ];
+        let text = error.to_string();
+        if let Some((_, said)) = WORDS.iter().find(|(word, _)| text.contains(word)) {
+            return Some(*said);
+        }
+        if text.contains("status code: 403") || text.contains("status code: 401") {
+            return Some(Said::Denied);
+        }
+        let own_word = ["NoSuchKey", "BlobNotFound", "ResourceNotFound"].iter().any(|word| text.contains(word));
+        (text.contains("status code: 404") && !own_word).then_some(Said::NoWord)
+    }
+}
+
+impl StoreError {
+    /// Whether `object_store`'s "already exists" means that: a 409 of S3 only says that another request for the
+    /// name is under way, whose outcome nobody knows yet.
+    pub(super) fn exists(source: &object_store::Error) -> bool {
+        let text = source.to_string();
+        !["ConditionalRequestConflict", "OperationAborted"].iter().any(|word| text.contains(word))
     }
 }
 
@@ -206,7 +297,7 @@ fn io_within<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e std
 fn remedy(class: Class) -> &'static str {
     match class {
         Class::Exhausted => "; free some space, raise the quota or the limit of open files, and try again",
-        Class::Denied => "; check owner and permissions of the store",
+        Class::Denied => "; check the store's permissions, and which credentials are used",
         Class::Unsupported => "; the store cannot do this",
         Class::NotFound
         | Class::Corrupt

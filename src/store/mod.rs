@@ -1,9 +1,12 @@
 //! Puts, gets and lists named objects with honest error classes and counted requests.
 //!
-//! The only home of `object_store`. Everything above sees [`Store`]: blocking calls on ordinary
+//! The only home of `object_store` and of what its backends need; an [`Address`] says which one a repository is in.
+//! Everything above sees [`Store`]: blocking calls on ordinary
 //! threads, each with a deadline, each counted, each failing with a [`StoreError`] whose class says
 //! what it means. [`record`] and [`fault`] wrap a store for the tests of every layer.
 
+mod address;
+mod backend;
 mod disk_cache;
 mod error;
 pub mod fault;
@@ -26,6 +29,8 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+pub use address::{Address, AddressError, Place, Scheme};
+pub use backend::{Access, Credentials};
 pub use disk_cache::{CacheUsage, DiskCache, KeptBlock};
 pub use error::StoreError;
 pub use meter::{Meter, Operation, Snapshot};

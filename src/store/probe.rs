@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::store::{Created, Store};
 
 /// Concurrent creations in the race.
-const RACERS: usize = 8;
+const RACERS: usize = 16;
 
 /// Whether "create only if absent" holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum CreateSupport {
 }
 
 impl Store {
-    /// Tries whether this store honours [`Store::create`]; about a dozen small requests.
+    /// Tries whether this store honours [`Store::create`]; about two dozen small requests.
     ///
     /// # Errors
     /// When the store fails otherwise: that says nothing about its support.

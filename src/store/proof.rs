@@ -6,11 +6,15 @@
 //! one directory (device, inode and type of its filesystem) and until the machine starts anew: after that a
 //! number of a device may stand for another one.
 //!
-//! What is kept is a hint about a dozen requests. A file that is lost, torn or unreadable has them made again.
+//! A store over a network is no directory of this machine, and whoever administers it may change what it does: switch
+//! versioning on, put another server behind its name. So its proof holds for one address with its options, and for
+//! [`limits::REMOTE_PROOF_KEPT`] only (`docs/decisions/088-remote-proofs.md`).
+//!
+//! What is kept is a hint about two dozen requests. A file that is lost, torn or unreadable has them made again.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
@@ -18,7 +22,7 @@ use parking_lot::Mutex;
 use super::error::StoreError;
 use super::probe::CreateSupport;
 use super::store::Store;
-use crate::base::{Env, hex};
+use crate::base::{Env, Instant, hex, limits};
 
 /// What is different after each start of the machine.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
@@ -41,13 +45,45 @@ impl Proof {
         *self.proven.lock()
     }
 
-    /// The file for `root`, and what it holds while the proof is good.
-    fn kept(&self, root: &Path, identity: &str) -> Option<(PathBuf, String)> {
-        let directory = self.kept_in.get()?;
-        let boot = std::fs::read_to_string(BOOT).ok()?;
-        let mut name = hex::encode(blake3::hash(root.as_os_str().as_encoded_bytes()).as_bytes());
+    /// The file for the store of that name.
+    fn file(&self, of: &[u8]) -> Option<PathBuf> {
+        let mut name = hex::encode(blake3::hash(of).as_bytes());
         name.truncate(32);
-        Some((directory.join(name), format!("{} {identity}\n", boot.trim())))
+        Some(self.kept_in.get()?.join(name))
+    }
+}
+
+/// A file with a proof, and what is in it while the proof is good.
+enum Kept {
+    /// Exactly this.
+    Text(PathBuf, String),
+    /// This, and the moment of the proof, in nanoseconds since 1970.
+    Since(PathBuf, String),
+}
+
+impl Kept {
+    fn holds(&self, now: Instant) -> bool {
+        match self {
+            Kept::Text(file, text) => std::fs::read_to_string(file).is_ok_and(|read| read == *text),
+            Kept::Since(file, text) => {
+                let read = std::fs::read_to_string(file).unwrap_or_default();
+                let since =
+                    read.strip_prefix(&**text).and_then(|rest| rest.trim().parse().ok()).map(Instant::from_nanos);
+                // A clock that was set back makes it no younger.
+                since.is_some_and(|since| since <= now && now < since.plus(limits::REMOTE_PROOF_KEPT))
+            }
+        }
+    }
+
+    fn keep(&self, now: Instant) -> io::Result<()> {
+        let (file, text) = match self {
+            Kept::Text(file, text) => (file, text.clone()),
+            Kept::Since(file, text) => (file, format!("{text}{}\n", now.nanos())),
+        };
+        if let Some(directory) = file.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        std::fs::write(file, text)
     }
 }
 
@@ -67,8 +103,7 @@ impl Store {
         // Held meanwhile: who comes second needs the answer as well.
         let mut proven = self.proof().proven.lock();
         if !*proven {
-            let kept = self.kept_proof();
-            *proven = kept.is_some_and(|(file, text)| std::fs::read_to_string(file).is_ok_and(|read| read == text));
+            *proven = self.kept_proof().is_some_and(|kept| kept.holds(env.now()));
         }
         if *proven { Ok(CreateSupport::Honoured) } else { self.prove(&mut proven, env) }
     }
@@ -85,26 +120,25 @@ impl Store {
         let support = self.probe(env)?;
         *proven = support == CreateSupport::Honoured;
         if *proven {
-            self.keep_proof();
+            self.keep_proof(env);
         }
         Ok(support)
     }
 
-    fn kept_proof(&self) -> Option<(PathBuf, String)> {
+    fn kept_proof(&self) -> Option<Kept> {
+        if let Some(identity) = self.identity() {
+            return Some(Kept::Since(self.proof().file(identity.as_bytes())?, format!("{identity}\n")));
+        }
         let directory = self.direct()?;
-        self.proof().kept(directory.root(), &directory.identity()?)
+        let boot = std::fs::read_to_string(BOOT).ok()?;
+        let file = self.proof().file(directory.root().as_os_str().as_encoded_bytes())?;
+        Some(Kept::Text(file, format!("{} {}\n", boot.trim(), directory.identity()?)))
     }
 
-    fn keep_proof(&self) {
-        let Some((file, text)) = self.kept_proof() else { return };
-        let write = || -> io::Result<()> {
-            if let Some(directory) = file.parent() {
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            }
-            std::fs::write(&file, text)
-        };
-        if let Err(error) = write() {
-            tracing::debug!(?file, %error, "the proof of a store could not be kept; the next command probes again");
+    fn keep_proof(&self, env: &Env) {
+        let Some(kept) = self.kept_proof() else { return };
+        if let Err(error) = kept.keep(env.now()) {
+            tracing::debug!(%error, "the proof of a store could not be kept; the next command probes again");
         }
     }
 }

@@ -245,7 +245,7 @@ impl Request {
     async fn create_once(&self, payload: PutPayload) -> Result<Created, StoreError> {
         match self.objects.put_opts(&self.path, payload, PutOptions::from(PutMode::Create)).await {
             Ok(_) => Ok(Created::New),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+            Err(error @ object_store::Error::AlreadyExists { .. }) if StoreError::exists(&error) => Ok(Created::Exists),
             Err(error) => Err(self.reported(error)),
         }
     }
@@ -287,7 +287,16 @@ impl Request {
 
     /// The object's size.
     pub(super) async fn size(&self) -> Result<u64, StoreError> {
-        self.answered(|| self.objects.head(&self.path)).await.map(|meta| meta.size)
+        let size = || async {
+            match self.objects.head(&self.path).await {
+                // An answer without a body cannot say what it is that does not exist; a read's can.
+                Err(object_store::Error::NotFound { .. }) if self.remote.is_some() => {
+                    self.objects.get(&self.path).await.map(|read| read.meta.size)
+                }
+                answered => answered.map(|meta| meta.size),
+            }
+        };
+        self.answered(size).await
     }
 
     /// Deletes the object; that it did not exist is no error.

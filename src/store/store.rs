@@ -14,6 +14,8 @@ use crate::base::{Env, limits};
 use crate::format::RepoId;
 use crate::format::object::ObjectName;
 
+use super::address::{Address, Place, Scheme};
+use super::backend::{self, Access, Opened};
 use super::disk_cache::DiskCache;
 use super::error::StoreError;
 use super::local::LocalDir;
@@ -92,6 +94,8 @@ struct Inner {
     direct: Option<Arc<LocalDir>>,
     root: Option<PathBuf>,
     description: String,
+    /// What tells a store over a network from any other: its address with all options.
+    identity: Option<String>,
     /// Whether listings come sorted by name.
     ordered: bool,
     tasks: Tasks,
@@ -131,12 +135,54 @@ impl Store {
             objects: Arc::new(objects.with_fsync(true)),
             direct: Some(Arc::new(directory)),
             description: format!("file://{}", root.display()),
+            identity: None,
             root: Some(root),
             ordered: false,
             tasks: Tasks::new(false),
             meter: Arc::default(),
             proof: Proof::default(),
             remote: None,
+            kept_in: OnceLock::new(),
+        }))
+    }
+
+    /// The store at `address`, whose directory must exist. Nothing is asked of a store that is no directory.
+    ///
+    /// # Errors
+    /// As [`Store::local`]; [`StoreError::Unusable`] when what is known does not suffice, [`StoreError::Feature`] when
+    /// this build lacks the backend.
+    pub fn open(address: &Address, access: &Access) -> Result<Store, StoreError> {
+        match address {
+            Address::Directory(root) => Store::local(root),
+            Address::Remote(place) => Store::in_place(place, access),
+        }
+    }
+
+    /// A new store at `address`. A bucket must exist.
+    ///
+    /// # Errors
+    /// As [`Store::create_local`] and [`Store::open`].
+    pub fn create_at(address: &Address, access: &Access) -> Result<Store, StoreError> {
+        match address {
+            Address::Directory(root) => Store::create_local(root),
+            Address::Remote(place) => Store::in_place(place, access),
+        }
+    }
+
+    fn in_place(place: &Place, access: &Access) -> Result<Store, StoreError> {
+        let Opened { objects, ordered, identity } = backend::open(place, access)?;
+        let in_memory = place.scheme == Scheme::Memory;
+        Ok(Store::from_inner(Inner {
+            objects,
+            direct: None,
+            root: None,
+            description: place.name(),
+            identity: (!in_memory).then_some(identity),
+            ordered,
+            tasks: Tasks::new(in_memory),
+            meter: Arc::default(),
+            remote: (!in_memory).then(|| Arc::new(Remote::new(Env::system()))),
+            proof: Proof::given(in_memory),
             kept_in: OnceLock::new(),
         }))
     }
@@ -162,6 +208,7 @@ impl Store {
     fn asynchronous(objects: Arc<dyn ObjectStore>, ordered: bool, proof: Proof, remote: Option<Arc<Remote>>) -> Store {
         Store::from_inner(Inner {
             description: objects.to_string(),
+            identity: None,
             objects,
             direct: None,
             root: None,
@@ -182,6 +229,7 @@ impl Store {
             direct: None,
             root: self.inner.root.clone(),
             description: self.inner.description.clone(),
+            identity: None,
             ordered: self.inner.ordered,
             tasks: Tasks::new(self.inner.root.is_none()),
             meter: Arc::default(),
@@ -258,6 +306,11 @@ impl Store {
             path,
             deadline: self.deadlines.of(operation),
         }
+    }
+
+    /// What tells a store over a network from any other.
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.inner.identity.as_deref()
     }
 
     /// Whether it is known to honour "create only if absent".

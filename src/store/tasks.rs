@@ -122,7 +122,8 @@ impl Tasks {
             .worker_threads(DRIVERS)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name("amberfs-store")
-            .enable_time()
+            // Time, and what networks need where a backend is built in.
+            .enable_all()
             .build()
             .map_err(Stopped::Lost)?;
         let handle = started.handle().clone();

@@ -30,6 +30,10 @@ const EXTRA_IMPORTS: &[(&str, &str)] = &[("cli", "fuse")];
 const HOMES: &[(&str, &[&str])] = &[
     ("fuser", &["src/fuse/adapter.rs"]),
     ("object_store", &["src/store/"]),
+    ("hdfs_native_object_store", &["src/store/backend/hdfs.rs"]),
+    ("object_store_opendal", &["src/store/backend/"]),
+    ("opendal", &["src/store/backend/"]),
+    ("url", &["src/store/address.rs"]),
     ("zstd", &["src/format/frame.rs"]),
     ("anyhow", &["src/cli/", "src/main.rs"]),
     ("clap", &["src/cli/"]),

@@ -8,6 +8,8 @@
 
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/servers.rs"]
+mod servers;
 #[path = "../support/skip.rs"]
 mod skip;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 /// The only test binaries there are; another top-level file in `tests/` would be linked by itself.
 const BINARIES: &[&str] = &["it", "mount", "engines", "sim"];
 /// Folders in `tests/` that hold no binary.
-const FOLDERS: &[&str] = &["golden", "support"];
+const FOLDERS: &[&str] = &["golden", "servers", "support"];
 
 /// Modules that stand beside `main.rs` in `dir` and that it does not name.
 fn forgotten(dir: &Path) -> Vec<String> {

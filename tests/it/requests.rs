@@ -145,7 +145,7 @@ fn a_store_is_probed_before_the_first_append_and_then_no_more() {
         log.begin().unwrap();
     };
     assert_eq!(in_another_process(&world, directory.path(), read), "6 get, 4 list");
-    assert_eq!(in_another_process(&world, directory.path(), append), "10 create, 7 get, 4 list, 2 delete");
+    assert_eq!(in_another_process(&world, directory.path(), append), "18 create, 7 get, 4 list, 2 delete");
     assert_eq!(in_another_process(&world, directory.path(), append), "5 get, 4 list");
 }
 

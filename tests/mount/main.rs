@@ -8,6 +8,8 @@
 
 #[path = "../support/program.rs"]
 mod program;
+#[path = "../support/servers.rs"]
+mod servers;
 #[path = "../support/skip.rs"]
 mod skip;
 // What the histories without a kernel use, of which a mount needs a part.
@@ -37,6 +39,7 @@ mod readme;
 mod real;
 mod rollback;
 mod semantics;
+mod stores;
 mod sys;
 mod toy;
 mod trouble;

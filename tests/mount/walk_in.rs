@@ -3,6 +3,7 @@
 //! Other people's tools are the judges: `rsync`, `tar`, `git`, `getfacl`, `getcap`, and a manifest made
 //! by Python's system calls.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -15,11 +16,23 @@ fn program() -> PathBuf {
 
 pub(crate) struct WalkIn {
     dir: tempfile::TempDir,
+    repository: OsString,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl WalkIn {
     pub(crate) fn new() -> WalkIn {
-        let walk_in = WalkIn { dir: tempfile::tempdir().unwrap() };
+        let dir = tempfile::tempdir().unwrap();
+        let repository = dir.path().join("repository").into();
+        WalkIn::made(WalkIn { dir, repository, environment: Vec::new() })
+    }
+
+    /// The same with a repository somewhere else, whose store wants this environment.
+    pub(crate) fn at(repository: &str, environment: Vec<(&'static str, String)>) -> WalkIn {
+        WalkIn::made(WalkIn { dir: tempfile::tempdir().unwrap(), repository: repository.into(), environment })
+    }
+
+    fn made(walk_in: WalkIn) -> WalkIn {
         for name in ["source", "mnt", "kept"] {
             std::fs::create_dir(walk_in.path(name)).unwrap();
         }
@@ -40,10 +53,11 @@ impl WalkIn {
         let mut command = Command::new(program());
         command
             .current_dir(self.dir.path())
-            .env("AMBERFS_REPOSITORY", self.path("repository"))
+            .env("AMBERFS_REPOSITORY", &self.repository)
             .env("AMBERFS_CONFIG", self.path("config.toml"))
             .env("AMBERFS_STATE_DIR", self.path("state"))
             .env("AMBERFS_CACHE_DIR", self.path("cache"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

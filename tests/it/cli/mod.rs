@@ -7,5 +7,6 @@ mod generated;
 mod repository;
 mod restore;
 mod source;
+mod stores;
 mod together;
 mod usage;

@@ -31,7 +31,7 @@ fn without_a_repository_commands_end_with_10_and_say_how_to_get_one() {
         bench.run([command]).fails(10, "there is no repository at").fails(10, "hint: amberfs init");
         fs::create_dir_all(bench.path("elsewhere")).unwrap();
         bench.run(["-r", "elsewhere", command]).fails(10, "there is no repository at");
-        bench.run(["-r", "s3://bucket", command]).fails(1, "local directories only");
+        bench.run(["-r", "ftp://host", command]).fails(1, "no such kind of store");
     }
     let ran = Ran::of(bench.command(["status"]).env_remove("AMBERFS_REPOSITORY").output().unwrap());
     ran.fails(10, "no repository is given").fails(10, "hint: name one with -r REPO, AMBERFS_REPOSITORY");

@@ -1,0 +1,125 @@
+//! Repositories by URL: what they are called, how keys reach them, and that keys reach nobody else. The server is moto,
+//! which accepts any key and wants one.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use super::bench::{Bench, Ran};
+use crate::servers::{free_port, moto};
+
+const SECRET: &str = "hunter2";
+
+/// Runs with no keys at hand but those in `environment`: the home is empty, and so is the place of a machine's role.
+fn run(bench: &Bench, url: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Ran {
+    let mut command = bench.command(["-r", url]);
+    command.args(arguments).env("AWS_METADATA_ENDPOINT", format!("http://127.0.0.1:{}", free_port()));
+    command.envs(environment.iter().copied());
+    let ran = Ran::of(command.output().unwrap());
+    assert!(!ran.out.contains(SECRET) && !ran.err.contains(SECRET), "{ran:?}");
+    ran
+}
+
+fn url(place: &str) -> String {
+    format!("s3://amber/{place}?endpoint={}", moto().endpoint())
+}
+
+const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", SECRET)];
+
+fn private(bench: &Bench, name: &str, text: &str, mode: u32) {
+    let path = bench.path(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_url_names_a_repository_wherever_a_path_does() {
+    let bench = Bench::new();
+    let url = url("named/a");
+    run(&bench, &url, &KEYS, &["status"]).fails(10, "there is no repository at s3://amber/named/a");
+    let told = run(&bench, &url, &KEYS, &["init", "--unencrypted"]);
+    assert!(told.code == 0 && told.out.contains("created at s3://amber/named/a"), "{told:?}");
+    run(&bench, &url, &KEYS, &["init", "--unencrypted"]).fails(11, "already");
+    std::fs::create_dir(bench.path("source")).unwrap();
+    std::fs::write(bench.path("source/file"), "content").unwrap();
+    let source = format!("home={}", bench.path("source").display());
+    assert_eq!(run(&bench, &url, &KEYS, &["-q", "capture", &source]).code, 0);
+    assert_eq!(run(&bench, &url, &KEYS, &["cat", "home:file"]).out, "content");
+    // Another prefix of the same bucket is another place.
+    run(&bench, &self::url("named"), &KEYS, &["status"]).fails(10, "no repository");
+    // The configuration names it just as well, and its options hold also where -r names the place.
+    let config =
+        format!("[repository]\nurl = \"s3://amber/named/a\"\noptions = {{ endpoint = {:?} }}\n", moto().endpoint());
+    std::fs::write(bench.path("config.toml"), config).unwrap();
+    for repository in ["", "s3://amber/named/a"] {
+        assert_eq!(run(&bench, repository, &KEYS, &["cat", "home:file"]).out, "content", "{repository:?}");
+    }
+    std::fs::write(bench.path("config.toml"), "[repository]\nurl = \"s3://b/p\"\noptions = { endpiont = \"x\" }\n")
+        .unwrap();
+    run(&bench, "", &KEYS, &["status"]).fails(2, "did you mean \"endpoint\"?");
+}
+
+#[test]
+fn keys_come_from_the_environment_a_profile_a_program_or_a_private_file() {
+    let bench = Bench::new();
+    let url = url("keys");
+    run(&bench, &url, &[], &["init", "--unencrypted"]).fails(1, "no AWS credentials were found");
+    assert_eq!(run(&bench, &url, &KEYS, &["init", "--unencrypted"]).code, 0);
+
+    private(
+        &bench,
+        ".aws/credentials",
+        &format!("[default]\naws_access_key_id=A\naws_secret_access_key={SECRET}\n"),
+        0o600,
+    );
+    assert_eq!(run(&bench, &url, &[], &["status"]).code, 0);
+    let answer = format!(r#"{{"Version":1,"AccessKeyId":"A","SecretAccessKey":"{SECRET}"}}"#);
+    private(
+        &bench,
+        ".aws/config",
+        &format!("[profile p]\ncredential_process = echo '{answer}'\n[profile r]\nrole_arn = x\n"),
+        0o600,
+    );
+    assert_eq!(run(&bench, &url, &[("AWS_PROFILE", "p")], &["status"]).code, 0);
+    assert_eq!(run(&bench, &format!("{url}&profile=p"), &[], &["status"]).code, 0);
+    run(&bench, &url, &[("AWS_PROFILE", "nobody")], &["status"]).fails(2, "nobody");
+    run(&bench, &url, &[("AWS_PROFILE", "r")], &["status"]).fails(2, "credential_process = aws configure");
+    std::fs::remove_dir_all(bench.path(".aws")).unwrap();
+
+    let file = bench.path("keys.toml");
+    let config = format!("[repository]\nurl = {url:?}\ncredentials_file = {file:?}\n");
+    std::fs::write(bench.path("config.toml"), config).unwrap();
+    private(&bench, "keys.toml", &format!("access_key_id = \"A\"\nsecret_access_key = \"{SECRET}\"\n"), 0o640);
+    run(&bench, &url, &[], &["status"]).fails(1, "chmod 600");
+    private(&bench, "keys.toml", &format!("access_key_id = \"A\"\nsecret_access_key = \"{SECRET}\"\n"), 0o600);
+    assert_eq!(run(&bench, &url, &[], &["status"]).code, 0);
+    private(&bench, "keys.toml", &format!("access_key = \"{SECRET}\"\n"), 0o600);
+    run(&bench, &url, &[], &["status"]).fails(2, "unknown key \"access_key\"");
+}
+
+#[test]
+fn a_secret_in_a_url_is_refused_and_not_repeated() {
+    let bench = Bench::new();
+    for url in [
+        format!("s3://AK:{SECRET}@bucket/p"),
+        format!("s3://bucket/p?secret_access_key={SECRET}"),
+        format!("az://c/p?sig={SECRET}"),
+        format!("s3://b/p?endpoint=https://me:{SECRET}@host"),
+    ] {
+        run(&bench, &url, &[], &["status"]).fails(2, "credentials_file");
+    }
+}
+
+#[test]
+fn a_store_that_is_not_there_is_told_from_a_repository_that_is_not() {
+    let bench = Bench::new();
+    let bucket = format!("s3://no-such-bucket/p?endpoint={}", moto().endpoint());
+    for arguments in [&["status"][..], &["init", "--unencrypted"]] {
+        run(&bench, &bucket, &KEYS, arguments).fails(2, "no such bucket");
+    }
+    let began = Instant::now();
+    let dead = format!("s3://amber/p?endpoint=http://127.0.0.1:{}", free_port());
+    run(&bench, &dead, &KEYS, &["status"]).fails(1, "");
+    assert!(began.elapsed() < Duration::from_secs(31), "it took {:?}", began.elapsed());
+    run(&bench, "s4://bucket/p", &[], &["status"]).fails(1, "did you mean \"s3\"?");
+}

@@ -1,0 +1,68 @@
+//! The main job on repositories that are no directory: captures, mounts, orders through the control file, restores,
+//! rollbacks and deletions, over a real protocol.
+//!
+//! Here on moto, an S3 emulator; `.ci/long` does the same on every server that there is, with the Linux source.
+
+use crate::processes::eventually;
+use crate::servers::{moto, s3_environment};
+use crate::walk_in::WalkIn;
+use crate::{skip, sys};
+
+/// A tree with files of every size that matters to packs and parts, and a change to it.
+const TREE: &str = r#"
+mkdir -p source/sub/deep
+for n in $(seq 300); do seq $n >source/sub/$n; done
+head -c 20000000 /dev/urandom >source/large
+head -c 70000000 /dev/zero | tr '\0' 'x' >source/long
+ln source/large source/sub/large; ln -s sub/1 source/link; mkfifo source/fifo; setfattr -n user.a -v b source/sub/7
+"#;
+const CHANGE: &str =
+    "echo more >>source/sub/5; rm source/sub/9; mv source/sub/deep source/sub/deeper; echo new >source/new";
+
+/// All of it on the repository that `walk_in` is at.
+fn main_job(walk_in: &WalkIn, fill: &str, change: &str) {
+    walk_in.sh(fill);
+    let first = walk_in.capture(&["--label", "first"]);
+    walk_in.sh(change);
+    let second = walk_in.capture(&[]);
+    walk_in.mount();
+    for name in [&first, &second] {
+        walk_in.is_as_it_was(name);
+    }
+    // A job reaches the repository as its mount does, with the credentials of its mounter's environment.
+    walk_in.sh("cp -a source kept/third; echo third >source/third; cp -a source/third kept/third/");
+    walk_in.sh("printf 'capture home\\n' >mnt/.amberfs/control");
+    eventually("the point of the job is there", || walk_in.points().len() == 3);
+    let third = walk_in.points().pop().unwrap();
+    eventually("the mount shows it", || walk_in.path(&format!("mnt/home/points/{third}/third")).exists());
+    assert_eq!(walk_in.sh(&format!("rsync -aHAXn --checksum -i --delete kept/third/ mnt/home/points/{third}/")), "");
+    walk_in.amberfs(&["verify", "--read-data"]);
+    walk_in.amberfs(&["delete", &format!("home@{third}"), "--yes"]);
+    eventually("the deleted point is gone", || !walk_in.path(&format!("mnt/home/points/{third}")).exists());
+    walk_in.amberfs(&["undelete", &format!("home@{third}")]);
+    walk_in.amberfs(&["restore", &format!("home@{first}"), "--to", "restored"]);
+    assert_eq!(walk_in.sh(&format!("rsync -aHAXn --checksum -i --delete kept/{first}/ restored/")), "");
+    walk_in.amberfs(&["rollback", &format!("home@{second}"), "--yes"]);
+    assert_eq!(walk_in.sh(&format!("rsync -aHAXn --checksum -i --delete kept/{second}/ source/")), "");
+    walk_in.unmount();
+    walk_in.amberfs(&["verify"]);
+}
+
+/// Adds the source to the configuration, for the control file.
+fn configured(walk_in: &WalkIn) {
+    let source = walk_in.path("source");
+    std::fs::create_dir_all(&source).unwrap();
+    walk_in.amberfs(&["source", "add", "home", source.to_str().unwrap()]);
+}
+
+#[test]
+fn a_repository_on_s3_goes_through_the_main_job() {
+    if !sys::is_root() {
+        return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
+    }
+    let server = moto();
+    let url = format!("s3://amber/main/job?endpoint={}", server.endpoint());
+    let walk_in = WalkIn::at(&url, s3_environment(server));
+    configured(&walk_in);
+    main_job(&walk_in, TREE, CHANGE);
+}
