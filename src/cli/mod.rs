@@ -36,6 +36,7 @@ pub mod output;
 pub mod points;
 pub mod progress;
 pub mod reference;
+pub mod repo;
 pub mod restore;
 pub mod rollback;
 pub mod scope;
@@ -134,6 +135,9 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Show the repository and its sources
     Status(status::StatusArgs),
+    /// What concerns the repository's place
+    #[command(subcommand)]
+    Repo(repo::RepoCommand),
     /// List the jobs that mounts on this machine took, oldest first
     Jobs(jobs::JobsArgs),
     /// Hand a command to a mount's control file, and print its answer
@@ -162,6 +166,7 @@ impl Command {
             | Command::Mount(_)
             | Command::Umount(_)
             | Command::Status(_)
+            | Command::Repo(_)
             | Command::Jobs(_)
             | Command::Ctl(_)
             | Command::Demo(_)
@@ -221,6 +226,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Umount(args) => umount::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Status(args) => status::run(&args, context),
+        Command::Repo(command) => repo::run(&command, context),
         Command::Source(command) => source::run(command, context),
         Command::Completion(args) => completion::run(&args),
         Command::Version(args) => version::run(&args, context),

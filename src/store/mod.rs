@@ -7,6 +7,7 @@
 
 mod address;
 mod backend;
+pub mod conformance;
 mod disk_cache;
 mod error;
 pub mod fault;

@@ -35,4 +35,5 @@ mod remote_reads;
 mod requests;
 mod rollback;
 mod rust_source;
+mod stores;
 mod world;

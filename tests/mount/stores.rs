@@ -4,7 +4,7 @@
 //! Here on moto, an S3 emulator; `.ci/long` does the same on every server that there is, with the Linux source.
 
 use crate::processes::eventually;
-use crate::servers::{moto, s3_environment};
+use crate::servers::{Server, moto, s3_environment};
 use crate::walk_in::WalkIn;
 use crate::{skip, sys};
 
@@ -65,4 +65,48 @@ fn a_repository_on_s3_goes_through_the_main_job() {
     let walk_in = WalkIn::at(&url, s3_environment(server));
     configured(&walk_in);
     main_job(&walk_in, TREE, CHANGE);
+}
+
+/// The main job on a server of longer campaigns, with the Linux source where there is one.
+fn on_server(name: &str, repository: impl FnOnce(&Server) -> (String, Vec<(&'static str, String)>)) {
+    let servers = std::env::var("AMBERFS_SERVERS").unwrap_or_default();
+    if !servers.split_whitespace().any(|server| server == name) {
+        return skip::untried(&format!("the main job on {name}; .ci/long does, or AMBERFS_SERVERS={name}"));
+    }
+    if !sys::is_root() {
+        return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
+    }
+    let server = Server::start(name);
+    let (url, environment) = repository(&server);
+    let walk_in = WalkIn::at(&url, environment);
+    configured(&walk_in);
+    match std::env::var("AMBERFS_LINUX_SOURCE") {
+        Ok(tree) => {
+            let change =
+                "echo more >>source/Makefile; rm source/README; mv source/lib source/library; echo new >source/new";
+            main_job(&walk_in, &format!("mkdir -p source; cp -a {tree}/. source/"), change);
+        }
+        Err(_) => main_job(&walk_in, TREE, CHANGE),
+    }
+}
+
+#[test]
+fn a_repository_on_ceph_goes_through_the_main_job() {
+    on_server("radosgw", |server| {
+        (format!("s3://amber/main/job?endpoint={}", server.endpoint()), s3_environment(server))
+    });
+}
+
+#[test]
+fn a_repository_on_azurite_goes_through_the_main_job() {
+    on_server("azurite", |server| {
+        let url = format!("az://amber/main/job?endpoint={}", server.endpoint());
+        let keys = [("AZURE_STORAGE_ACCOUNT", &server.words[1]), ("AZURE_STORAGE_KEY", &server.words[2])];
+        (url, keys.map(|(name, value)| (name, value.clone())).to_vec())
+    });
+}
+
+#[test]
+fn a_repository_on_hdfs_goes_through_the_main_job() {
+    on_server("hdfs", |server| (format!("{}/main/job", server.endpoint()), Vec::new()));
 }

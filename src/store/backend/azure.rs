@@ -3,6 +3,8 @@
 //! **Create** is `Put Blob` with `If-None-Match: *`; 409 `BlobAlreadyExists` or 412 is "exists". Large objects go up as
 //! blocks and appear by `Put Block List`, without a condition: their names are random.
 //!
+//! Azure has no ranges from the end: the end of an object is asked for by its size, which costs a request more.
+//!
 //! Credentials: the file of the configuration; else `AZURE_STORAGE_CONNECTION_STRING`; else the environment's account key, SAS
 //! token, client secret or federated token, by the names of Azure's tools; else the managed identity.
 
@@ -10,6 +12,7 @@ use std::sync::Arc;
 
 use object_store::azure::MicrosoftAzureBuilder;
 
+use super::adapted::Adapted;
 use super::{Made, Request, client};
 use crate::store::error::StoreError;
 
@@ -67,7 +70,8 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         builder = builder.with_client_secret_authorization(client, secret, tenant);
     }
     let objects = builder.build().map_err(|error| request.unusable(error))?;
-    Ok(Made { objects: Arc::new(objects), ordered: true })
+    let adapted = Adapted { ends_by_size: true, ..Adapted::new(Arc::new(objects)) };
+    Ok(Made { objects: Arc::new(adapted), ordered: true })
 }
 
 /// What a connection string says, by

@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::StaticCredentialProvider;
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 
 use super::{Made, Request, client};
 use crate::store::error::StoreError;
@@ -29,6 +30,11 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         .with_client_options(client::options(endpoint))
         .with_retry(client::retries())
         .with_skip_signature(request.is_set("anonymous"));
+    if request.is_set("anonymous") {
+        // Otherwise the machine's role would be asked for a token all the same.
+        let nobody = StaticCredentialProvider::new(GcpCredential { bearer: String::new() });
+        builder = builder.with_credentials(Arc::new(nobody));
+    }
     if let Some(endpoint) = endpoint {
         builder = builder.with_base_url(endpoint);
     }

@@ -123,3 +123,18 @@ fn a_store_that_is_not_there_is_told_from_a_repository_that_is_not() {
     assert!(began.elapsed() < Duration::from_secs(31), "it took {:?}", began.elapsed());
     run(&bench, "s4://bucket/p", &[], &["status"]).fails(1, "did you mean \"s3\"?");
 }
+
+#[test]
+fn a_store_is_checked_in_words_and_as_json() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("empty")).unwrap();
+    let told = bench.good(["-r", "empty", "repo", "check", "--large", "9"]);
+    assert!(told.contains("kept    create-raced") && !told.contains("BROKEN"), "{told}");
+    assert!(told.ends_with("keeps all that amberfs relies on\n"), "{told}");
+    let ran = run(&bench, &url("checked"), &KEYS, &["--json", "repo", "check", "--large", "9"]);
+    let answer = &ran.json()[0];
+    assert_eq!((ran.code, &answer["kept"], &answer["several_writers"]), (0, &true.into(), &true.into()), "{ran:?}");
+    assert_eq!(answer["store"], "s3://amber/checked");
+    let bucket = format!("s3://no-such-bucket/p?endpoint={}", moto().endpoint());
+    run(&bench, &bucket, &KEYS, &["repo", "check"]).fails(2, "no such bucket");
+}
