@@ -12,6 +12,9 @@
 //! 2^-128, and fill one block of AES. The window must not be longer than the table's powers of x are distinct, nor be
 //! left to age out of a shift register.
 //!
+//! Tables are looked up by bytes of the data, never by a secret, and only what AES yields is branched upon: how long it
+//! takes tells no more than the cuts do.
+//!
 //! What equal content gives away stays: equal windows are decided equally, so equal files have equal cuts under one
 //! key. Figures, and what else was tried: `docs/decisions/087-keyed-chunking.md`.
 

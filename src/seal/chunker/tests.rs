@@ -154,6 +154,13 @@ fn nothing_secret_is_printed() {
     assert_eq!(printed, "ChunkerKey(secret) KeyedChunker { sizes: (256, 1024, 4096), .. }");
 }
 
+#[test]
+fn secrets_are_wiped() {
+    fn wiped<T: ZeroizeOnDrop>() {}
+    wiped::<ChunkerKey>();
+    wiped::<Tables>();
+}
+
 proptest! {
     /// A cut depends on the chunk and nothing behind it, nor on what was cut before.
     #[test]
