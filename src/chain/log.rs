@@ -35,7 +35,7 @@ use crate::store::{CreateSupport, Created, Store, StoreError};
 /// Entries that are read side by side.
 const BATCH_ENTRIES: u64 = 256;
 /// Requests that are under way at once.
-const PARALLEL_GETS: usize = 8;
+const PARALLEL_GETS: usize = 32;
 /// Checkpoints that are listed at once; the first that can be read ends the search.
 const LISTED_CHECKPOINTS: usize = 8;
 /// A writer that is further behind than this catches up as readers do, side by side.

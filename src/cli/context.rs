@@ -10,7 +10,7 @@ use super::Global;
 use super::exit::Exit;
 use super::failure::Failure;
 use crate::base::suggest::did_you_mean;
-use crate::base::{Class, Env};
+use crate::base::{Class, Env, limits};
 use crate::chain::{Point, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
 use crate::job::config::RepositoryConfig;
@@ -114,6 +114,7 @@ impl Context {
             return Err(absent());
         }
         let store = self.remembered(Store::open(&address, &self.access(&address)?)?);
+        self.keep_blocks(&store)?;
         let repo = Repo::open(store, self.env.clone()).map_err(|error| match error {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
@@ -124,6 +125,23 @@ impl Context {
 }
 
 impl Context {
+    /// Has the store keep on this machine's disk what it fetches over a network, as options and configuration say.
+    fn keep_blocks(&self, store: &Store) -> Result<(), Failure> {
+        if !store.is_remote() || self.global.no_cache {
+            return Ok(());
+        }
+        let mib = match self.global.cache_size {
+            Some(mib) => Some(mib),
+            None => self.config()?.current()?.cache.mib,
+        };
+        let bytes = mib.map_or(limits::DISK_CACHE_BYTES, |mib| mib.saturating_mul(1 << 20));
+        // Without a place for it, everything is fetched anew.
+        if let (Ok(cache), 1..) = (self.places.cache(), bytes) {
+            store.keep_blocks_in(cache.join("blocks"), bytes);
+        }
+        Ok(())
+    }
+
     /// The store, with this machine's memory of whether it is fit to be written to.
     pub fn remembered(&self, store: Store) -> Store {
         // Without a place for it, each command that writes finds out anew.

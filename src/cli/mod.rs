@@ -85,6 +85,12 @@ pub struct Global {
     /// The configuration file (default: /etc/amberfs/config.toml for root, else ~/.config/amberfs/config.toml)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Keep at most so many MiB of what is fetched over a network on this machine's disk (default: 4096)
+    #[arg(long, global = true, value_name = "MIB")]
+    pub cache_size: Option<u64>,
+    /// Keep nothing of it, and do not use what was kept
+    #[arg(long, global = true, conflicts_with = "cache_size")]
+    pub no_cache: bool,
     /// Print JSON: one object, or for a stream one object a line
     #[arg(long, global = true)]
     pub json: bool,

@@ -91,6 +91,8 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         again.extend(["--config".into(), config.path().into()]);
         again.extend((0..context.global.verbose).map(|_| "-v".into()));
         again.extend(context.global.quiet.then(|| "-q".into()));
+        again.extend(context.global.cache_size.map(|mib| format!("--cache-size={mib}").into()));
+        again.extend(context.global.no_cache.then(|| "--no-cache".into()));
         again.extend(["mount".into(), format!("--role={role}").into()]);
         again.extend(args.options.iter().map(|list| format!("--option={list}").into()));
         again.extend(args.sloppy.then(|| "--sloppy".into()));

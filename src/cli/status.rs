@@ -9,6 +9,7 @@ use super::output::{Output, count, printable, size, timestamp};
 use crate::format::log::SourceKind;
 use crate::repo::RepoError;
 use crate::restore::rollback::unfinished;
+use crate::store::CacheUsage;
 
 /// Show the repository and its sources
 #[derive(Debug, clap::Args)]
@@ -23,6 +24,8 @@ struct Status {
     encrypted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     unfinished: Option<Unfinished>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_cache: Option<DiskCacheStatus>,
     sources: Vec<SourceStatus>,
 }
 
@@ -31,6 +34,13 @@ struct Status {
 struct Unfinished {
     files: u64,
     bytes: u64,
+}
+
+/// What this machine keeps of what was fetched over a network, of all repositories.
+#[derive(Serialize)]
+struct DiskCacheStatus {
+    bytes: u64,
+    bytes_max: u64,
 }
 
 #[derive(Serialize)]
@@ -100,6 +110,10 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
         created: timestamp(opened.repo.marker().created),
         encrypted: false,
         unfinished: Some(Unfinished { files, bytes }).filter(|unfinished| unfinished.files > 0),
+        disk_cache: opened.repo.disk_cache_usage().map(|usage| {
+            let CacheUsage { bytes, bytes_max, .. } = usage;
+            DiskCacheStatus { bytes, bytes_max }
+        }),
         sources,
     };
     let mut out = Output::open();
@@ -129,6 +143,9 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
     if let Some(Unfinished { files, bytes }) = status.unfinished {
         let of = "of captures under way, or of some that were killed: no point needs them";
         out.line(format!("unfinished  {} files, {}, {of}", count(files), size(bytes)))?;
+    }
+    if let Some(DiskCacheStatus { bytes, bytes_max }) = status.disk_cache {
+        out.line(format!("disk cache  {} of at most {}", size(bytes), size(bytes_max)))?;
     }
     if status.sources.is_empty() {
         return out.line("sources     none yet: amberfs capture NAME=PATH makes one");

@@ -6,6 +6,9 @@
 //! options = { region = "eu-central-1" }     # for this place, also where -r names it; the URL's own win
 //! credentials_file = "/etc/amberfs/s3.toml" # keys, which only its owner may read; instead of the environment's
 //!
+//! [cache]
+//! mib = 4096                     # what is kept on this machine's disk of what was fetched over a network; 0: nothing
+//!
 //! [[source]]
 //! name = "home"
 //! path = "/home/me"
@@ -55,9 +58,21 @@ pub struct Config {
     /// The repository.
     #[serde(default)]
     pub repository: Option<RepositoryConfig>,
+    /// What this machine keeps of what is fetched.
+    #[serde(default)]
+    pub cache: CacheConfig,
     /// The sources, in the file's order; names are unique.
     #[serde(default, rename = "source")]
     pub sources: Vec<SourceConfig>,
+}
+
+/// What this machine keeps of what is fetched over a network.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheConfig {
+    /// MiB of it; 0: nothing is kept.
+    #[serde(default)]
+    pub mib: Option<u64>,
 }
 
 /// The repository in use.

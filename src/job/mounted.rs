@@ -18,7 +18,7 @@ use super::witness::Witness;
 use crate::base::sys;
 use crate::chain::{ChainError, RepoLog};
 use crate::format::PointId;
-use crate::store::Operation;
+use crate::store::{Count, Operation};
 use crate::view::MountView;
 
 /// What a mount tells its desk, and learns from it.
@@ -137,6 +137,13 @@ impl Site for MountSite {
             ("amberfs_store_read_bytes_total".to_owned(), counts.bytes_read()),
             ("amberfs_store_written_bytes_total".to_owned(), counts.bytes_written()),
         ];
+        let sum = |of: fn(&Count) -> u64| Operation::ALL.iter().map(|operation| of(&counts.of(*operation))).sum();
+        metrics.push(("amberfs_store_retries_total".to_owned(), sum(|count| count.retries)));
+        metrics.push(("amberfs_store_hedges_total".to_owned(), sum(|count| count.hedges)));
+        if let Some((hits, misses)) = self.view.repo().disk_cache_hits() {
+            metrics.push(("amberfs_disk_cache_hits_total".to_owned(), hits));
+            metrics.push(("amberfs_disk_cache_misses_total".to_owned(), misses));
+        }
         for operation in Operation::ALL {
             let (count, name) = (counts.of(operation), operation.name().replace('-', "_"));
             metrics.push((format!("amberfs_store_{name}_total"), count.requests));
@@ -153,6 +160,17 @@ impl Site for MountSite {
         let stale = self.view.stale_since();
         status.insert("refresh_failed_since".into(), stale.as_ref().map(|(since, _)| timestamp(*since)).into());
         status.insert("refresh_error".into(), stale.map(|(_, why)| why).into());
+        if let Some(usage) = self.view.repo().disk_cache_usage() {
+            let asked = (usage.hits + usage.misses).max(1);
+            let cache = serde_json::json!({
+                "bytes": usage.bytes,
+                "bytes_max": usage.bytes_max,
+                "hits": usage.hits,
+                "misses": usage.misses,
+                "hit_percent": usage.hits * 100 / asked,
+            });
+            status.insert("disk_cache".into(), cache);
+        }
         match self.sources() {
             Ok(sources) => status.insert("sources".into(), sources.into()),
             Err(why) => status.insert("configuration_error".into(), why.into()),
@@ -210,6 +228,25 @@ mod tests {
         // The id again, when nobody remembers the first.
         assert_eq!(site.testimony("home", &of("n-1", 9)), Ok(None));
         assert_eq!(site.testimony("other", &job), Ok(None));
+    }
+
+    #[test]
+    fn the_disk_cache_of_a_remote_store_is_told_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let env = Env::seeded(1, Instant::from_nanos(1));
+        for (store, cached) in [(Store::memory(), false), (Store::memory_as_remote(env.clone()), true)] {
+            store.keep_blocks_in(directory.path().to_owned(), 0);
+            let repo = Repo::init(store, env.clone()).unwrap();
+            let site = MountSite::new(mount(&repo), Arc::new(ConfigFile::at("/nonexistent/config.toml")));
+            assert_eq!(site.status().contains_key("disk_cache"), cached);
+            assert_eq!(
+                site.metrics().iter().filter(|(name, _)| name.starts_with("amberfs_disk_cache")).count() > 0,
+                cached
+            );
+            if cached {
+                assert_eq!(site.status()["disk_cache"]["bytes_max"], crate::base::limits::DISK_CACHE_BYTES_MIN);
+            }
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Repo {
     caches: reader::Caches,
     /// Stored bytes of packs; absent where a store is no journey away.
     blocks: Option<Blocks>,
+    /// The same for verification: only what comes from the store now, and nothing of the disk.
+    fresh_blocks: Option<Blocks>,
 }
 
 impl Repo {
@@ -97,7 +99,8 @@ impl Repo {
 
     fn assemble(store: Store, env: Env, marker: Marker, sizes: CacheSizes) -> Arc<Repo> {
         let blocks = store.is_remote().then(|| Blocks::new(store.clone(), store.disk_cache(marker.repo, &env)));
-        Arc::new(Repo { store, env, marker, caches: reader::Caches::new(sizes), blocks })
+        let fresh_blocks = store.is_remote().then(|| Blocks::new(store.clone(), None));
+        Arc::new(Repo { store, env, marker, caches: reader::Caches::new(sizes), blocks, fresh_blocks })
     }
 
     /// The store behind it.
@@ -138,6 +141,11 @@ impl Repo {
     /// What this machine's disk keeps of repositories; none where nothing is kept.
     pub fn disk_cache_usage(&self) -> Option<CacheUsage> {
         self.blocks.as_ref()?.disk().map(DiskCache::usage)
+    }
+
+    /// How many blocks this process had from the disk, and how many not; none where nothing is kept.
+    pub fn disk_cache_hits(&self) -> Option<(u64, u64)> {
+        self.blocks.as_ref()?.disk().map(DiskCache::hits)
     }
 
     /// Reads the frames of `source`.

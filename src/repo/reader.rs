@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blocks::Blocks;
 use super::cache::Cache;
 use super::session::Unfinished;
 use super::streams::Pattern;
@@ -135,19 +136,27 @@ impl Reader {
         }
     }
 
-    /// The decoded frame behind `pointer`, past all caches: for verification.
+    /// The decoded frame behind `pointer`, past all caches: for verification. Over a network its bytes may have come ahead
+    /// of this, for verification as well.
     ///
     /// # Errors
     /// As [`Reader::data`].
     pub fn fetch(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
-        self.decoded(pointer, kind, |object| {
-            self.repo.store.get_range(object, stored(pointer)).map_err(|source| RepoError::reading(object, source))
-        })
+        self.through(self.repo.fresh_blocks.as_ref(), pointer, kind)
     }
 
     /// As [`Reader::fetch`], by way of what was fetched before and with what will be wanted next.
     fn load(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
-        let Some(blocks) = &self.repo.blocks else { return self.fetch(pointer, kind) };
+        self.through(self.repo.blocks.as_ref(), pointer, kind)
+    }
+
+    fn through(&self, blocks: Option<&Blocks>, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
+        let straight = || {
+            self.decoded(pointer, kind, |object| {
+                self.repo.store.get_range(object, stored(pointer)).map_err(|source| RepoError::reading(object, source))
+            })
+        };
+        let Some(blocks) = blocks else { return straight() };
         let pattern = match kind {
             FrameKind::Data => Pattern::Data,
             FrameKind::Entries | FrameKind::Maps | FrameKind::Usage | FrameKind::Problems | FrameKind::Footer => {
@@ -162,7 +171,7 @@ impl Reader {
             // What was kept may be wrong; what the store says decides.
             Err(error) if error.class() == Class::Corrupt => {
                 blocks.forget(pack);
-                self.fetch(pointer, kind)
+                straight()
             }
             loaded => loaded,
         }

@@ -239,14 +239,16 @@ impl DiskCache {
         drop(std::fs::remove_dir_all(self.object(object)));
     }
 
+    /// Blocks that were there, and that were not, since this process began.
+    pub fn hits(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
     /// What it holds. Looks at every file.
     pub fn usage(&self) -> CacheUsage {
-        CacheUsage {
-            bytes: files(&self.directory).iter().map(|file| file.bytes).sum(),
-            bytes_max: self.bytes_max,
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-        }
+        let bytes = files(&self.directory).iter().map(|file| file.bytes).sum();
+        let (hits, misses) = self.hits();
+        CacheUsage { bytes, bytes_max: self.bytes_max, hits, misses }
     }
 
     /// Removes what was used longest ago, until what is left has at most so many bytes.

@@ -34,7 +34,7 @@ pub use address::{Address, AddressError, Place, Scheme};
 pub use backend::{Access, Credentials};
 pub use disk_cache::{CacheUsage, DiskCache, KeptBlock};
 pub use error::StoreError;
-pub use meter::{Meter, Operation, Snapshot};
+pub use meter::{Count, Meter, Operation, Snapshot};
 pub use probe::CreateSupport;
 pub use store::{Created, Deadlines, Listed, Store};
 pub use upload::Upload;

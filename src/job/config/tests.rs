@@ -59,7 +59,7 @@ fn a_sample_means_what_it_says() {
 fn what_makes_no_sense_is_refused_with_place_and_suggestion() {
     for (text, why) in [
         ("[[source]]\nname = \"a\"\npaht = \"/a\"\n", "line 3: unknown key \"paht\"; did you mean \"path\"?"),
-        ("[repo]\nurl = \"/x\"\n", "line 1: unknown key \"repo\"; known here: repository, source"),
+        ("[repo]\nurl = \"/x\"\n", "line 1: unknown key \"repo\"; known here: repository, cache, source"),
         ("[[source]]\nname = \"a\"\n", "missing field `path`"),
         ("[[source]]\nname = 3\n", "line 2: invalid type: integer `3`, expected a string"),
         ("[[source]\n", "line 1: "),

@@ -1,6 +1,7 @@
 //! The real binary, as a user and as a script meet it.
 
 mod bench;
+mod cache;
 mod capture;
 mod delete;
 mod generated;
