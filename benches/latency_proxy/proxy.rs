@@ -3,10 +3,15 @@
 //! Each request waits for one journey there and back before it is passed on, and all bodies together take the time that a
 //! line of a given rate takes. Requests and bytes are counted by method. It speaks HTTP/1.1 without encryption, keeps
 //! connections alive, and passes on what it does not understand as it is.
+//!
+//! Servers for tests are slow at what a real one does in a millisecond: s3s-fs hashes a whole object for each range of it.
+//! Given the directory in which the server keeps its objects as files, the proxy answers GETs of objects from there.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +33,8 @@ pub(crate) struct LatencyProxy {
 #[derive(Debug)]
 struct Line {
     server: String,
+    /// Where the server's objects are.
+    files: Option<PathBuf>,
     journey: Duration,
     bytes_per_second: f64,
     /// When the line will have carried all that was given to it.
@@ -37,11 +44,18 @@ struct Line {
 }
 
 impl LatencyProxy {
-    /// Listens on `listen` for requests to `server`, both `host:port`.
-    pub(crate) fn start(listen: &str, server: &str, journey: Duration, bytes_per_second: u64) -> Result<LatencyProxy> {
+    /// Listens on `listen` for requests to `server`, both `host:port`, whose objects are the files in `files`.
+    pub(crate) fn start(
+        listen: &str,
+        server: &str,
+        files: Option<PathBuf>,
+        journey: Duration,
+        bytes_per_second: u64,
+    ) -> Result<LatencyProxy> {
         let listener = TcpListener::bind(listen)?;
         let line = Arc::new(Line {
             server: server.to_owned(),
+            files,
             journey,
             bytes_per_second: bytes_per_second as f64,
             busy_until: Mutex::new(Instant::now()),
@@ -122,6 +136,13 @@ impl Line {
             }
             let method = request.word(0).to_owned();
             let began = Instant::now();
+            if let Some((head, mut file, bytes)) = self.file(&request)? {
+                std::thread::sleep(self.journey.saturating_sub(began.elapsed()));
+                to_client.write_all(&head)?;
+                let bytes_down = self.carry(bytes, &mut file, &mut to_client)?;
+                self.count(method, 0, bytes_down);
+                continue;
+            }
             to_server.write_all(&request.bytes)?;
             if request.field("expect").is_some() {
                 // The client waits for a word before it sends its body.
@@ -139,17 +160,59 @@ impl Line {
             to_client.write_all(&answer.bytes)?;
             let has_body = method != "HEAD" && !matches!(answer.word(1), "204" | "304");
             let bytes_down = if has_body { self.body(&answer, false, &mut from_server, &mut to_client)? } else { 0 };
-            let mut counts = self.counts.lock().expect("no holder panics");
-            let count = counts.entry(method).or_default();
-            count.requests += 1;
-            count.bytes_up += bytes_up;
-            count.bytes_down += bytes_down;
-            drop(counts);
+            self.count(method, bytes_up, bytes_down);
             if has_body && !answer.is_chunked() && answer.length().is_none() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    fn count(&self, method: String, bytes_up: u64, bytes_down: u64) {
+        let mut counts = self.counts.lock().expect("no holder panics");
+        let count = counts.entry(method).or_default();
+        count.requests += 1;
+        count.bytes_up += bytes_up;
+        count.bytes_down += bytes_down;
+    }
+
+    /// The answer to a GET of an object that is a file here: its head, the file where the answer begins, and its bytes.
+    fn file(&self, request: &Head) -> Result<Option<(Vec<u8>, File, u64)>> {
+        let path = request.word(1);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        let Some(files) = self.files.as_ref().filter(|_| request.word(0) == "GET") else { return Ok(None) };
+        if !path.bytes().all(plain) || path.contains("..") {
+            return Ok(None);
+        }
+        let Ok(mut file) = File::open(files.join(path.trim_start_matches('/'))) else { return Ok(None) };
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Ok(None);
+        }
+        let size = meta.len();
+        let asked = request.field("range").and_then(|range| {
+            let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+            Some(match (first.parse::<u64>().ok(), last.parse::<u64>().ok()) {
+                (Some(first), last) => first..last.map_or(size, |last| size.min(last + 1)),
+                (None, last) => size.saturating_sub(last?)..size,
+            })
+        });
+        let (status, range) = match &asked {
+            Some(range) if range.is_empty() => return Ok(None),
+            Some(range) => ("206 Partial Content", range.clone()),
+            None => ("200 OK", 0..size),
+        };
+        file.seek(SeekFrom::Start(range.start))?;
+        let bytes = range.end - range.start;
+        let mut head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {bytes}\r\nETag: \"{size:x}\"\r\nAccept-Ranges: bytes\r\n\
+             Last-Modified: Fri, 20 Nov 2026 12:00:00 GMT\r\nContent-Type: application/octet-stream\r\n"
+        );
+        if asked.is_some() {
+            head += &format!("Content-Range: bytes {}-{}/{size}\r\n", range.start, range.end - 1);
+        }
+        head += "\r\n";
+        Ok(Some((head.into_bytes(), file, bytes)))
     }
 
     /// Passes a body on, and says how long it was. An answer without a length ends with its connection.
