@@ -12,6 +12,7 @@ use amberfs::capture::{Options, Progress, capture_disk};
 use amberfs::chain::{RepoLog, SourceLog, origin};
 use amberfs::format::log::SourceKind;
 use amberfs::repo::Repo;
+use amberfs::store::fault::{Fault, Faults, Rule};
 use amberfs::store::record::{Recorded, Recorder};
 use amberfs::store::{Operation, Store};
 use amberfs::view::MountView;
@@ -180,6 +181,33 @@ fn captures_over_a_network_cost_what_they_store() {
     // All nodes of the parent, and what the log gained.
     assert_eq!(counted(&world), "1 create, 4 get, 2 list, 1 range");
     assert_eq!(counted(&world), "1 create, 4 get, 2 list", "the parent is at hand");
+}
+
+#[test]
+fn a_capture_rides_out_a_fault_of_any_request_and_nobody_hears_of_it() {
+    for fault in [Fault::Before, Fault::After, Fault::Half] {
+        // Until a run has no request with that number any more.
+        for nth in 1.. {
+            let env = Env::seeded(1, later());
+            let faults = Faults::new();
+            let world = World::new(faults.around(&Store::memory_as_remote(env.clone())), env);
+            for n in 0..30u64 {
+                world.write(&format!("d{}/{n}", n % 3), noise(n, 900));
+            }
+            world.capture(&Options::default());
+            world.write("d1/4", "changed");
+            faults.clear();
+            faults.plan(Rule::new(fault).nth(nth));
+            world.capture(&Options::default());
+            let (_repo, view) = opened(&world);
+            same(&real(&world.root()), &shown(&view, newest(&view, "home"), 5000), &format!("{fault:?} of {nth}"));
+            assert_eq!(names(&view, node(&view, "home/points")).len(), 2, "{fault:?} of {nth}");
+            if faults.hits() == 0 {
+                assert!(nth > 15, "only {nth} requests");
+                break;
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::*;
+use crate::store::DiskCache;
 
 /// Set for the child that runs a test again as an ordinary user.
 const CHILD: &str = "AMBERFS_TEST_AS_NOBODY";
@@ -128,6 +129,29 @@ fn a_full_disk_is_a_clean_error() {
     assert_eq!(fs::read_dir(root.join("packs")).unwrap().count(), 0);
     store.create(&name("log/2"), vec![2; 10 << 20]).unwrap();
     assert_eq!(store.get(&name("log/1"), 1000).unwrap(), vec![1; 1000]);
+}
+
+#[test]
+fn a_full_disk_costs_what_is_kept_on_it_and_nothing_else() {
+    if !is_root() {
+        crate::base::skip::skipped("a full disk needs a small filesystem, and mounting one needs root");
+        return;
+    }
+    let small = Small::mount(8 << 10);
+    let cache = DiskCache::new(small.0.path(), 0, crate::format::RepoId([1; 16]), Env::system());
+    let bytes = vec![7; 1 << 20];
+    let blocks = (bytes.len() / limits::BLOCK_BYTES) as u64;
+    for n in 0..20 {
+        cache.write(&name(&format!("packs/{n}")), 0, &bytes, 1 << 30);
+        for earlier in 0..=n {
+            let found = cache.read(&name(&format!("packs/{earlier}")), 0..blocks);
+            assert!(found.iter().flatten().all(|kept| kept.bytes == bytes[..limits::BLOCK_BYTES]), "{n} {earlier}");
+        }
+    }
+    // Half of it was given back, and nothing more is tried for a while.
+    let used = cache.usage().bytes;
+    assert!((2 << 20..=6 << 20).contains(&used), "{used} bytes");
+    fs::write(small.0.path().join("others"), vec![1; 2 << 20]).unwrap();
 }
 
 #[test]
