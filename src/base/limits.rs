@@ -183,6 +183,17 @@ pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
 /// How long a store over a network is believed to honour conditional creation once it has shown it.
 pub const REMOTE_PROOF_KEPT: Duration = Duration::from_secs(3600);
 
+/// Between two signs of life of a writer in single-writer mode.
+pub const LEASE_BEAT: Duration = Duration::from_secs(15);
+/// So long after its last sign of life that was acknowledged such a writer writes nothing more.
+pub const LEASE_VALID: Duration = Duration::from_secs(60);
+/// Without a sign of life for so long a writer is believed to be gone.
+pub const LEASE_STALE: Duration = Duration::from_secs(120);
+/// How long a writer waits for another to end.
+pub const LEASE_WAIT: Duration = Duration::from_secs(300);
+/// Between two looks at another's signs of life.
+pub const LEASE_LOOK: Duration = Duration::from_secs(2);
+
 /// How old what a mount shows of a local repository may be; what is committed through it shows at once.
 pub const LOCAL_REFRESH_SECONDS: u64 = 2;
 /// The same of a repository over a network, where each look costs a request.
@@ -271,6 +282,8 @@ const _: () = {
     assert!((PACK_ITEMS_MAX + 1 + FRAME_RAW_BYTES_MAX / INLINE_BYTES_MAX) * FOOTER_ITEM_BYTES < FOOTER_BYTES_MAX / 4);
     assert!(JOB_LOG_KEPT_BYTES <= JOB_LOG_BYTES_MAX);
     assert!(CONTROL_LINE_BYTES_MAX < CONTROL_BATCH_BYTES_MAX);
+    assert!(2 * LEASE_BEAT.as_secs() < LEASE_VALID.as_secs() && LEASE_VALID.as_secs() < LEASE_STALE.as_secs());
+    assert!(LEASE_STALE.as_secs() < LEASE_WAIT.as_secs());
     assert!(JOB_TIMEOUT.as_secs() <= JOB_TIMEOUT_MAX.as_secs());
     assert!(UPLOAD_PART_BYTES as u64 <= META_PACK_BYTES);
     assert!(CACHE_SLAB_BYTES.is_multiple_of(BLOCK_BYTES as u64) && NODE_READ_BYTES.is_multiple_of(BLOCK_BYTES as u64));

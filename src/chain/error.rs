@@ -55,7 +55,7 @@ pub enum ChainError {
     /// Appending would not be safe on this store.
     #[error(
         "{store} does not honour conditional creation: two writers could overwrite one another's commits, so nothing \
-         is written; move the repository to a filesystem that does"
+         is written; move the repository to a store that does, or see docs/stores.md about --single-writer"
     )]
     Unsafe {
         /// The store.

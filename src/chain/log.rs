@@ -196,7 +196,7 @@ impl<S: LogState> Log<S> {
     /// Sees that the store honours what an append rests on, before the first one of this process.
     fn prove_store(&self) -> Result<(), ChainError> {
         match self.store.create_support(&self.env) {
-            Ok(CreateSupport::Honoured) => Ok(()),
+            Ok(CreateSupport::Honoured | CreateSupport::Leased) => Ok(()),
             Ok(CreateSupport::Ignored) => Err(ChainError::Unsafe { store: self.store.describe() }),
             Err(source) => Err(ChainError::Store { doing: "prepare to append to", log: self.id, source }),
         }

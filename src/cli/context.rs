@@ -16,7 +16,7 @@ use crate::format::log::SourceRecord;
 use crate::job::config::RepositoryConfig;
 use crate::job::{ConfigFile, Places, credentials};
 use crate::repo::{Repo, RepoError};
-use crate::store::{Access, Address, Store};
+use crate::store::{Access, Address, LeaseTimes, Store};
 use crate::view::namespace::ViewError;
 use crate::view::{Selector, loss};
 
@@ -60,18 +60,22 @@ impl Context {
         }
     }
 
+    /// What the configuration says of the repository at `address`, if it speaks of that place.
+    fn said_of(&self, address: &Address) -> Result<Option<RepositoryConfig>, Failure> {
+        let config = self.config()?;
+        match &config.current()?.repository {
+            Some(repository) if configured(repository, &config)?.is_place_of(address) => Ok(Some(repository.clone())),
+            Some(_) | None => Ok(None),
+        }
+    }
+
     /// What is known of the store at `address` beside that: the configuration's word, if it speaks of this place.
     ///
     /// # Errors
     /// When the configuration or the file with the keys makes no sense, or others could read the keys.
     pub fn access(&self, address: &Address) -> Result<Access, Failure> {
         let Address::Remote(place) = address else { return Ok(Access::default()) };
-        let config = self.config()?;
-        let current = config.current()?;
-        let Some(repository) = &current.repository else { return Ok(Access::default()) };
-        if !configured(repository, &config)?.is_place_of(address) {
-            return Ok(Access::default());
-        }
+        let Some(repository) = self.said_of(address)? else { return Ok(Access::default()) };
         let options = repository.options.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
         let file = repository.credentials_file.as_deref();
         let credentials = file.map(|path| credentials::read(path, place.scheme)).transpose()?;
@@ -113,7 +117,7 @@ impl Context {
         if address.directory().is_some_and(|root| !root.exists()) {
             return Err(absent());
         }
-        let store = self.remembered(Store::open(&address, &self.access(&address)?)?);
+        let store = self.remembered(Store::open(&address, &self.access(&address)?)?, &address)?;
         self.keep_blocks(&store)?;
         let repo = Repo::open(store, self.env.clone()).map_err(|error| match error {
             RepoError::Absent { .. } => absent(),
@@ -142,13 +146,23 @@ impl Context {
         Ok(())
     }
 
-    /// The store, with this machine's memory of whether it is fit to be written to.
-    pub fn remembered(&self, store: Store) -> Store {
+    /// The store, with this machine's memory of whether it is fit to be written to, and with what the user allows.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense.
+    pub fn remembered(&self, store: Store, address: &Address) -> Result<Store, Failure> {
+        let configured = match address {
+            Address::Directory(_) => false,
+            Address::Remote(_) => self.said_of(address)?.is_some_and(|repository| repository.single_writer),
+        };
+        if self.global.single_writer || configured {
+            store.allow_single_writer(LeaseTimes::default());
+        }
         // Without a place for it, each command that writes finds out anew.
         if let Ok(state) = self.places.state() {
             store.keep_proof_in(state.join("proven"));
         }
-        store
+        Ok(store)
     }
 }
 

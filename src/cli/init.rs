@@ -40,7 +40,7 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
             .hint("say --unencrypted if whoever can read the repository may read every file in it"));
     }
     let store = Store::create_at(&address, &context.access(&address)?)?;
-    let repo = Repo::init(context.remembered(store), context.env.clone())?;
+    let repo = Repo::init(context.remembered(store, &address)?, context.env.clone())?;
     let mut out = Output::open();
     if context.global.json {
         out.json(&Initialized {

@@ -91,6 +91,10 @@ pub struct Global {
     /// Keep nothing of it, and do not use what was kept
     #[arg(long, global = true, conflicts_with = "cache_size")]
     pub no_cache: bool,
+    /// Write to a store that does not honour conditional creation, one process at a time, guarded by a lease: every process
+    /// that writes to the repository must say so (docs/stores.md)
+    #[arg(long, global = true)]
+    pub single_writer: bool,
     /// Print JSON: one object, or for a stream one object a line
     #[arg(long, global = true)]
     pub json: bool,

@@ -90,6 +90,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         let mut again: Vec<OsString> = vec!["-r".into(), repository.to_os_string()];
         again.extend(["--config".into(), config.path().into()]);
         again.extend((0..context.global.verbose).map(|_| "-v".into()));
+        again.extend(context.global.single_writer.then(|| "--single-writer".into()));
         again.extend(context.global.quiet.then(|| "-q".into()));
         again.extend(context.global.cache_size.map(|mib| format!("--cache-size={mib}").into()));
         again.extend(context.global.no_cache.then(|| "--no-cache".into()));

@@ -8,6 +8,8 @@
 //! source/<id>/checkpoint/<number, counted down>    its checkpoints, newest first
 //! source/<id>/chain/<chain>/<base>-<random>-<ordinal>.pack
 //! probe/<random>                                   tests of the store, deleted at once
+//! lease/<holder>-<beat>                            a writer's sign of life, in single-writer mode
+//! lease/single-writer                              this repository is written to in single-writer mode
 //! ```
 //! Numbers are decimal, zero-padded to 20 digits, so that names sort as numbers do; sources are
 //! padded to 8 digits, chains and pack ordinals to 6.
@@ -67,7 +69,14 @@ pub enum Object {
     Pack(SourceId, PackId),
     /// A store test's object.
     Probe(Nonce),
+    /// A writer's sign of life in single-writer mode: whose, and which.
+    Lease(Nonce, u64),
+    /// That the repository is written to in single-writer mode.
+    SingleWriter,
 }
+
+/// The prefix of all leases, with the closing `/`.
+pub const LEASES_PREFIX: &str = "lease/";
 
 fn log_prefix(log: LogId) -> String {
     match log {
@@ -112,6 +121,8 @@ impl Object {
                 pack.ordinal.0
             ),
             Object::Probe(nonce) => format!("probe/{nonce}"),
+            Object::Lease(holder, beat) => format!("{LEASES_PREFIX}{holder}-{beat:020}"),
+            Object::SingleWriter => format!("{LEASES_PREFIX}single-writer"),
         })
     }
 
@@ -121,6 +132,11 @@ impl Object {
         let object = match *parts.as_slice() {
             ["amberfs"] => Object::Marker,
             ["probe", random] => Object::Probe(Nonce(hex::decode(random)?)),
+            ["lease", "single-writer"] => Object::SingleWriter,
+            ["lease", lease] => {
+                let (holder, beat) = lease.split_once('-')?;
+                Object::Lease(Nonce(hex::decode(holder)?), decimal(beat)?)
+            }
             ["log", number] => Object::Entry(LogId::Repo, LogNumber(decimal(number)?)),
             ["checkpoint", number] => Object::Checkpoint(LogId::Repo, counted_down(number)?),
             ["source", id, "log", number] => {
@@ -170,6 +186,8 @@ mod tests {
             Object::Checkpoint(LogId::Source(SourceId(123_456_789)), LogNumber(0)),
             Object::Pack(SourceId(2), pack),
             Object::Probe(Nonce([1; 16])),
+            Object::Lease(Nonce([2; 16]), 17),
+            Object::SingleWriter,
         ] {
             assert_eq!(Object::parse(&object.name()), Some(object));
         }

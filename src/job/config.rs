@@ -5,6 +5,7 @@
 //! url = "s3://bucket/prefix"     # or a directory; used where neither -r nor AMBERFS_REPOSITORY says otherwise
 //! options = { region = "eu-central-1" }     # for this place, also where -r names it; the URL's own win
 //! credentials_file = "/etc/amberfs/s3.toml" # keys, which only its owner may read; instead of the environment's
+//! single_writer = false                     # true: as --single-writer, for stores without conditional creation
 //!
 //! [cache]
 //! mib = 4096                     # what is kept on this machine's disk of what was fetched over a network; 0: nothing
@@ -87,6 +88,9 @@ pub struct RepositoryConfig {
     /// The file with the keys for that place; an absolute path ([`credentials`](super::credentials)).
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
+    /// Whether that place may be written to by leases, should it not honour conditional creation.
+    #[serde(default)]
+    pub single_writer: bool,
 }
 
 /// The value of an option: text, or true or false.

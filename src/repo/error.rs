@@ -43,7 +43,10 @@ pub enum RepoError {
         store: String,
     },
     /// Commits would not be safe on this store.
-    #[error("{store} does not honour conditional creation: two writers could overwrite one another's commits")]
+    #[error(
+        "{store} does not honour conditional creation: two writers could overwrite one another's commits; choose another \
+         store, or see docs/stores.md about --single-writer"
+    )]
     Unsafe {
         /// The store.
         store: String,

@@ -51,7 +51,7 @@ impl Repo {
     /// honour conditional creation, which every commit relies on.
     pub fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
         match store.probe_anew(&env).map_err(RepoError::store("probe the store"))? {
-            CreateSupport::Honoured => {}
+            CreateSupport::Honoured | CreateSupport::Leased => {}
             CreateSupport::Ignored => return Err(RepoError::Unsafe { store: store.describe() }),
         }
         let marker = Marker {

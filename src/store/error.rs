@@ -142,6 +142,22 @@ pub enum StoreError {
         /// The cargo feature.
         feature: &'static str,
     },
+    /// Another process writes, in single-writer mode.
+    #[error("{store}: another process holds the lease of single-writer mode, waited {} s for it; try again later", waited.as_secs())]
+    Leased {
+        /// The store.
+        store: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The lease of single-writer mode is not ours any more.
+    #[error("{operation} {object}: the lease of single-writer mode was lost, so nothing was written; try again")]
+    LeaseLost {
+        /// The request.
+        operation: Operation,
+        /// The object's name.
+        object: String,
+    },
     /// Anything else that the store, the network or the operating system reported.
     #[error("{operation} {object}: {source}{}", remedy(*class))]
     Failed {
@@ -166,7 +182,10 @@ impl Classed for StoreError {
             StoreError::Deadline { .. } => Class::Timeout,
             StoreError::Name { .. } | StoreError::NoBucket { .. } | StoreError::Unusable { .. } => Class::Invalid,
             StoreError::Feature { .. } => Class::Unsupported,
-            StoreError::Taken { .. } | StoreError::NotEmpty { .. } => Class::Conflict,
+            StoreError::Taken { .. }
+            | StoreError::NotEmpty { .. }
+            | StoreError::Leased { .. }
+            | StoreError::LeaseLost { .. } => Class::Conflict,
             StoreError::Broken { .. } | StoreError::RootGone { .. } => Class::Transient,
             StoreError::Root { source, .. } => Class::of_io(source),
             StoreError::Failed { class, .. } => *class,

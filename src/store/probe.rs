@@ -23,6 +23,8 @@ pub enum CreateSupport {
     Honoured,
     /// The store overwrites, tells several that they won, or knows no such condition.
     Ignored,
+    /// It does not, and this process holds the lease of single-writer mode.
+    Leased,
 }
 
 impl Store {
@@ -35,7 +37,7 @@ impl Store {
         let race = Object::Probe(Nonce(env.random())).name();
         let found = self.probe_sequence(&sequence).and_then(|support| match support {
             CreateSupport::Honoured => self.probe_race(&race),
-            CreateSupport::Ignored => Ok(support),
+            CreateSupport::Ignored | CreateSupport::Leased => Ok(support),
         });
         let cleaned = self.delete(&sequence).and(self.delete(&race));
         match found {

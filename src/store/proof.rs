@@ -102,6 +102,16 @@ impl Store {
     pub fn create_support(&self, env: &Env) -> Result<CreateSupport, StoreError> {
         // Held meanwhile: who comes second needs the answer as well.
         let mut proven = self.proof().proven.lock();
+        if *proven {
+            return Ok(CreateSupport::Honoured);
+        }
+        if self.lease().is_some() {
+            return Ok(CreateSupport::Leased);
+        }
+        // A probe may pass by chance: whom another host has found out, nobody believes.
+        if self.identity().is_some() && self.wants_single_writer()? {
+            return self.ignored(env);
+        }
         if !*proven {
             *proven = self.kept_proof().is_some_and(|kept| kept.holds(env.now()));
         }
@@ -121,8 +131,14 @@ impl Store {
         *proven = support == CreateSupport::Honoured;
         if *proven {
             self.keep_proof(env);
+            return Ok(support);
         }
-        Ok(support)
+        self.ignored(env)
+    }
+
+    /// What a store that does not honour creations is good for: single-writer mode, where that is allowed.
+    fn ignored(&self, env: &Env) -> Result<CreateSupport, StoreError> {
+        Ok(if self.take_lease(env)? { CreateSupport::Leased } else { CreateSupport::Ignored })
     }
 
     fn kept_proof(&self) -> Option<Kept> {

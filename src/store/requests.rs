@@ -37,7 +37,8 @@ impl Store {
     /// After an error the object may exist, or may come to exist. [`Store::get`] tells: what it finds is
     /// durable, if this store or a clone of it made the attempt.
     pub fn create(&self, name: &ObjectName, bytes: Vec<u8>) -> Result<Created, StoreError> {
-        self.create_payload(name, bytes.into())
+        let created = self.create_guarded(name, || self.create_payload(name, bytes.into()))?;
+        Ok(created.unwrap_or(Created::Exists))
     }
 
     pub(super) fn create_payload(&self, name: &ObjectName, payload: PutPayload) -> Result<Created, StoreError> {

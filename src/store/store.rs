@@ -18,6 +18,7 @@ use super::address::{Address, Place, Scheme};
 use super::backend::{self, Access, Opened};
 use super::disk_cache::DiskCache;
 use super::error::StoreError;
+use super::lease::SingleWriter;
 use super::local::LocalDir;
 use super::meter::{Meter, Operation};
 use super::proof::Proof;
@@ -101,6 +102,7 @@ struct Inner {
     tasks: Tasks,
     meter: Arc<Meter>,
     proof: Proof,
+    single_writer: SingleWriter,
     /// How requests are made over a network; absent when there is none.
     remote: Option<Arc<Remote>>,
     /// Where fetched blocks are kept, and how many bytes of them.
@@ -141,6 +143,7 @@ impl Store {
             tasks: Tasks::new(false),
             meter: Arc::default(),
             proof: Proof::default(),
+            single_writer: SingleWriter::default(),
             remote: None,
             kept_in: OnceLock::new(),
         }))
@@ -183,6 +186,7 @@ impl Store {
             meter: Arc::default(),
             remote: (!in_memory).then(|| Arc::new(Remote::new(Env::system()))),
             proof: Proof::given(in_memory),
+            single_writer: SingleWriter::default(),
             kept_in: OnceLock::new(),
         }))
     }
@@ -216,6 +220,7 @@ impl Store {
             tasks: Tasks::new(true),
             meter: Arc::default(),
             proof,
+            single_writer: SingleWriter::default(),
             remote,
             kept_in: OnceLock::new(),
         })
@@ -224,8 +229,17 @@ impl Store {
     /// This store behind a wrapper, with counts of its own. Reads of a local store then take the long way, so
     /// that the wrapper sees them.
     pub fn wrapped(&self, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Store {
+        self.with_objects(wrap(Arc::clone(&self.inner.objects)), self.inner.proof.is_given())
+    }
+
+    /// The same objects by requests of their own, which nothing that this store waits for holds up.
+    pub(super) fn apart(&self) -> Store {
+        self.with_objects(Arc::clone(&self.inner.objects), false)
+    }
+
+    fn with_objects(&self, objects: Arc<dyn ObjectStore>, proven: bool) -> Store {
         let wrapped = Store::from_inner(Inner {
-            objects: wrap(Arc::clone(&self.inner.objects)),
+            objects,
             direct: None,
             root: self.inner.root.clone(),
             description: self.inner.description.clone(),
@@ -233,7 +247,8 @@ impl Store {
             ordered: self.inner.ordered,
             tasks: Tasks::new(self.inner.root.is_none()),
             meter: Arc::default(),
-            proof: Proof::given(self.inner.proof.is_given()),
+            proof: Proof::given(proven),
+            single_writer: SingleWriter::default(),
             remote: self.inner.remote.clone(),
             kept_in: self.inner.kept_in.clone(),
         });
@@ -311,6 +326,10 @@ impl Store {
     /// What tells a store over a network from any other.
     pub(super) fn identity(&self) -> Option<&str> {
         self.inner.identity.as_deref()
+    }
+
+    pub(super) fn single_writer(&self) -> &SingleWriter {
+        &self.inner.single_writer
     }
 
     /// Whether it is known to honour "create only if absent".

@@ -1,6 +1,7 @@
 //! What every store must do, and what a local one must do besides.
 
 mod faults;
+mod leases;
 mod machine;
 mod remote;
 

@@ -3,13 +3,16 @@ hands everything else to moto. What it cannot show: Google's own behaviour, its 
 
     x-goog-if-generation-match: 0   becomes   If-None-Match: *
     (answer)                        gains     x-goog-generation: 1
+
+With a third word, `deaf`, it drops the condition instead: an S3 server that does not honour it.
 """
 
 import http.client
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-port, behind = map(int, sys.argv[1:])
+port, behind = map(int, sys.argv[1:3])
+deaf = sys.argv[3:] == ["deaf"]
 
 
 class Shim(BaseHTTPRequestHandler):
@@ -27,6 +30,8 @@ class Shim(BaseHTTPRequestHandler):
             if lower == "x-goog-if-generation-match":
                 assert value == "0", value
                 headers["If-None-Match"] = "*"
+            elif deaf and lower == "if-none-match":
+                continue
             elif lower in ("host", "connection", "authorization", "content-length"):
                 continue
             elif lower.startswith("x-goog-"):

@@ -17,11 +17,18 @@ run() {
 # Waits until the command succeeds, half a minute at most.
 await() {
   local i
-  for i in $(seq 300); do "$@" >/dev/null 2>&1 && return 0; sleep 0.1; done
+  for i in $(seq 300); do
+    "$@" >/dev/null 2>&1 && return 0
+    # A server that has ended will not answer any more.
+    kill -0 "${last:-$$}" 2>/dev/null || break
+    sleep 0.1
+  done
   echo "not ready: $*" >&2
   tail -n 20 "$D"/*.log >&2
   return 1
 }
+# A port on which nobody listens at the moment.
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1"); }
 stop() {
   local pid

@@ -42,9 +42,16 @@ impl Server {
     /// The same, on this port.
     pub(crate) fn start_at(name: &str, port: Option<u16>) -> Server {
         install(match name {
-            "gcs-shim" => "moto",
+            "gcs-shim" | "deaf" => "moto",
             name => name,
         });
+        // Between finding a port and listening on it, somebody else may have taken it.
+        (0..3)
+            .find_map(|_| Server::try_start(name, port))
+            .unwrap_or_else(|| panic!("tests/servers/{name} does not start"))
+    }
+
+    fn try_start(name: &str, port: Option<u16>) -> Option<Server> {
         let directory = tempfile::Builder::new().prefix("amberfs-server-").tempdir().unwrap();
         let port = port.unwrap_or_else(free_port);
         let mut child = Command::new(script(name))
@@ -60,10 +67,11 @@ impl Server {
         let ready = lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("ready"));
         let Some(ready) = ready else {
             let output = child.wait_with_output().unwrap();
-            panic!("tests/servers/{name}: {}", String::from_utf8_lossy(&output.stderr));
+            eprintln!("tests/servers/{name}: {}", String::from_utf8_lossy(&output.stderr));
+            return None;
         };
         let words = ready.split_whitespace().skip(1).map(str::to_owned).collect();
-        Server { words, child, stdin, _directory: directory }
+        Some(Server { words, child, stdin, _directory: directory })
     }
 
     /// `http://127.0.0.1:PORT`, or what its script says first.

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use super::bench::{Bench, Ran};
-use crate::servers::{free_port, moto};
+use crate::servers::{Server, free_port, moto};
 
 const SECRET: &str = "hunter2";
 
@@ -137,4 +137,31 @@ fn a_store_is_checked_in_words_and_as_json() {
     assert_eq!(answer["store"], "s3://amber/checked");
     let bucket = format!("s3://no-such-bucket/p?endpoint={}", moto().endpoint());
     run(&bench, &bucket, &KEYS, &["repo", "check"]).fails(2, "no such bucket");
+}
+
+#[test]
+fn a_store_that_overwrites_is_used_by_one_writer_who_said_so_and_everybody_hears_of_it() {
+    let bench = Bench::new();
+    let server = Server::start("deaf");
+    let url = format!("s3://amber/p?endpoint={}", server.endpoint());
+    std::fs::create_dir(bench.path("source")).unwrap();
+    let source = format!("home={}", bench.path("source").display());
+    let go = |url: &str, arguments: &[&str]| run(&bench, url, &KEYS, arguments);
+    go(&url, &["init", "--unencrypted"]).fails(1, "--single-writer");
+    let told = go(&url, &["init", "--unencrypted", "--single-writer"]);
+    assert!(told.code == 0 && told.err.contains("SINGLE-WRITER MODE"), "{told:?}");
+    go(&url, &["capture", &source]).fails(1, "does not honour conditional creation");
+    let told = go(&url, &["--single-writer", "-q", "capture", &source]);
+    assert_eq!((told.code, &*told.err), (0, ""), "{told:?}");
+    assert_eq!(go(&url, &["--json", "points"]).json().len(), 1);
+    assert_eq!(go(&url, &["verify"]).code, 0, "its objects are no strangers");
+    // Another host for which the probe passes: the repository itself says what it is.
+    let honest = format!("s3://amber/p?endpoint={}", server.words[1]);
+    go(&honest, &["capture", &source]).fails(1, "--single-writer");
+    // The configuration may say so as well, for jobs.
+    let config = format!("[repository]\nurl = {url:?}\nsingle_writer = true\n");
+    std::fs::write(bench.path("config.toml"), config).unwrap();
+    assert_eq!(go(&url, &["-q", "capture", &source]).code, 0);
+    let checked = go(&url, &["--json", "repo", "check", "--large", "9"]);
+    assert_eq!((checked.code, &checked.json()[0]["several_writers"]), (1, &false.into()), "{checked:?}");
 }

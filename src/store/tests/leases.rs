@@ -1,0 +1,127 @@
+//! Single-writer mode on a store that overwrites where it should refuse.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use object_store::memory::InMemory;
+
+use super::*;
+use crate::format::LogNumber;
+use crate::format::object::{LEASES_PREFIX, LogId, Object};
+use crate::store::LeaseTimes;
+use crate::store::fault::Faults;
+
+const TIMES: LeaseTimes = LeaseTimes {
+    beat: Duration::from_millis(50),
+    valid: Duration::from_secs(10),
+    stale: Duration::from_millis(1500),
+    wait: Duration::from_millis(600),
+    look: Duration::from_millis(20),
+};
+
+/// Another process's view of objects in a store that ignores the condition.
+fn deaf(objects: &Arc<InMemory>) -> Store {
+    let faults = Faults::new();
+    let store = faults.around(&Store::over(Arc::clone(objects) as Arc<dyn object_store::ObjectStore>));
+    faults.ignore_create(true);
+    store
+}
+
+fn env(seed: u64) -> Env {
+    Env::seeded(seed, Instant::from_nanos(0))
+}
+
+fn leases(store: &Store) -> usize {
+    let listed = store.list(LEASES_PREFIX, None, None).unwrap();
+    listed.iter().filter(|object| matches!(Object::parse(&object.name), Some(Object::Lease(..)))).count()
+}
+
+fn entry(number: u64) -> ObjectName {
+    Object::Entry(LogId::Repo, LogNumber(number)).name()
+}
+
+#[test]
+fn a_store_that_overwrites_is_written_to_by_one_who_was_told_to() {
+    let objects = Arc::new(InMemory::new());
+    let store = deaf(&objects);
+    assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Ignored, "never unasked");
+    assert_eq!(leases(&store), 0);
+    store.allow_single_writer(TIMES);
+    assert_eq!(store.create_support(&env(2)).unwrap(), CreateSupport::Leased);
+    assert!(store.wants_single_writer().unwrap());
+    // What the store does not do is done for it.
+    assert_eq!(store.create(&entry(1), b"first".to_vec()).unwrap(), Created::New);
+    assert_eq!(store.create(&entry(1), b"second".to_vec()).unwrap(), Created::Exists);
+    assert_eq!(store.get(&entry(1), 99).unwrap(), "first");
+
+    let other = deaf(&objects);
+    other.allow_single_writer(TIMES);
+    let refused = other.create_support(&env(3)).unwrap_err();
+    assert_eq!(refused.class(), Class::Conflict, "{refused}");
+    assert_eq!(leases(&store), 1, "who is refused leaves nothing");
+    drop(store);
+    assert_eq!(other.create_support(&env(4)).unwrap(), CreateSupport::Leased, "a lease is given back");
+    drop(other);
+    assert_eq!(leases(&deaf(&objects)), 0);
+}
+
+#[test]
+fn a_beat_that_stopped_is_taken_away_and_one_that_goes_on_is_not() {
+    let objects = Arc::new(InMemory::new());
+    let store = deaf(&objects);
+    let gone = Object::Lease(crate::format::ids::Nonce([7; 16]), 3).name();
+    store.create(&gone, b"killed".to_vec()).unwrap();
+    store.allow_single_writer(LeaseTimes { wait: Duration::from_secs(20), ..TIMES });
+    let began = std::time::Instant::now();
+    assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Leased);
+    assert!(began.elapsed() >= TIMES.stale, "it was watched first");
+    // Beats go on while it is held, for longer than abandoned ones are watched.
+    let other = deaf(&objects);
+    other.allow_single_writer(LeaseTimes { wait: 2 * TIMES.stale, ..TIMES });
+    assert_eq!(other.create_support(&env(2)).unwrap_err().class(), Class::Conflict);
+    assert_eq!(store.create(&entry(1), b"mine".to_vec()).unwrap(), Created::New);
+}
+
+#[test]
+fn who_has_lost_the_lease_writes_nothing() {
+    let objects = Arc::new(InMemory::new());
+    let store = deaf(&objects);
+    // No beat comes between what follows.
+    store.allow_single_writer(LeaseTimes { beat: Duration::from_secs(60), ..TIMES });
+    assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Leased);
+    for object in store.list(LEASES_PREFIX, None, None).unwrap() {
+        store.delete(&object.name).unwrap();
+    }
+    let lost = store.create(&entry(1), b"late".to_vec()).unwrap_err();
+    assert!(lost.class() == Class::Conflict && lost.to_string().contains("lease"), "{lost}");
+    assert_eq!(store.get(&entry(1), 99).unwrap_err().class(), Class::NotFound);
+}
+
+#[test]
+fn of_many_that_come_at_once_never_two_write() {
+    let objects = Arc::new(InMemory::new());
+    let (inside, written) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for writer in 0..6 {
+            let (objects, inside, written) = (&objects, &inside, &written);
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let store = deaf(objects);
+                    store.allow_single_writer(LeaseTimes {
+                        wait: Duration::from_secs(60),
+                        stale: Duration::from_secs(50),
+                        ..TIMES
+                    });
+                    assert!(store.take_lease(&env(writer * 100 + round)).unwrap());
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two hold the lease");
+                    let number = written.fetch_add(1, Ordering::SeqCst) as u64 + 1;
+                    assert_eq!(store.create(&entry(number), vec![writer as u8]).unwrap(), Created::New);
+                    assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                    drop(store);
+                }
+            });
+        }
+    });
+    assert_eq!(written.load(Ordering::SeqCst), 18);
+}
