@@ -120,10 +120,9 @@ pub const DURABLE_DEADLINE: Duration = Duration::from_secs(120);
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Repetitions that each request earns for all; with [`RETRIES_SAVED_MAX`], a store that is down gets at most three times
-/// the requests of one that is up.
-pub const RETRIES_PER_REQUEST: u64 = 2;
-/// Repetitions that a store's clients begin with, and save up at most.
+/// Repetitions that each answer earns for all requests of a store.
+pub const RETRIES_PER_ANSWER: u64 = 2;
+/// Repetitions that a store's requests begin with, and save up at most: all that a store gets while it is down.
 pub const RETRIES_SAVED_MAX: u64 = 64;
 /// Parts of its deadline after which one attempt of a request counts as lost when nothing has come.
 pub const ATTEMPTS_PER_DEADLINE: u32 = 3;

@@ -241,7 +241,9 @@ impl Store {
         // Each page has the deadline of a request.
         let mut attempts = remote.attempts(self.meter(), Operation::List, self.deadlines().metadata * 3);
         loop {
-            match self.list_objects(prefix, above, after, most) {
+            let listed = self.list_objects(prefix, above, after, most);
+            attempts.answered(&listed);
+            match listed {
                 Ok(listed) => return Ok(listed),
                 Err(error) => match attempts.pause(&error) {
                     Some(pause) => std::thread::sleep(pause),

@@ -4,8 +4,9 @@
 //! pause doubles with each failure, and half of it is chance, so that clients that failed together do not come back together.
 //! No attempt begins that cannot end within the deadline of the whole request.
 //!
-//! **No storm.** Each request earns [`limits::RETRIES_PER_REQUEST`] repetitions for all requests of the store, and no more
-//! than [`limits::RETRIES_SAVED_MAX`] are saved: a store that is down gets at most three times the requests, plus those.
+//! **No storm.** Each request that is answered earns [`limits::RETRIES_PER_ANSWER`] repetitions for all requests of the store,
+//! and no more than [`limits::RETRIES_SAVED_MAX`] are saved: a store that is down gets so many repetitions and no more, besides
+//! those that its client makes by itself ([`limits::CLIENT_RETRIES_MAX`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,7 +31,7 @@ impl Retries {
     }
 
     fn earn(&self) {
-        let more = |saved: u64| Some(saved.saturating_add(limits::RETRIES_PER_REQUEST).min(limits::RETRIES_SAVED_MAX));
+        let more = |saved: u64| Some(saved.saturating_add(limits::RETRIES_PER_ANSWER).min(limits::RETRIES_SAVED_MAX));
         // The closure never declines.
         let _before = self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
@@ -68,7 +69,6 @@ impl<'r> Attempts<'r> {
         operation: Operation,
         deadline: Duration,
     ) -> Attempts<'r> {
-        retries.earn();
         Attempts { retries, meter, operation, deadline, end: Instant::now() + deadline, failures: 0 }
     }
 
@@ -79,9 +79,18 @@ impl<'r> Attempts<'r> {
         attempt: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let (operation, after) = (self.operation, self.deadline);
-        tokio::time::timeout_at(self.end, attempt)
+        let result = tokio::time::timeout_at(self.end, attempt)
             .await
-            .unwrap_or_else(|_| Err(StoreError::Deadline { operation, object: object.to_owned(), after }))
+            .unwrap_or_else(|_| Err(StoreError::Deadline { operation, object: object.to_owned(), after }));
+        self.answered(&result);
+        result
+    }
+
+    /// Takes note of the result of one attempt: an answer, also one that refuses, says that the store is up.
+    pub(super) fn answered<T>(&self, result: &Result<T, StoreError>) {
+        if result.as_ref().err().is_none_or(|error| !passes(error.class())) {
+            self.retries.earn();
+        }
     }
 
     /// How long an attempt waits for something to come, before it counts as lost.
@@ -149,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_never_exceed_twice_the_requests_and_what_was_saved() {
+    fn repetitions_never_exceed_what_answers_earned_and_what_was_saved() {
         let retries = retries();
         let mut spent = 0;
         for _ in 0..1000 {
             retries.earn();
             spent += (0..10).filter(|_| retries.spend()).count() as u64;
         }
-        assert_eq!(spent, limits::RETRIES_SAVED_MAX + 999 * limits::RETRIES_PER_REQUEST);
+        assert_eq!(spent, limits::RETRIES_SAVED_MAX + 999 * limits::RETRIES_PER_ANSWER);
     }
 }

@@ -155,8 +155,13 @@ fn repetitions_of_many_requests_to_a_store_that_is_down_are_bounded() {
     });
     let made = store.meter().snapshot().of(Operation::Size);
     assert_eq!(made.requests, requests + made.retries);
-    let most = limits::RETRIES_SAVED_MAX + requests * limits::RETRIES_PER_REQUEST;
-    assert!(made.retries <= most && made.retries > most / 3, "{made:?}");
+    assert_eq!(made.retries, limits::RETRIES_SAVED_MAX, "all that was saved, and nothing is earned");
+    // As soon as it answers, even that something is not there, more may be repeated.
+    faults.clear();
+    assert_eq!(store.size(&name("object")).unwrap_err().class(), Class::NotFound);
+    faults.plan(Rule::new(Fault::Before).on(Operation::Size));
+    assert_eq!(store.size(&name("object")).unwrap_err().class(), Class::NotFound);
+    assert_eq!(store.meter().snapshot().of(Operation::Size).retries, made.retries + 1);
 }
 
 #[test]
