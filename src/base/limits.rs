@@ -68,6 +68,14 @@ const FOOTER_ITEM_BYTES: usize = 64;
 /// Bytes of one part of a multipart upload.
 pub const UPLOAD_PART_BYTES: usize = 8 << 20;
 
+/// Bytes of a key slot.
+pub const KEY_SLOT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a password file or a key file that are read.
+pub const PASSPHRASE_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of the file in which a host that only captures keeps what opens its own trees: a hundred thousand captures.
+pub const KEPT_SESSIONS_BYTES_MAX: usize = 16 << 20;
+/// Generations of keys: all of them are in every slot.
+pub const KEY_EPOCHS_MAX: usize = 1024;
 /// Largest log entry, checkpoint and footer that are accepted, in raw bytes.
 pub const LOG_ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Largest checkpoint that is accepted, in raw bytes.
@@ -278,6 +286,10 @@ const _: () = {
     assert!(PROBLEMS_BYTES_MAX + 16 * PROBLEMS_MAX < FRAME_RAW_BYTES_MAX);
     assert!(MIXED_PACK_BYTES <= META_PACK_BYTES && META_PACK_BYTES <= DATA_PACK_BYTES);
     // The last frame of a pack may be one of the smallest chunks only.
+    // In an encrypted repository, chunks may be of one byte.
+    assert!(
+        (PACK_ITEMS_MAX + 1 + GROUP_FRAME_BYTES + GROUPED_CHUNK_BYTES_MAX) * FOOTER_ITEM_BYTES < FOOTER_BYTES_MAX / 2
+    );
     assert!((PACK_ITEMS_MAX + 1 + FRAME_RAW_BYTES_MAX / INLINE_BYTES_MAX) * FOOTER_ITEM_BYTES < FOOTER_BYTES_MAX / 4);
     assert!(JOB_LOG_KEPT_BYTES <= JOB_LOG_BYTES_MAX);
     assert!(CONTROL_LINE_BYTES_MAX < CONTROL_BATCH_BYTES_MAX);

@@ -22,7 +22,7 @@ use super::recorder::Recorded;
 use crate::base::{Class, Classed, Instant, limits};
 use crate::chain::{Point, SourceLog, SourceState, name, origin};
 use crate::format::log::{Commit, DiskFacts, Problem, SourceKind, SourceRecord, Stats};
-use crate::format::{ChainId, FileId, Key, PackId, PackOrdinal};
+use crate::format::{ChainId, FileId, FormatError, Key, PackId, PackOrdinal};
 use crate::repo::{Dedup, Repo, RepoError, Session};
 
 /// A capture that came to a point.
@@ -104,11 +104,12 @@ impl Capture<'_> {
     /// [`CaptureError`]; nothing is committed then.
     pub(super) fn run(&self, subject: &dyn Subject) -> Result<Outcome, CaptureError> {
         let state = self.log.refresh()?;
+        self.repo.recall_sessions(self.source.id);
         let base = self.choose(&state, subject);
         let parent = base.parent.clone();
         match self.attempt(&state, base, subject) {
-            Err(error) if parent.is_some() && is_damage(&error) => {
-                tracing::warn!(%error, "the previous point is damaged: start a new chain");
+            Err(error) if parent.is_some() && (is_damage(&error) || is_sealed(&error)) => {
+                tracing::warn!(%error, "the previous point cannot be read: start a new chain");
                 self.progress.restart();
                 let name = parent.as_ref().map_or("", |point| point.name());
                 let reason = format!("full: the previous point {name} cannot be read ({error})");
@@ -130,6 +131,11 @@ impl Capture<'_> {
                 if let Some(most) = self.options.chain_max_points.filter(|most| points().count() >= most.get() as usize)
                 {
                     return full(&format!("full: chain {chain} has its {most} points"));
+                }
+                if !self.repo.may_build_on(self.source.id, point.commit.session) {
+                    return full(
+                        "full: this key cannot read the points before, and what this host kept of them is lost",
+                    );
                 }
                 if let Some(why) = subject.unfit(point) {
                     return full(&format!("full: {why}"));
@@ -163,7 +169,8 @@ impl Capture<'_> {
             Some(point) => point.chain(),
             None => self.log.open_chain(&session_id)?,
         };
-        let session = Session::begin(self.repo, self.source.id, chain, session_id);
+        let session = Session::begin(self.repo, self.source.id, chain, session_id)?;
+        let seal = session.seal();
         let reader = self.repo.reader(self.source.id);
         let dedup = Dedup::over(reader.clone(), packs(state, chain));
         let roots = parent.as_ref().map(|point| point.commit.roots);
@@ -227,9 +234,11 @@ impl Capture<'_> {
             stats: Stats { stored_bytes: totals.stored_bytes, ..recorded.stats },
             problems: recorded.problems_frame,
             disk,
+            seal,
             scope: (self.source.kind == SourceKind::Tree).then(|| self.options.scope()),
         };
         let point = self.log.commit(commit)?;
+        self.repo.keep_session(self.source.id, chain, session_id);
         self.progress.enter(Phase::Committed);
         let parent = parent.map(|point| point.name().to_owned());
         let not_entered = counts.not_entered();
@@ -245,6 +254,11 @@ impl Capture<'_> {
 /// Whether the error says that stored bytes are missing or wrong, as opposed to being out of reach.
 pub(super) fn is_damage(error: &CaptureError) -> bool {
     matches!(error, CaptureError::Repo(error) if error.class() == Class::Corrupt)
+}
+
+/// Whether the error says that stored bytes are sealed with a key that is not at hand.
+fn is_sealed(error: &CaptureError) -> bool {
+    matches!(error, CaptureError::Repo(RepoError::Damaged { source: FormatError::NoKey { .. }, .. }))
 }
 
 /// The packs of a chain's points, oldest first.

@@ -18,7 +18,7 @@ use super::counts::Counts;
 use super::directory::Directory;
 use super::identities::Identities;
 use super::known::Known;
-use super::large::{SLICE_BYTES, Slicer};
+use super::large::SLICE_BYTES;
 use super::later::{Deferred, Grown};
 use super::links::{Links, Seen};
 use super::parent::{OldNames, Parent, directory_id};
@@ -453,7 +453,7 @@ impl<'a> Merge<'a> {
 
     /// Reads a file and cuts it by content; why it could not be read to its end, if so.
     fn cut_slices(&mut self, file: &File, stat: &Stat) -> Result<Option<io::Error>, Halt> {
-        let mut slicer = Slicer::new(None);
+        let mut slicer = self.planner.slicer();
         for stretch in stretches(file, 0..stat.meta.size) {
             let stretch = match stretch {
                 Ok(stretch) => stretch,

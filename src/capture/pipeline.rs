@@ -57,7 +57,8 @@ impl Pipeline<'_> {
         let gate = Gate::new(window, limits::CAPTURE_UNITS_BYTES);
         let claims = Claims::new(window as u64);
         let later = Later::default();
-        let worker = Worker { dedup: self.dedup, claims: &claims, session: self.session.id() };
+        let worker =
+            Worker { dedup: self.dedup, claims: &claims, realm: self.session.realm(), session: self.session.id() };
         let mut recorder = Recorder::new(
             Shared {
                 session: self.session,
@@ -75,7 +76,7 @@ impl Pipeline<'_> {
             let (units_in, units_out) = crossbeam_channel::unbounded::<Unit>();
             let (results_in, results_out) = crossbeam_channel::unbounded::<Done>();
             let gate = &gate;
-            let planner = Planner::new(gate, units_in, self.progress, &later);
+            let planner = Planner::new(gate, units_in, self.progress, &later, self.session.realm().cuts());
             let planning = scope.spawn(move || {
                 let _guard = CloseOnPanic(gate);
                 plan(planner)

@@ -7,12 +7,14 @@ use parking_lot::{Condvar, Mutex};
 
 use super::directory::Directory;
 use super::error::CaptureError;
+use super::large::Slicer;
 use super::later::{Deferred, Later};
 use super::progress::Progress;
 use super::stat::Kind;
 use super::unit::{Job, Unit};
 use crate::base::limits;
 use crate::repo::RepoError;
+use crate::seal::chunker::ChunkerKey;
 
 /// Jobs in a unit.
 const UNIT_JOBS_MAX: usize = 512;
@@ -128,6 +130,8 @@ pub(super) struct Planner<'a> {
     queue: Sender<Unit>,
     progress: &'a Progress,
     later: &'a Later,
+    /// What decides where chunks end, in an encrypted repository.
+    cuts: Option<&'a ChunkerKey>,
     next: u64,
     jobs: Vec<Job>,
     weight: usize,
@@ -139,12 +143,19 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     /// Sends units through `gate` to `queue`; what comes back to be done later is in `later`.
-    pub(super) fn new(gate: &'a Gate, queue: Sender<Unit>, progress: &'a Progress, later: &'a Later) -> Planner<'a> {
+    pub(super) fn new(
+        gate: &'a Gate,
+        queue: Sender<Unit>,
+        progress: &'a Progress,
+        later: &'a Later,
+        cuts: Option<&'a ChunkerKey>,
+    ) -> Planner<'a> {
         Planner {
             gate,
             queue,
             progress,
             later,
+            cuts,
             next: 0,
             jobs: Vec::new(),
             weight: 0,
@@ -152,6 +163,16 @@ impl<'a> Planner<'a> {
             directories: 0,
             last_directory: None,
         }
+    }
+
+    /// So many bytes may stand in an entry. In an encrypted repository content is sealed apart from trees, the smallest too.
+    pub(super) fn inline_bytes_max(&self) -> usize {
+        if self.cuts.is_some() { 0 } else { limits::INLINE_BYTES_MAX }
+    }
+
+    /// What cuts a file by its content.
+    pub(super) fn slicer(&self) -> Slicer {
+        Slicer::new(self.cuts)
     }
 
     /// Refuses when somebody has asked to stop.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use super::attempt::{Capture, Outcome, Plan};
 use super::error::CaptureError;
-use super::large::Slicer;
 use super::options::Options;
 use super::planner::Halt;
 use super::progress::Progress;
@@ -71,7 +70,7 @@ fn read_stream(mut plan: Plan<'_>, name: &str, stream: &mut (dyn Read + Send)) -
     let map = kept.unwrap_or_else(|| plan.identities.fresh());
     let begin = BeginJob { map, grid: None, mapped: kept.is_some() };
     let mut begun = false;
-    let mut slicer = Slicer::new(None);
+    let mut slicer = plan.planner.slicer();
     let Plan { planner, progress, .. } = &mut plan;
     let ran = slicer.run(
         0,
@@ -102,7 +101,7 @@ fn read_stream(mut plan: Plan<'_>, name: &str, stream: &mut (dyn Read + Send)) -
     let stat = single::made(plan.started, ran.bytes);
     plan.counts.add_bytes(&stat);
     let (data, cuts) = slicer.finish();
-    if !begun && data.len() <= limits::INLINE_BYTES_MAX {
+    if !begun && data.len() <= plan.planner.inline_bytes_max() {
         let content = if data.is_empty() { Content::Hole } else { Content::Inline(data) };
         let new = Entry { meta: stat.meta, xattrs: Vec::new(), body: Body::File(content) };
         plan.planner.add(Job::Change(Change { key, old, new: Some(new) }))?;

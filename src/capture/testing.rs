@@ -42,9 +42,9 @@ impl World {
         let now = Env::system().now();
         let env = Env::seeded(1, Instant::from_nanos(now.nanos() + 10_000_000_000));
         let repo = Repo::init(store.clone(), env.clone()).unwrap();
-        let logs = RepoLog::open(store.clone(), env.clone(), repo.id());
+        let logs = RepoLog::open(store.clone(), env.clone(), repo.realm());
         let source = logs.add_source("source", kind, origin::here(b"/source")).unwrap();
-        let log = SourceLog::open(store, env.clone(), repo.id(), source.id);
+        let log = SourceLog::open(store, env.clone(), repo.realm(), source.id);
         let options = Options { workers: Some(3), ..Options::default() };
         World { dir, env, repo, source, log, options }
     }

@@ -23,7 +23,7 @@ use super::unit::{
 use crate::base::limits;
 use crate::format::entry::{Body, Content, Entry};
 use crate::format::map::MapExtent;
-use crate::format::{ChunkHash, ChunkRef, SessionId};
+use crate::format::{ChunkHash, ChunkRef, Realm, SessionId};
 use crate::repo::Dedup;
 
 /// What all workers share.
@@ -33,6 +33,8 @@ pub(super) struct Worker<'a> {
     pub(super) dedup: &'a Dedup,
     /// What other units are about to store.
     pub(super) claims: &'a Claims,
+    /// What gives chunks their names.
+    pub(super) realm: &'a Realm,
     /// The session that is written: hits on its own frames are always taken.
     pub(super) session: SessionId,
 }
@@ -117,12 +119,17 @@ impl Worker<'_> {
         let Reading { mut entry, stretches, problem } = reading;
         let bytes = |place: &Range<usize>| buffer.get(place.clone()).unwrap_or_default();
         match stretches.as_slice() {
-            [(0, place)] if place.len() as u64 == entry.meta.size && place.len() <= limits::INLINE_BYTES_MAX => {
+            [(0, place)]
+                if self.realm.keys().is_none()
+                    && place.len() as u64 == entry.meta.size
+                    && place.len() <= limits::INLINE_BYTES_MAX =>
+            {
+                // In an encrypted repository content is sealed apart from trees, the smallest too.
                 entry.body = Body::File(Content::Inline(bytes(place).to_vec()));
             }
             stretches => {
                 for (offset, place) in stretches {
-                    let hash = hash(bytes(place));
+                    let hash = self.realm.chunk_hash(bytes(place));
                     let found = self.dedup.lookup(&hash);
                     let (position, offset, place) = (job.position, *offset, place.clone());
                     waiting.push(Waiting { result, position, offset, place, hash, found });
@@ -168,7 +175,7 @@ impl Worker<'_> {
         cuts.iter()
             .map(|cut| {
                 let data = data.get(cut.place.clone()).unwrap_or_default();
-                let hash = hash(data);
+                let hash = self.realm.chunk_hash(data);
                 let place = match self.dedup.lookup(&hash) {
                     Some(chunk) => Place::Known(chunk),
                     None => self.store(unit, hash, data, frames, 0),
@@ -230,7 +237,7 @@ impl Worker<'_> {
             slice.changed += before.map_or(0, |_| data.len() as u64);
             return Ok(true);
         }
-        let hash = hash(data);
+        let hash = self.realm.chunk_hash(data);
         let same =
             before.filter(|extent| extent.chunk.bytes as usize == data.len() && hash.0.starts_with(&extent.hash));
         if same.is_none() {
@@ -283,11 +290,6 @@ fn refers_to(entry: &Entry, chunk: &ChunkRef) -> bool {
         Body::File(Content::Extents(extents)) => extents.iter().any(|extent| extent.chunk == *chunk),
         _ => false,
     }
-}
-
-/// The identity of a chunk.
-fn hash(data: &[u8]) -> ChunkHash {
-    ChunkHash(*blake3::hash(data).as_bytes())
 }
 
 /// Bytes of a chunk.

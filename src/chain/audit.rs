@@ -32,7 +32,13 @@ pub struct Audit<S> {
 pub(super) fn audit<S: LogState>(log: &Log<S>) -> Result<Audit<S>, ChainError> {
     let mut checkpoints: BTreeSet<LogNumber> = log.list_checkpoints(None, None)?.into_iter().collect();
     let listed = log.list_entries(LogNumber(0)).map_err(|source| log.failed(source))?;
-    let mut found = Audit { state: S::default(), entries: 0, checkpoints: 0, damage: Vec::new(), void: Vec::new() };
+    let mut found = Audit {
+        state: S::begin(log.realm(), log.id()),
+        entries: 0,
+        checkpoints: 0,
+        damage: Vec::new(),
+        void: Vec::new(),
+    };
     // A checkpoint is written after the entry it covers, so entries up to it must exist as well.
     let claimed: BTreeSet<LogNumber> = listed.iter().chain(&checkpoints).copied().collect();
     loop {
@@ -90,8 +96,8 @@ fn compare<S: LogState>(log: &Log<S>, found: &mut Audit<S>, number: LogNumber) -
     let fault = match log.get_checkpoint(number)? {
         Err(why) => Some(why),
         // Behind a lost entry the fold is the one in doubt.
-        Ok(checkpoint) if found.state.tip().obstacle().is_some() => S::restore(&checkpoint).err(),
-        Ok(checkpoint) => {
+        Ok((checkpoint, _)) if found.state.tip().obstacle().is_some() => S::restore(&checkpoint).err(),
+        Ok((checkpoint, _)) => {
             let agrees = Some(checkpoint.hash) == found.state.tip().hash && checkpoint.state == found.state.snapshot();
             (!agrees).then(|| "it does not say what the entries below it say".to_owned())
         }

@@ -22,14 +22,17 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::error::ChainError;
+use super::heads::Head;
 use super::protocol::{Answer, Append, Outcome, Step};
 use super::state::{Damage, Fault, LogState};
 use crate::base::{Class, Classed, Env, limits};
+use crate::format::author::{Author, Role};
 use crate::format::log::{
     Checkpoint, EntryHash, LogBody, LogEntry, decode_checkpoint, decode_entry, encode_checkpoint, encode_entry,
 };
 use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
-use crate::format::{LogNumber, Nonce, RepoId};
+use crate::format::{Epoch, LogNumber, Nonce, Realm};
+use crate::seal::padme;
 use crate::store::{CreateSupport, Created, Store, StoreError};
 
 /// Entries that are read side by side.
@@ -48,13 +51,17 @@ const OVERHEAD_BYTES: u64 = 64 << 10;
 pub(super) struct Log<S: LogState> {
     store: Store,
     env: Env,
-    repo: RepoId,
+    realm: Realm,
     id: LogId,
     known: RwLock<Option<Arc<S>>>,
     /// Held while reading, so that readers that come together ask once.
     reading: Mutex<()>,
     /// The newest entry that a checkpoint is known to cover.
     covered: Mutex<LogNumber>,
+    /// Up to this entry, the key ring knows from what the secrets of committed sessions follow.
+    learnt: Mutex<LogNumber>,
+    /// What this host has seen of it, if it remembers such things.
+    head: Option<Head>,
 }
 
 /// What is at a number.
@@ -73,15 +80,18 @@ pub(super) enum Ended<B> {
 }
 
 impl<S: LogState> Log<S> {
-    pub(super) fn new(store: Store, env: Env, repo: RepoId, id: LogId) -> Log<S> {
+    pub(super) fn new(store: Store, env: Env, realm: Realm, id: LogId) -> Log<S> {
+        let head = store.heads_in().map(|directory| Head::of(directory, realm.id(), id));
         Log {
+            head,
             store,
             env,
-            repo,
+            realm,
             id,
             known: RwLock::new(None),
             reading: Mutex::new(()),
             covered: Mutex::new(LogNumber(0)),
+            learnt: Mutex::new(LogNumber(0)),
         }
     }
 
@@ -97,8 +107,18 @@ impl<S: LogState> Log<S> {
         &self.store
     }
 
-    pub(super) fn repo(&self) -> RepoId {
-        self.repo
+    pub(super) fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// The newest generation of keys that this process has.
+    fn epoch(&self) -> Epoch {
+        self.realm.keys().map(|keys| keys.current()).unwrap_or_default()
+    }
+
+    /// As whom this process writes.
+    fn author(&self) -> Author {
+        self.realm.keys().map(|keys| keys.author()).unwrap_or_default()
     }
 
     /// What is known, read if nothing is.
@@ -128,7 +148,7 @@ impl<S: LogState> Log<S> {
     pub(super) fn append(&self, goal: Option<S::Goal>) -> Result<(Arc<S>, Ended<S::Body>), ChainError> {
         self.prove_store()?;
         let nonce = Nonce(self.env.random());
-        let start = |state: &S| Append::new(state.clone(), goal.clone(), nonce, self.env.now());
+        let start = |state: &S| Append::new(state.clone(), goal.clone(), nonce, self.env.now()).by(self.author());
         let known = self.load()?;
         let known = if known.tip().obstacle().is_some() { self.refresh()? } else { known };
         let mut append = start(&known);
@@ -159,9 +179,9 @@ impl<S: LogState> Log<S> {
                     Err(error) => unanswered(&mut last_error, error),
                 },
                 Step::Create(entry) => {
-                    let (name, bytes, _) = encode_entry(self.repo, self.id, &entry);
+                    let (name, bytes, _) = encode_entry(&self.realm, self.id, &entry);
                     // What no reader could read back must not be written: the log could never go on.
-                    decode_entry::<S::Body>(self.repo, self.id, entry.number, &bytes)
+                    decode_entry::<S::Body>(&self.realm, self.id, entry.number, &bytes)
                         .map_err(|source| ChainError::Unwritable { log: self.id, source })?;
                     let created = self.store.create(&name, bytes);
                     sent |= created.as_ref().map_or_else(|error| !refused(error.class()), |_| true);
@@ -175,6 +195,10 @@ impl<S: LogState> Log<S> {
             append.answer(answer);
         };
         let state = self.publish(Arc::new(append.into_state()));
+        if state.epoch() > known.epoch() {
+            // Checkpoints of older generations count no more: until there is a new one, all entries are read.
+            *self.covered.lock() = LogNumber(0);
+        }
         match outcome {
             Outcome::Appended(entry) => {
                 self.write_checkpoint(&state);
@@ -208,6 +232,20 @@ impl<S: LogState> Log<S> {
 
     /// Keeps the newer of `state` and what is known, and returns it.
     fn publish(&self, state: Arc<S>) -> Arc<S> {
+        if let Some(keys) = self.realm.keys() {
+            let mut learnt = self.learnt.lock();
+            if let LogId::Source(source) = self.id {
+                for (session, seal) in state.seals(*learnt) {
+                    keys.learn(source, session, seal);
+                }
+            }
+            state.tell(keys);
+            *learnt = state.tip().number.max(*learnt);
+        }
+        let tip = state.tip();
+        if let (Some(head), Some(hash), None) = (&self.head, tip.hash, tip.obstacle()) {
+            head.remember(tip.number, hash);
+        }
         let mut known = self.known.write();
         match &*known {
             Some(old) if old.tip().number > state.tip().number || old.tip() == state.tip() => Arc::clone(old),
@@ -221,7 +259,9 @@ impl<S: LogState> Log<S> {
     pub(super) fn damaged(&self, damage: &Damage) -> ChainError {
         let object = match damage.fault {
             Fault::Checkpoint(_) => Object::Checkpoint(self.id, damage.number).name(),
-            Fault::Missing | Fault::Unreadable(_) | Fault::Discontinuous => self.entry_name(damage.number),
+            Fault::Missing | Fault::Unreadable(_) | Fault::Discontinuous | Fault::RolledBack(_) | Fault::Forked => {
+                self.entry_name(damage.number)
+            }
         };
         ChainError::Damaged { log: self.id, object, fault: damage.fault.to_string() }
     }
@@ -236,7 +276,7 @@ impl<S: LogState> Log<S> {
 
     fn read_all(&self) -> Result<S, ChainError> {
         let mut damage = Vec::new();
-        let mut state = Arc::new(self.read_checkpoint(&mut damage)?.unwrap_or_default());
+        let mut state = Arc::new(self.read_checkpoint(&mut damage)?.unwrap_or_else(|| S::begin(&self.realm, self.id)));
         *self.covered.lock() = state.tip().number;
         let listed = self.list_entries(state.tip().number).map_err(|source| self.failed(source))?;
         for damage in damage {
@@ -244,7 +284,31 @@ impl<S: LogState> Log<S> {
         }
         let listed = reachable(state.tip().number, &listed);
         self.read_on(&mut state, listed)?;
+        self.hold_against_memory(&mut state)?;
         Ok(Arc::unwrap_or_clone(state))
+    }
+
+    /// Notes it when the log is not the one that this host has seen before. One request, if it has grown since.
+    fn hold_against_memory(&self, state: &mut Arc<S>) -> Result<(), ChainError> {
+        let Some(head) = &self.head else { return Ok(()) };
+        let Some((number, _)) = head.seen() else { return Ok(()) };
+        let tip = state.tip();
+        let there = if tip.number == number {
+            tip.hash
+        } else if tip.number > number {
+            match self.get(number).map_err(|source| self.failed(source))? {
+                Reading::Found(_, hash) => Some(hash),
+                // Readers are told of that otherwise, if they need the entry.
+                Reading::Missing | Reading::Unreadable(_) => None,
+            }
+        } else {
+            None
+        };
+        if let Some(damage) = head.judge(tip.number, there) {
+            tracing::warn!(object = %self.entry_name(damage.number), "{}", damage.fault);
+            Arc::make_mut(state).tip_mut().note(damage);
+        }
+        Ok(())
     }
 
     /// The state of the newest checkpoint that can be read, if there is one.
@@ -254,7 +318,9 @@ impl<S: LogState> Log<S> {
             let numbers = self.list_checkpoints(after, Some(LISTED_CHECKPOINTS))?;
             for number in &numbers {
                 match self.get_checkpoint(*number)? {
-                    Ok(checkpoint) => match S::restore(&checkpoint) {
+                    // Whoever has a key that was replaced could have written it since: the entries say what is so.
+                    Ok((_, author)) if author.epoch < self.epoch() => {}
+                    Ok((checkpoint, _)) => match S::restore(&checkpoint) {
                         Ok(state) => return Ok(Some(state)),
                         Err(why) => damage.push(Damage { number: *number, fault: Fault::Checkpoint(why) }),
                     },
@@ -286,17 +352,20 @@ impl<S: LogState> Log<S> {
             .collect())
     }
 
-    /// A checkpoint that was listed, or in words why it is none.
+    /// A checkpoint that was listed and by whom it is, or in words why it is none.
     #[allow(clippy::type_complexity)]
     pub(super) fn get_checkpoint(
         &self,
         number: LogNumber,
-    ) -> Result<Result<Checkpoint<<S::Body as LogBody>::Snapshot>, String>, ChainError> {
+    ) -> Result<Result<(Checkpoint<<S::Body as LogBody>::Snapshot>, Author), String>, ChainError> {
         let name = Object::Checkpoint(self.id, number).name();
-        match self.store.get(&name, limits::CHECKPOINT_BYTES_MAX as u64 + OVERHEAD_BYTES) {
-            Ok(bytes) => {
-                Ok(decode_checkpoint::<S::Body>(self.repo, self.id, number, &bytes).map_err(|error| error.to_string()))
-            }
+        match self.store.get(&name, padme::padded_len(limits::CHECKPOINT_BYTES_MAX as u64) + OVERHEAD_BYTES) {
+            Ok(bytes) => Ok(match decode_checkpoint::<S::Body>(&self.realm, self.id, number, &bytes) {
+                Ok((checkpoint, author)) if sums_up(&author) => Ok((checkpoint, author)),
+                // It could leave out what others have written.
+                Ok(_) => Err("it is not signed by a key that may sum up a log".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }),
             Err(error) if matches!(error.class(), Class::NotFound | Class::Corrupt) => Ok(Err(error.to_string())),
             Err(error) => Err(self.failed(error)),
         }
@@ -384,7 +453,7 @@ impl<S: LogState> Log<S> {
 
     fn get(&self, number: LogNumber) -> Result<Reading<S::Body>, StoreError> {
         match self.store.get(&self.entry_name(number), limits::LOG_ENTRY_BYTES_MAX as u64 + OVERHEAD_BYTES) {
-            Ok(bytes) => Ok(match decode_entry(self.repo, self.id, number, &bytes) {
+            Ok(bytes) => Ok(match decode_entry(&self.realm, self.id, number, &bytes) {
                 Ok((entry, hash)) => Reading::Found(Arc::new(entry), hash),
                 Err(error) => Reading::Unreadable(error.to_string()),
             }),
@@ -407,6 +476,9 @@ impl<S: LogState> Log<S> {
     fn write_checkpoint(&self, state: &S) {
         let tip = state.tip();
         let (number, Some(hash), None) = (tip.number, tip.hash, tip.obstacle()) else { return };
+        if !sums_up(&self.author()) {
+            return;
+        }
         {
             let mut covered = self.covered.lock();
             if number.0 < covered.0.saturating_add(limits::CHECKPOINT_ENTRIES) {
@@ -415,14 +487,22 @@ impl<S: LogState> Log<S> {
             *covered = number;
         }
         let checkpoint = Checkpoint { number, hash, state: state.snapshot() };
-        let (name, bytes) = encode_checkpoint::<S::Body>(self.repo, self.id, &checkpoint);
-        if let Err(error) = decode_checkpoint::<S::Body>(self.repo, self.id, number, &bytes) {
+        let (name, bytes) = encode_checkpoint::<S::Body>(&self.realm, self.id, &checkpoint);
+        if let Err(error) = decode_checkpoint::<S::Body>(&self.realm, self.id, number, &bytes) {
             tracing::warn!(object = %name, %error, "checkpoint not written; reading this log takes longer");
             return;
         }
         if let Err(error) = self.store.create(&name, bytes) {
             tracing::warn!(object = %name, %error, "checkpoint not written; reading this log takes longer");
         }
+    }
+}
+
+/// Whether checkpoints by this author are believed.
+fn sums_up(author: &Author) -> bool {
+    match author.role {
+        Role::Full => true,
+        Role::Collector(_) | Role::Writer(_) | Role::Nobody => false,
     }
 }
 

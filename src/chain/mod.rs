@@ -12,6 +12,7 @@
 mod audit;
 mod deletion;
 mod error;
+pub mod heads;
 mod log;
 pub mod name;
 pub mod origin;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use super::state::{Damage, Fault, LogState, Proposal, Refusal};
 use crate::base::Instant;
+use crate::format::author::Author;
 use crate::format::log::{EntryHash, LogEntry};
 use crate::format::{LogNumber, Nonce};
 
@@ -121,6 +122,7 @@ pub struct Append<S: LogState> {
     goal: Option<S::Goal>,
     nonce: Nonce,
     written: Instant,
+    author: Author,
     phase: Phase<S::Body>,
     tries: u8,
     races: u32,
@@ -136,7 +138,13 @@ impl<S: LogState> Append<S> {
             Some(damage) => Phase::Done(Outcome::Damaged(damage.clone())),
             None => Phase::List,
         };
-        Append { state, goal, nonce, written, phase, tries: 0, races: 0, in_flight: None }
+        Append { state, goal, nonce, written, author: Author::default(), phase, tries: 0, races: 0, in_flight: None }
+    }
+
+    /// The same attempt by `author`; without, by whoever may do everything.
+    #[must_use]
+    pub fn by(self, author: Author) -> Append<S> {
+        Append { author, ..self }
     }
 
     /// All that has been read.
@@ -237,13 +245,17 @@ impl<S: LogState> Append<S> {
         match self.state.propose(goal) {
             Err(refusal) => Phase::Done(Outcome::Refused(refusal)),
             Ok(Proposal::Holds) => Phase::Done(Outcome::Holds),
-            Ok(Proposal::Write(body)) => Phase::Create(Arc::new(LogEntry {
-                number: tip.next(),
-                nonce: self.nonce,
-                previous,
-                written: self.written,
-                body,
-            })),
+            Ok(Proposal::Write(body)) => match self.state.authorize(&self.author, &body) {
+                Err(void) => Phase::Done(Outcome::Refused(void.into())),
+                Ok(()) => Phase::Create(Arc::new(LogEntry {
+                    number: tip.next(),
+                    nonce: self.nonce,
+                    previous,
+                    written: self.written,
+                    author: self.author,
+                    body,
+                })),
+            },
         }
     }
 

@@ -10,7 +10,7 @@ use super::state::{Refusal, RepoGoal, RepoState, SourceGoal, Void};
 use crate::base::Env;
 use crate::format::log::{Origin, SourceKind, SourceRecord};
 use crate::format::object::{LogId, Object, source_prefix};
-use crate::format::{RepoId, SourceId};
+use crate::format::{Realm, SourceId};
 use crate::store::Store;
 
 /// The log of a repository, cheap to clone.
@@ -20,9 +20,9 @@ pub struct RepoLog {
 }
 
 impl RepoLog {
-    /// The log of `repo`; makes no request.
-    pub fn open(store: Store, env: Env, repo: RepoId) -> RepoLog {
-        RepoLog { log: Arc::new(Log::new(store, env, repo, LogId::Repo)) }
+    /// The log of the repository `realm`; makes no request.
+    pub fn open(store: Store, env: Env, realm: impl Into<Realm>) -> RepoLog {
+        RepoLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Repo)) }
     }
 
     /// What is known of the log; the first call reads it.
@@ -116,10 +116,18 @@ impl RepoLog {
         if known.by_id(source).is_none() {
             return Err(ChainError::Refused { log: LogId::Repo, refusal: Refusal::Void(Void::NoSource(source)) });
         }
-        let log = SourceLog::open(self.log.store().clone(), self.log.env().clone(), self.log.repo(), source);
+        let log = SourceLog::open(self.log.store().clone(), self.log.env().clone(), self.log.realm().clone(), source);
         log.append(SourceGoal::Seal)?;
         self.log.append(Some(RepoGoal::Remove(source)))?;
         Ok(())
+    }
+
+    /// Makes `goal` true: revokes a key, or goes on to a generation of keys.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn append(&self, goal: RepoGoal) -> Result<(), ChainError> {
+        self.log.append(Some(goal)).map(drop)
     }
 
     /// Reads every entry and every checkpoint, also those that no reader needs, and says what is wrong.

@@ -10,7 +10,7 @@ use super::{audit, audit::Audit};
 use crate::base::Env;
 use crate::format::log::{Commit, SourceBody};
 use crate::format::object::LogId;
-use crate::format::{ChainId, LogNumber, Nonce, RepoId, SessionId, SourceId};
+use crate::format::{ChainId, LogNumber, Nonce, Realm, SessionId, SourceId};
 use crate::store::Store;
 
 /// The log of a source, cheap to clone; see `chain::protocol` for what it promises.
@@ -20,9 +20,9 @@ pub struct SourceLog {
 }
 
 impl SourceLog {
-    /// The log of `source`; makes no request.
-    pub fn open(store: Store, env: Env, repo: RepoId, source: SourceId) -> SourceLog {
-        SourceLog { log: Arc::new(Log::new(store, env, repo, LogId::Source(source))) }
+    /// The log of `source` in the repository `realm`; makes no request.
+    pub fn open(store: Store, env: Env, realm: impl Into<Realm>, source: SourceId) -> SourceLog {
+        SourceLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Source(source))) }
     }
 
     /// What is known of the log; the first call reads it.

@@ -46,6 +46,7 @@ pub(crate) fn commit(session: SessionId, chain: u32, parent: Option<u64>, second
         problems: None,
         disk: None,
         scope: None,
+        seal: None,
     }
 }
 
@@ -55,6 +56,7 @@ pub(crate) fn entry<B>(number: u64, previous: EntryHash, body: B) -> LogEntry<B>
         nonce: Nonce([number as u8; 16]),
         previous,
         written: Instant::from_nanos(number as i64),
+        author: Default::default(),
         body,
     }
 }

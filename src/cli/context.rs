@@ -1,21 +1,24 @@
 //! What every command knows: the global options, the configuration, the clock.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
 use super::Global;
+use super::credential::Given;
 use super::exit::Exit;
 use super::failure::Failure;
 use crate::base::suggest::did_you_mean;
-use crate::base::{Class, Env, limits};
+use crate::base::{Class, Env, hex, limits};
 use crate::chain::{Point, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
+use crate::format::marker::Marker;
 use crate::job::config::RepositoryConfig;
 use crate::job::{ConfigFile, Places, credentials};
-use crate::repo::{Repo, RepoError};
+use crate::repo::{CacheSizes, Closed, Repo, RepoError};
 use crate::store::{Access, Address, LeaseTimes, Store};
 use crate::view::namespace::ViewError;
 use crate::view::{Selector, loss};
@@ -100,6 +103,8 @@ pub struct Opened {
     pub repo: Arc<Repo>,
     /// Which sources it has.
     pub sources: RepoLog,
+    /// The key that it was opened with, if it is encrypted.
+    pub given: Option<Given>,
 }
 
 impl Context {
@@ -112,19 +117,92 @@ impl Context {
         let absent = || {
             Failure::new(Class::NotFound, format!("there is no repository at {address}"))
                 .ending(Exit::NoRepository)
-                .hint("amberfs init --unencrypted creates one")
+                .hint("amberfs init creates one")
         };
         if address.directory().is_some_and(|root| !root.exists()) {
             return Err(absent());
         }
         let store = self.remembered(Store::open(&address, &self.access(&address)?)?, &address)?;
         self.keep_blocks(&store)?;
-        let repo = Repo::open(store, self.env.clone()).map_err(|error| match error {
+        let failed = |error| match error {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
-        })?;
-        let sources = RepoLog::open(repo.store().clone(), self.env.clone(), repo.id());
-        Ok(Opened { repo, sources })
+        };
+        let closed = Closed::find(store).map_err(failed)?;
+        self.recognise(&address, &closed)?;
+        let given = match self.given()? {
+            Some(given) => Some(given),
+            None if closed.is_encrypted() => Some(self.ask(&format!("Passphrase of {address}"))?),
+            None => None,
+        };
+        let credential = given.as_ref().map(|given| &given.credential);
+        let repo = closed.open(self.env.clone(), CacheSizes::default(), credential).map_err(failed)?;
+        if let Ok(state) = self.places.state() {
+            repo.keep_sessions_in(state.join("sessions"));
+        }
+        self.make_known(&address, &repo);
+        let sources = RepoLog::open(repo.store().clone(), self.env.clone(), repo.realm());
+        Ok(Opened { repo, sources, given })
+    }
+
+    /// Where this host keeps which repository it has met at `address`.
+    fn known(&self, address: &Address) -> Option<PathBuf> {
+        let mut name = hex::encode(blake3::hash(address.to_string().as_bytes()).as_bytes());
+        name.truncate(32);
+        Some(self.places.state().ok()?.join("known").join(name))
+    }
+
+    /// Refuses a repository that somebody has put in the place of the one that this host has met there: what would be
+    /// captured into it could be for all to read.
+    fn recognise(&self, address: &Address, closed: &Closed) -> Result<(), Failure> {
+        let known = self.known(address).and_then(|file| std::fs::read_to_string(file).ok());
+        match known {
+            Some(known) if known != fingerprint(closed.marker()) => Err(Failure::new(
+                Class::Corrupt,
+                format!("the repository at {address} is not the one that this host has used there before"),
+            )
+            .hint("if it was replaced on purpose, `amberfs repo accept-history` accepts it")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Remembers which repository is at `address`. Failing to costs the memory and nothing else.
+    pub fn make_known(&self, address: &Address, repo: &Repo) {
+        let Some(file) = self.known(address) else { return };
+        let text = fingerprint(repo.marker());
+        if std::fs::read_to_string(&file).is_ok_and(|known| known == text) {
+            return;
+        }
+        let write = || -> std::io::Result<()> {
+            if let Some(directory) = file.parent() {
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            }
+            let beside = file.with_extension(std::process::id().to_string());
+            std::fs::write(&beside, &text)?;
+            std::fs::rename(&beside, &file)
+        };
+        if let Err(error) = write() {
+            tracing::debug!(?file, %error, "which repository is where could not be remembered");
+        }
+    }
+
+    /// Forgets which repository is at `address`.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget_known(&self, address: &Address) -> Result<(), Failure> {
+        let Some(file) = self.known(address) else { return Ok(()) };
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::io(format!("forget {file:?}"), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the repository is named otherwise than by the configuration.
+    pub fn repository_is_named(&self) -> bool {
+        self.global.repository.as_deref().is_some_and(|text| !text.is_empty())
     }
 }
 
@@ -161,14 +239,32 @@ impl Context {
         // Without a place for it, each command that writes finds out anew.
         if let Ok(state) = self.places.state() {
             store.keep_proof_in(state.join("proven"));
+            store.remember_heads_in(state.join("heads"));
         }
         Ok(store)
     }
 }
 
+/// What tells one repository from every other.
+fn fingerprint(marker: &Marker) -> String {
+    hex::encode(blake3::hash(&marker.encode()).as_bytes())
+}
+
 /// Why a repository cannot be opened. Its marker cannot be verified beside anything else: it is what comes first.
 fn unopened(error: RepoError) -> Failure {
     let why = match &error {
+        RepoError::WrongKey { .. } => {
+            return Failure::from(error)
+                .ending(Exit::WrongKey)
+                .hint("`amberfs key list`, run with another key, shows which there are");
+        }
+        RepoError::Locked { .. } => return Failure::from(error).ending(Exit::WrongKey),
+        RepoError::NotEncrypted { .. } => {
+            return Failure::from(error).hint(
+                "if it should be encrypted, somebody has put another one in its place; else open it without a key: \
+                 no --keyfile, --password-file or --password-command, and no AMBERFS_KEYFILE or AMBERFS_PASSWORD...",
+            );
+        }
         RepoError::Missing { .. } => "does not exist".to_owned(),
         RepoError::Damaged { source, .. } => format!("is damaged: {source}"),
         _ => return error.into(),
@@ -180,7 +276,7 @@ fn unopened(error: RepoError) -> Failure {
 impl Opened {
     /// The log of a source.
     pub fn log(&self, source: &SourceRecord) -> SourceLog {
-        SourceLog::open(self.repo.store().clone(), self.repo.env().clone(), self.repo.id(), source.id)
+        SourceLog::open(self.repo.store().clone(), self.repo.env().clone(), self.repo.realm(), source.id)
     }
 
     /// The source of that name.

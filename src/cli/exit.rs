@@ -20,6 +20,8 @@ pub enum Exit {
     NoRepository = 10,
     /// Something is in the way: a job under way, a name taken, a directory in use.
     InTheWay = 11,
+    /// The key is wrong, or missing.
+    WrongKey = 12,
     /// Stored bytes are missing or wrong.
     Damage = 13,
     /// It was stopped by a signal or by request.
@@ -36,7 +38,7 @@ pub const MEANINGS: &[(u8, &str)] = &[
     (Exit::Partial as u8, "done, except for some files that could not be read or changed meanwhile; they are named"),
     (Exit::NoRepository as u8, "there is no repository where it was looked for"),
     (Exit::InTheWay as u8, "something is in the way: a job under way, a name taken, a directory in use"),
-    (12, "the key is wrong (kept free for encrypted repositories)"),
+    (Exit::WrongKey as u8, "no key was given, or one that does not open the repository"),
     (Exit::Damage as u8, "stored bytes are missing or wrong"),
     (Exit::Cancelled as u8, "stopped by a signal or by request"),
     (Exit::Unheard as u8, "whoever read the output closed it"),
@@ -63,7 +65,15 @@ impl Exit {
 impl Exit {
     /// The end that another process of ours had; an unknown number is a failure.
     pub fn of_code(code: u8) -> Exit {
-        let known = [Exit::Usage, Exit::Partial, Exit::NoRepository, Exit::InTheWay, Exit::Damage, Exit::Cancelled];
+        let known = [
+            Exit::Usage,
+            Exit::Partial,
+            Exit::NoRepository,
+            Exit::InTheWay,
+            Exit::WrongKey,
+            Exit::Damage,
+            Exit::Cancelled,
+        ];
         known.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Failed)
     }
 }

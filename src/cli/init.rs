@@ -1,13 +1,17 @@
 //! `amberfs init`.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
+use super::key::{New, check_name, make_key_file};
 use super::output::Output;
-use crate::base::Class;
 use crate::repo::Repo;
+use crate::seal::Secret;
+use crate::seal::derive::Cost;
 use crate::store::Store;
 
 /// Create a repository
@@ -17,8 +21,14 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
     /// Store everything unencrypted: whoever can read the repository can read every file in it
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["new_keyfile", "key_name", "password_file", "password_command", "keyfile"])]
     unencrypted: bool,
+    /// Make FILE, a key file that opens the repository; keep a copy of it elsewhere
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "password_command", "keyfile"])]
+    new_keyfile: Option<PathBuf>,
+    /// The name of its first key, for people
+    #[arg(long, value_name = "NAME", default_value = "first")]
+    key_name: String,
 }
 
 #[derive(Serialize)]
@@ -26,6 +36,7 @@ struct Initialized {
     message_type: &'static str,
     repository: String,
     id: String,
+    encrypted: bool,
 }
 
 /// Runs it.
@@ -34,23 +45,55 @@ struct Initialized {
 /// When there is no place for a repository, or something is there already.
 pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
     let address = context.repository()?;
-    if !args.unencrypted {
-        return Err(Failure::new(Class::Unsupported, "init: this amberfs cannot encrypt a repository yet")
-            .ending(Exit::Usage)
-            .hint("say --unencrypted if whoever can read the repository may read every file in it"));
-    }
-    let store = Store::create_at(&address, &context.access(&address)?)?;
-    let repo = Repo::init(context.remembered(store, &address)?, context.env.clone())?;
+    check_name(&args.key_name)?;
+    // Before anything is made: whoever has no key, or mistypes it, finds nothing half-done.
+    let new = if args.unencrypted { None } else { Some(key(args, context)?) };
+    let create = || -> Result<_, Failure> {
+        let store = context.remembered(Store::create_at(&address, &context.access(&address)?)?, &address)?;
+        let env = context.env.clone();
+        Ok(match &new {
+            Some(new) => Repo::init_encrypted(store, env, &new.credential, &args.key_name, Cost::STANDARD)?,
+            None => Repo::init(store, env)?,
+        })
+    };
+    let repo = create().map_err(|failure| match &new {
+        Some(new) => new.failed(failure),
+        None => failure,
+    })?;
+    context.make_known(&address, &repo);
     let mut out = Output::open();
     if context.global.json {
         out.json(&Initialized {
             message_type: "initialized",
             repository: address.to_string(),
             id: repo.id().to_string(),
+            encrypted: new.is_some(),
         })?;
     } else if !context.global.quiet {
-        out.line(format!("repository {} created at {}, unencrypted", repo.id(), address))?;
+        let how = if new.is_some() { "encrypted" } else { "unencrypted" };
+        out.line(format!("repository {} created at {}, {how}", repo.id(), address))?;
+        if new.is_some() {
+            out.line("Without its passphrase or key file nothing in it can ever be read: keep a copy elsewhere")?;
+        }
     }
     out.close()?;
     Ok(Exit::Done)
+}
+
+/// The key of a new repository: a file that is made, what was given, or what is typed twice.
+fn key(args: &InitArgs, context: &Context) -> Result<New, Failure> {
+    if let Some(path) = &args.new_keyfile {
+        return make_key_file(path, Secret::new(context.env.random()));
+    }
+    let given = match context.given()? {
+        Some(given) => given,
+        None => context.ask_new("Passphrase of the new repository").map_err(|failure| match failure.exit() {
+            Exit::WrongKey => failure.hint(
+                "give a key with --new-keyfile, --password-file, --password-command or --keyfile; or say --unencrypted \
+                 if whoever can read the repository may read every file in it",
+            ),
+            _ => failure,
+        })?,
+    };
+    Ok(New::of(given.credential))
 }

@@ -23,6 +23,7 @@ pub mod cat;
 pub mod chains;
 pub mod completion;
 pub mod context;
+pub mod credential;
 pub mod ctl;
 pub mod delete;
 pub mod demo;
@@ -30,6 +31,7 @@ pub mod exit;
 pub mod failure;
 pub mod init;
 pub mod jobs;
+pub mod key;
 pub mod ls;
 pub mod mount;
 pub mod output;
@@ -57,6 +59,9 @@ const ENVIRONMENT: &str = "\
 Environment:
   AMBERFS_REPOSITORY  the repository, where -r is not given
   AMBERFS_CONFIG      the configuration file, where --config is not given
+  AMBERFS_KEYFILE, AMBERFS_PASSWORD_FILE, AMBERFS_PASSWORD_COMMAND
+                      the key of an encrypted repository, where no option gives it
+  AMBERFS_PASSWORD    the passphrase itself: other processes of the same user can see it; a file is better
   AMBERFS_STATE_DIR   where journals and remembered heads are kept
   AMBERFS_CACHE_DIR   where stored bytes are kept once they were fetched; may be deleted
   AMBERFS_HOST        the host's name and identity as recorded with points
@@ -85,6 +90,9 @@ pub struct Global {
     /// The configuration file (default: /etc/amberfs/config.toml for root, else ~/.config/amberfs/config.toml)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where the key of an encrypted repository comes from.
+    #[command(flatten)]
+    pub keys: credential::KeyOptions,
     /// Keep at most so many MiB of what is fetched over a network on this machine's disk (default: 4096)
     #[arg(long, global = true, value_name = "MIB")]
     pub cache_size: Option<u64>,
@@ -111,6 +119,9 @@ pub struct Global {
 pub enum Command {
     /// Create a repository
     Init(init::InitArgs),
+    /// Manage the keys of an encrypted repository
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Configure the sources that can be captured by name
     #[command(subcommand)]
     Source(source::SourceCommand),
@@ -166,6 +177,7 @@ impl Command {
         match self {
             Command::Capture(_) | Command::Restore(_) | Command::Rollback(_) | Command::Verify(_) => true,
             Command::Init(_)
+            | Command::Key(_)
             | Command::Source(_)
             | Command::Points(_)
             | Command::Chains(_)
@@ -236,6 +248,7 @@ fn run(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Umount(args) => umount::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
         Command::Status(args) => status::run(&args, context),
+        Command::Key(command) => key::run(&command, context),
         Command::Repo(command) => repo::run(&command, context),
         Command::Source(command) => source::run(command, context),
         Command::Completion(args) => completion::run(&args),

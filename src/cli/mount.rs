@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::context::{Context, Opened, absolute};
+use super::credential::of_options;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
@@ -58,9 +59,16 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     let role: Role = args.role.parse()?;
     let repository = context.repository()?;
     let config = context.config()?;
+    // Where the processes of this mount, and those of its jobs, get the key.
+    let mut keys: Vec<OsString> = Vec::new();
     if role == Role::Command {
         // What is wrong with the repository is said before any process is started.
-        drop(context.open()?);
+        keys = match &context.open()?.given {
+            Some(given) => given.arguments()?,
+            None => Vec::new(),
+        };
+    } else if let Some(given) = of_options(&context.global.keys)? {
+        keys = given.arguments()?;
     }
     let source = match &repository {
         Address::Directory(root) => format!("file://{}", root.display()),
@@ -89,6 +97,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     let again = |place: &Path, role: Role| -> Vec<OsString> {
         let mut again: Vec<OsString> = vec!["-r".into(), repository.to_os_string()];
         again.extend(["--config".into(), config.path().into()]);
+        again.extend(keys.iter().cloned());
         again.extend((0..context.global.verbose).map(|_| "-v".into()));
         again.extend(context.global.single_writer.then(|| "--single-writer".into()));
         again.extend(context.global.quiet.then(|| "-q".into()));
@@ -115,8 +124,9 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     let code = |class: Class| Exit::of(class) as u8;
     let open = || {
         let log = launch.log.as_ref().filter(|log| log.open().is_ok()).map(LogFile::path);
-        let contents =
-            context.open().and_then(|opened| contents(&opened, &options, &config, &repository, log, context));
+        let contents = context
+            .open()
+            .and_then(|opened| contents(&opened, &options, &config, (&repository, keys.clone()), log, context));
         contents.map_err(|failure| Failed { code: failure.exit() as u8, message: failure.text().to_owned() })
     };
     match fuse::mount(&launch, open, code) {
@@ -147,7 +157,7 @@ fn contents(
     opened: &Opened,
     options: &MountOptions,
     config: &ConfigFile,
-    repository: &Address,
+    (repository, keys): (&Address, Vec<OsString>),
     log: Option<&Path>,
     context: &Context,
 ) -> Result<Contents, Failure> {
@@ -166,6 +176,6 @@ fn contents(
         return Ok(Contents { namespace: view, control: None });
     }
     let (config, state) = (Arc::new(ConfigFile::at(config.path())), context.places.state()?);
-    let desk = open_desk(Arc::clone(&view), config, &state, repository.to_os_string(), owner.0, log)?;
+    let desk = open_desk(Arc::clone(&view), config, &state, (repository.to_os_string(), keys), owner.0, log)?;
     Ok(Contents { namespace: view, control: Some(Arc::new(desk)) })
 }

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
+use crate::chain::heads;
 use crate::store::Store;
 use crate::store::conformance::{self, Extent, Finding};
 
@@ -15,6 +16,8 @@ use crate::store::conformance::{self, Extent, Finding};
 pub enum RepoCommand {
     /// Try out whether a store keeps what amberfs relies on
     Check(CheckArgs),
+    /// Forget which entries of its logs this host has seen, and take the repository for what it shows now
+    AcceptHistory,
 }
 
 /// Try out whether a store keeps what amberfs relies on
@@ -28,12 +31,33 @@ pub struct CheckArgs {
     large: u16,
 }
 
+/// After a repository was put back to an older state on purpose.
+fn accept_history(context: &Context) -> Result<Exit, Failure> {
+    context.forget_known(&context.repository()?)?;
+    let opened = context.open()?;
+    let directory = context.places.state()?.join("heads");
+    heads::forget(&directory, opened.repo.id())
+        .map_err(|error| Failure::io(format!("forget what is remembered in {directory:?}"), &error))?;
+    if !context.global.quiet {
+        let mut out = Output::open();
+        match context.global.json {
+            true => out.json(&json!({ "message_type": "accepted", "id": opened.repo.id().to_string() }))?,
+            false => out.line("this host takes the repository for what it shows now")?,
+        }
+        out.close()?;
+    }
+    Ok(Exit::Done)
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// When the store cannot be reached or written to.
 pub fn run(command: &RepoCommand, context: &Context) -> Result<Exit, Failure> {
-    let RepoCommand::Check(args) = command;
+    let args = match command {
+        RepoCommand::Check(args) => args,
+        RepoCommand::AcceptHistory => return accept_history(context),
+    };
     let address = context.repository()?;
     let store = Store::open(&address, &context.access(&address)?)?;
     let extent = Extent { parts_bytes: usize::from(args.large) << 20, ..Extent::default() };

@@ -1,6 +1,7 @@
 //! Why bytes were refused.
 
 use crate::base::{Class, Classed};
+use crate::seal::SealError;
 
 /// Bytes that are not what the format says, or values that the format cannot hold.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -43,6 +44,28 @@ pub enum FormatError {
         /// The newest version that this build reads.
         newest: u32,
     },
+    /// It cannot be opened with the key that it says it was sealed with, or its signature is not valid.
+    #[error("{what} is not what was sealed: {source}")]
+    Seal {
+        /// The structure.
+        what: &'static str,
+        /// What failed.
+        source: SealError,
+    },
+    /// It is sealed with a key that this key ring does not have.
+    #[error("{what} is sealed with {key}, which the key that was given does not open")]
+    NoKey {
+        /// The structure.
+        what: &'static str,
+        /// What would open it.
+        key: String,
+    },
+    /// It is not sealed, in a repository where everything is.
+    #[error("{what} is not encrypted, and this repository is: somebody else put it there")]
+    NotSealed {
+        /// The structure.
+        what: &'static str,
+    },
     /// A value exceeds what the format can hold.
     #[error("{what} is too large: {size} bytes, at most {limit}")]
     TooLarge {
@@ -58,9 +81,12 @@ pub enum FormatError {
 impl Classed for FormatError {
     fn class(&self) -> Class {
         match self {
-            FormatError::Malformed { .. } | FormatError::Altered { .. } | FormatError::Misplaced { .. } => {
-                Class::Corrupt
-            }
+            FormatError::Malformed { .. }
+            | FormatError::Altered { .. }
+            | FormatError::Misplaced { .. }
+            | FormatError::Seal { .. }
+            | FormatError::NotSealed { .. } => Class::Corrupt,
+            FormatError::NoKey { .. } => Class::Denied,
             FormatError::Newer { .. } => Class::Unsupported,
             FormatError::TooLarge { .. } => Class::Invalid,
         }
@@ -70,4 +96,9 @@ impl Classed for FormatError {
 /// Shorthand for [`FormatError::Malformed`].
 pub(crate) fn malformed(what: &'static str, why: impl Into<String>) -> FormatError {
     FormatError::Malformed { what, why: why.into() }
+}
+
+/// Shorthand for [`FormatError::Seal`].
+pub(crate) fn refused(what: &'static str) -> impl Fn(SealError) -> FormatError {
+    move |source| FormatError::Seal { what, source }
 }

@@ -1,7 +1,7 @@
-//! Frames: the unit of compression, checksum and (later) encryption; the smallest thing ever decoded.
+//! Frames: the unit of compression, checksum and encryption; the smallest thing ever decoded.
 //!
 //! 32 bytes of header, then the body. Header: magic `AFRM`, kind, flags (bit 0: the body is zstd;
-//! bit 1: sealed, reserved for encryption), two zero bytes, key id (0: none), raw length, stored
+//! bit 1: reserved), two zero bytes, key id (always 0), raw length, stored
 //! length, count of chunks, and the first 8 bytes of the frame's hash: BLAKE3 over the first 24
 //! header bytes and the body as stored. Pointers carry 16 bytes of the same hash, so a reader needs
 //! no more than pointer and frame; the 8 bytes serve the forward scan of a pack without its footer.
@@ -28,22 +28,34 @@ pub enum FrameKind {
     Problems = 5,
     /// A pack's footer.
     Footer = 6,
+    /// Nothing: it makes a sealed pack's length say little.
+    Padding = 7,
 }
 
 impl FrameKind {
     pub(crate) fn from_number(number: u8) -> Option<FrameKind> {
-        [FrameKind::Data, FrameKind::Entries, FrameKind::Maps, FrameKind::Usage, FrameKind::Problems, FrameKind::Footer]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        const ALL: [FrameKind; 7] = [
+            FrameKind::Data,
+            FrameKind::Entries,
+            FrameKind::Maps,
+            FrameKind::Usage,
+            FrameKind::Problems,
+            FrameKind::Footer,
+            FrameKind::Padding,
+        ];
+        ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// Raw bytes that a frame of this kind may have.
     pub fn raw_bytes_max(self) -> usize {
         match self {
             FrameKind::Footer => limits::FOOTER_BYTES_MAX,
-            FrameKind::Data | FrameKind::Entries | FrameKind::Maps | FrameKind::Usage | FrameKind::Problems => {
-                limits::FRAME_RAW_BYTES_MAX
-            }
+            FrameKind::Data
+            | FrameKind::Entries
+            | FrameKind::Maps
+            | FrameKind::Usage
+            | FrameKind::Problems
+            | FrameKind::Padding => limits::FRAME_RAW_BYTES_MAX,
         }
     }
 }
@@ -145,8 +157,9 @@ fn hash(head: &[u8], body: &[u8]) -> [u8; 32] {
 /// When `raw` exceeds what the kind may hold: the caller cuts to [`limits`].
 pub fn encode(kind: FrameKind, raw: &[u8], chunks: u32) -> EncodedFrame {
     assert!(raw.len() <= kind.raw_bytes_max(), "a {kind:?} frame of {} bytes", raw.len());
-    // Raw where compression saves less than about 5 %: decoding costs more than it gains.
-    let packed = Some(compress(raw)).filter(|packed| packed.len() < raw.len() - raw.len() / 20);
+    // Raw where compression saves less than about 5 %: decoding costs more than it gains. Padding is for its length.
+    let packed = (kind != FrameKind::Padding).then(|| compress(raw));
+    let packed = packed.filter(|packed| packed.len() < raw.len() - raw.len() / 20);
     let (flags, body) = match &packed {
         Some(packed) => (FLAG_ZSTD, packed.as_slice()),
         None => (0, raw),

@@ -53,6 +53,10 @@ bytes_id! {
     RepoId[16]
 }
 number! {
+    /// A generation of a repository's keys, from 1; 0 where nothing is encrypted.
+    Epoch(u32)
+}
+number! {
     /// A source: the number of the repository log entry that added it.
     SourceId(u64)
 }
@@ -91,6 +95,14 @@ bytes_id! {
 bytes_id! {
     /// BLAKE3 over a frame as stored, truncated.
     FrameHash[16]
+}
+bytes_id! {
+    /// A signing key: the first 16 bytes of BLAKE3 over its public half.
+    KeyId[16]
+}
+bytes_id! {
+    /// A key slot; follows from what opens it.
+    SlotId[16]
 }
 bytes_id! {
     /// The random part of a session's identity, and of a log entry's (its nonce).

@@ -6,10 +6,13 @@
 
 use bincode::{Decode, Encode};
 
+use super::author::{Author, Signed};
 use super::envelope;
 use super::error::FormatError;
-use super::ids::{ChainId, FileId, FrameRef, LogNumber, Nonce, PointId, RepoId, SessionId, SourceId};
+use super::ids::{ChainId, Epoch, FileId, FrameRef, KeyId, LogNumber, Nonce, PointId, SessionId, SourceId};
+use super::keyring::SessionSeal;
 use super::object::{LogId, Object};
+use super::realm::Realm;
 use super::{codec, object::ObjectName};
 use crate::base::{Instant, limits};
 
@@ -28,6 +31,8 @@ pub struct LogEntry<B> {
     pub previous: EntryHash,
     /// When it was written, by the writer's clock. For people; no decision uses it.
     pub written: Instant,
+    /// By whom. Read back as [`Author::NOBODY`] unless the signature bears it out.
+    pub author: Author,
     /// What it says.
     pub body: B,
 }
@@ -78,6 +83,16 @@ pub enum RepoBody {
         /// The source.
         source: SourceId,
     },
+    /// What this key writes into this log is void from here on.
+    RevokeKey {
+        /// The signing key of a writer or a collector.
+        key: KeyId,
+    },
+    /// What is signed under older generations of keys is void from here on.
+    Epoch {
+        /// The generation.
+        epoch: Epoch,
+    },
 }
 
 /// What an entry of a source's log says.
@@ -116,6 +131,16 @@ pub enum SourceBody {
     Head {
         /// The point.
         point: PointId,
+    },
+    /// Of all writer keys, this one alone may add points from here on; none: no writer key may.
+    Writer {
+        /// The signing key.
+        key: Option<KeyId>,
+    },
+    /// What is signed under older generations of keys is void from here on.
+    Epoch {
+        /// The generation.
+        epoch: Epoch,
     },
 }
 
@@ -180,6 +205,8 @@ pub struct Commit {
     pub disk: Option<DiskFacts>,
     /// Of a tree: what was not wanted in it, and is therefore no evidence that it was not there.
     pub scope: Option<Scope>,
+    /// Of an encrypted repository: from what the secrets of its session follow.
+    pub seal: Option<SessionSeal>,
 }
 
 /// What a capture of a tree was told to leave out.
@@ -309,6 +336,10 @@ pub struct Checkpoint<S> {
 pub struct RepoSnapshot {
     /// All sources that were ever added, in that order.
     pub sources: Vec<SourceRecord>,
+    /// Keys that may write here no more, ascending.
+    pub revoked: Vec<KeyId>,
+    /// What is signed under older generations of keys is void.
+    pub epoch: Epoch,
 }
 
 /// A source, as the repository log tells of it.
@@ -324,6 +355,10 @@ pub struct SourceRecord {
     pub origin: Origin,
     /// Whether it has been removed.
     pub removed: bool,
+    /// The writer key that added it, if one did.
+    pub owner: Option<KeyId>,
+    /// The generation of keys from which on entries of its log count, when it was added.
+    pub epoch: Epoch,
 }
 
 /// What a source's log amounts to.
@@ -343,6 +378,10 @@ pub struct SourceSnapshot {
     pub trash: Vec<Deletion>,
     /// The point that was committed last, or was made the head since.
     pub head: Option<PointId>,
+    /// The writer key that may add points, if one may.
+    pub writer: Option<KeyId>,
+    /// What is signed under older generations of keys is void.
+    pub epoch: Epoch,
 }
 
 /// A point in the trash.
@@ -379,69 +418,106 @@ impl LogBody for SourceBody {
 }
 
 /// The object of `entry` in `log`: its name, its bytes, and the hash that the next entry will name.
-pub fn encode_entry<B: LogBody>(repo: RepoId, log: LogId, entry: &LogEntry<B>) -> (ObjectName, Vec<u8>, EntryHash) {
+pub fn encode_entry<B: LogBody>(realm: &Realm, log: LogId, entry: &LogEntry<B>) -> (ObjectName, Vec<u8>, EntryHash) {
     let name = Object::Entry(log, entry.number).name();
-    let bytes = envelope::seal(repo, &name, B::ENTRY, &codec::encode(entry));
+    let bytes = seal(realm, &name, B::ENTRY, codec::encode(entry));
     let hash = hash_entry(&bytes);
     (name, bytes, hash)
 }
 
-/// The entry that was read as entry `number` of `log`, and its hash.
+/// The entry that was read as entry `number` of `log`, and its hash. An entry whose signature does not bear out who it
+/// says has written it is nobody's.
 ///
 /// # Errors
 /// [`FormatError`] when the bytes are not that entry.
 pub fn decode_entry<B: LogBody>(
-    repo: RepoId,
+    realm: &Realm,
     log: LogId,
     number: LogNumber,
     bytes: &[u8],
 ) -> Result<(LogEntry<B>, EntryHash), FormatError> {
+    const WHAT: &str = "log entry";
     let name = Object::Entry(log, number).name();
-    let body = envelope::open(repo, &name, B::ENTRY, "log entry", bytes, limits::LOG_ENTRY_BYTES_MAX)?;
-    let entry: LogEntry<B> = codec::decode("log entry", &body, limits::LOG_ENTRY_BYTES_MAX)?;
+    let (body, author) = open(realm, &name, B::ENTRY, WHAT, bytes, limits::LOG_ENTRY_BYTES_MAX)?;
+    let mut entry: LogEntry<B> = codec::decode(WHAT, &body, limits::LOG_ENTRY_BYTES_MAX)?;
     if entry.number != number {
         return Err(FormatError::Misplaced {
-            what: "log entry",
+            what: WHAT,
             expected: number.to_string(),
             actual: entry.number.to_string(),
         });
+    }
+    if entry.author != author {
+        entry.author = Author::NOBODY;
     }
     Ok((entry, hash_entry(bytes)))
 }
 
 /// The object of a checkpoint of `log`: its name and its bytes.
 pub fn encode_checkpoint<B: LogBody>(
-    repo: RepoId,
+    realm: &Realm,
     log: LogId,
     checkpoint: &Checkpoint<B::Snapshot>,
 ) -> (ObjectName, Vec<u8>) {
     let name = Object::Checkpoint(log, checkpoint.number).name();
-    let bytes = envelope::seal(repo, &name, B::CHECKPOINT, &codec::encode(checkpoint));
+    let bytes = seal(realm, &name, B::CHECKPOINT, codec::encode(checkpoint));
     (name, bytes)
 }
 
-/// The checkpoint that was read as the one that covers `number` of `log`.
+/// The checkpoint that was read as the one that covers `number` of `log`, and by whom it is.
 ///
 /// # Errors
 /// [`FormatError`] when the bytes are not that checkpoint.
 pub fn decode_checkpoint<B: LogBody>(
-    repo: RepoId,
+    realm: &Realm,
     log: LogId,
     number: LogNumber,
     bytes: &[u8],
-) -> Result<Checkpoint<B::Snapshot>, FormatError> {
+) -> Result<(Checkpoint<B::Snapshot>, Author), FormatError> {
+    const WHAT: &str = "checkpoint";
     let name = Object::Checkpoint(log, number).name();
-    let body = envelope::open(repo, &name, B::CHECKPOINT, "checkpoint", bytes, limits::CHECKPOINT_BYTES_MAX)?;
-    let checkpoint: Checkpoint<B::Snapshot> = codec::decode("checkpoint", &body, limits::CHECKPOINT_BYTES_MAX)?;
+    let (body, author) = open(realm, &name, B::CHECKPOINT, WHAT, bytes, limits::CHECKPOINT_BYTES_MAX)?;
+    let checkpoint: Checkpoint<B::Snapshot> = codec::decode(WHAT, &body, limits::CHECKPOINT_BYTES_MAX)?;
     if checkpoint.number != number {
         return Err(FormatError::Misplaced {
-            what: "checkpoint",
+            what: WHAT,
             expected: number.to_string(),
             actual: checkpoint.number.to_string(),
         });
     }
-    Ok(checkpoint)
+    Ok((checkpoint, author))
 }
+
+/// The object at `name` that holds `payload`: in an encrypted repository signed, then sealed.
+fn seal(realm: &Realm, name: &ObjectName, kind: envelope::Kind, payload: Vec<u8>) -> Vec<u8> {
+    let Some(keys) = realm.keys() else { return envelope::seal(realm.id(), name, kind, &payload, None) };
+    let signed = codec::encode(&keys.sign(kind, name, payload));
+    let with = envelope::With { epoch: keys.current(), key: &keys.newest().log };
+    envelope::seal(realm.id(), name, kind, &signed, Some(with))
+}
+
+/// What the object at `name` holds, and who wrote it.
+fn open(
+    realm: &Realm,
+    name: &ObjectName,
+    kind: envelope::Kind,
+    what: &'static str,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<(Vec<u8>, Author), FormatError> {
+    let Some(keys) = realm.keys() else {
+        return Ok((envelope::open(realm.id(), name, kind, what, bytes, limit, None)?, Author::default()));
+    };
+    let limit = limit + SIGNED_BYTES_MAX;
+    let key = |epoch: Epoch| keys.epoch(epoch).map(|keys| keys.log.clone());
+    let body = envelope::open(realm.id(), name, kind, what, bytes, limit, Some(&key))?;
+    let signed: Signed = codec::decode(what, &body, limit)?;
+    let author = keys.author_of(&signed, &Signed::message(realm.id(), kind as u8, name.as_str(), &signed.payload));
+    Ok((signed.payload, author))
+}
+
+/// Bytes that a signature, and the certificate of its key, may add.
+const SIGNED_BYTES_MAX: usize = 4 << 10;
 
 /// The hash of an entry's object as stored.
 pub fn hash_entry(bytes: &[u8]) -> EntryHash {

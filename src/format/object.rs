@@ -7,6 +7,7 @@
 //! source/<id>/log/<number>                         a source's log
 //! source/<id>/checkpoint/<number, counted down>    its checkpoints, newest first
 //! source/<id>/chain/<chain>/<base>-<random>-<ordinal>.pack
+//! key/<slot>/<epoch, counted down>                 key slots, newest first
 //! probe/<random>                                   tests of the store, deleted at once
 //! lease/<holder>-<beat>                            a writer's sign of life, in single-writer mode
 //! lease/single-writer                              this repository is written to in single-writer mode
@@ -16,7 +17,7 @@
 
 use std::fmt;
 
-use super::ids::{ChainId, LogNumber, Nonce, PackId, PackOrdinal, SessionId, SourceId};
+use super::ids::{ChainId, Epoch, LogNumber, Nonce, PackId, PackOrdinal, SessionId, SlotId, SourceId};
 use crate::base::hex;
 
 /// A name under the repository's prefix: parts joined by `/`, ASCII only.
@@ -67,6 +68,8 @@ pub enum Object {
     Checkpoint(LogId, LogNumber),
     /// A pack.
     Pack(SourceId, PackId),
+    /// A key slot, as of an epoch.
+    Slot(SlotId, Epoch),
     /// A store test's object.
     Probe(Nonce),
     /// A writer's sign of life in single-writer mode: whose, and which.
@@ -105,6 +108,14 @@ pub fn packs_prefix(source: SourceId) -> String {
     format!("source/{:08}/chain/", source.0)
 }
 
+/// The prefix of all key slots, with the closing `/`.
+pub const SLOTS_PREFIX: &str = "key/";
+
+/// The prefix of all epochs of a key slot, with the closing `/`.
+pub fn slot_prefix(slot: SlotId) -> String {
+    format!("{SLOTS_PREFIX}{slot}/")
+}
+
 impl Object {
     /// The object's name.
     pub fn name(&self) -> ObjectName {
@@ -120,6 +131,7 @@ impl Object {
                 pack.session.random,
                 pack.ordinal.0
             ),
+            Object::Slot(slot, epoch) => format!("{}{:010}", slot_prefix(*slot), u32::MAX - epoch.0),
             Object::Probe(nonce) => format!("probe/{nonce}"),
             Object::Lease(holder, beat) => format!("{LEASES_PREFIX}{holder}-{beat:020}"),
             Object::SingleWriter => format!("{LEASES_PREFIX}single-writer"),
@@ -132,6 +144,10 @@ impl Object {
         let object = match *parts.as_slice() {
             ["amberfs"] => Object::Marker,
             ["probe", random] => Object::Probe(Nonce(hex::decode(random)?)),
+            ["key", slot, epoch] => {
+                let epoch = u32::MAX - u32::try_from(decimal(epoch)?).ok()?;
+                Object::Slot(SlotId(hex::decode(slot)?), Epoch(epoch))
+            }
             ["lease", "single-writer"] => Object::SingleWriter,
             ["lease", lease] => {
                 let (holder, beat) = lease.split_once('-')?;
@@ -185,6 +201,8 @@ mod tests {
             Object::Checkpoint(LogId::Repo, LogNumber(64)),
             Object::Checkpoint(LogId::Source(SourceId(123_456_789)), LogNumber(0)),
             Object::Pack(SourceId(2), pack),
+            Object::Slot(SlotId([0xcd; 16]), Epoch(1)),
+            Object::Slot(SlotId([2; 16]), Epoch(u32::MAX)),
             Object::Probe(Nonce([1; 16])),
             Object::Lease(Nonce([2; 16]), 17),
             Object::SingleWriter,

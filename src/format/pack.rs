@@ -1,7 +1,7 @@
 //! Packs: objects that hold frames, with a footer that lists them.
 //!
 //! ```text
-//! header    72 bytes: magic `AMBRPACK`, version, flags (bit 0: sealed, reserved), two zero bytes, key id (0: none),
+//! header    72 bytes: magic `AMBRPACK`, version, flags (bit 0: sealed), two zero bytes, key id (the epoch; 0: not sealed),
 //!           repository, source, chain, ordinal, session (base, random)
 //! frames    one behind the other
 //! footer    a frame of kind Footer: the frames and the chunks in them
@@ -18,13 +18,16 @@ use super::envelope::FORMAT_VERSION;
 use super::error::{FormatError, malformed};
 use super::frame::{self, EncodedFrame, FrameKind};
 use super::ids::{ChunkHash, FrameOrdinal, FrameRef, PackId, RepoId, SourceId};
+use super::sealed::{self, PackKeys, Place};
 use crate::base::{hex, limits};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 72;
 /// Bytes of the trailer.
 pub const TRAILER_BYTES: usize = 32;
-const MAGIC: [u8; 8] = *b"AMBRPACK";
+pub(super) const MAGIC: [u8; 8] = *b"AMBRPACK";
+/// Set in the flags of a sealed pack's header.
+pub(super) const FLAG_SEALED: u8 = 1;
 const TAIL_MAGIC: [u8; 8] = *b"AMBRTAIL";
 const WHAT: &str = "pack";
 
@@ -133,6 +136,30 @@ struct Columns {
 impl Footer {
     /// The footer's frame and the trailer, to be appended at `offset` of a pack with this `header`.
     pub fn encode(&self, header: &[u8], offset: u64) -> Vec<u8> {
+        let mut bytes = self.frame().bytes;
+        let tail = trailer(header, &bytes, offset);
+        bytes.extend_from_slice(&tail);
+        bytes
+    }
+
+    /// As [`Footer::encode`], of a sealed pack; behind the footer, inside the seal, come `padding` zeros.
+    ///
+    /// # Errors
+    /// As [`PackKeys::seal`].
+    pub fn encode_sealed(&self, keys: &PackKeys, offset: u64, padding: usize) -> Result<Vec<u8>, FormatError> {
+        let mut bytes = keys.seal(Place::Footer, &self.frame(), padding)?.bytes;
+        let tail = keys.seal_trailer(trailer(keys.place(), &bytes, offset))?;
+        bytes.extend_from_slice(&tail);
+        Ok(bytes)
+    }
+
+    /// Bytes of the sealed footer and trailer, without padding.
+    pub fn sealed_bytes(&self) -> u64 {
+        (self.frame().bytes.len() + PackKeys::FRAME_OVERHEAD + sealed::TRAILER_BYTES) as u64
+    }
+
+    /// The footer as a frame, not sealed.
+    fn frame(&self) -> EncodedFrame {
         let mut c = Columns {
             kind: Vec::new(),
             stored_bytes: Vec::new(),
@@ -155,17 +182,7 @@ impl Footer {
                 c.chunk_hash.extend_from_slice(&chunk.hash.0);
             }
         }
-        let EncodedFrame { mut bytes, .. } = frame::encode(FrameKind::Footer, &codec::encode(&c), 0);
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let mut tail = Vec::with_capacity(TRAILER_BYTES);
-        tail.extend_from_slice(&offset.to_le_bytes());
-        tail.extend_from_slice(&length.to_le_bytes());
-        tail.extend_from_slice(&[0; 4]);
-        let hash = tail_hash(header, &bytes, &tail);
-        tail.extend_from_slice(&hash);
-        tail.extend_from_slice(&TAIL_MAGIC);
-        bytes.extend_from_slice(&tail);
-        bytes
+        frame::encode(FrameKind::Footer, &codec::encode(&c), 0)
     }
 
     /// Where the footer's frame lies in a pack of `pack_bytes` bytes, by its last bytes: offset and length.
@@ -173,22 +190,16 @@ impl Footer {
     /// # Errors
     /// [`FormatError::Malformed`] when there is no trailer.
     pub fn locate(tail: &[u8], pack_bytes: u64) -> Result<(u64, u32), FormatError> {
-        let start = tail.len().checked_sub(TRAILER_BYTES).ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
-        let trailer: &[u8; TRAILER_BYTES] =
-            tail.get(start..).unwrap_or_default().try_into().map_err(|_| malformed(WHAT, "no trailer"))?;
-        let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, z @ ..] = *trailer;
-        if !z.starts_with(&[0; 4]) || !z.ends_with(&TAIL_MAGIC) {
-            return Err(malformed(WHAT, "ends without a trailer: it was cut off, or never completed"));
-        }
-        let offset = u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
-        let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        if offset.checked_add(u64::from(length)).and_then(|end| end.checked_add(TRAILER_BYTES as u64))
-            != Some(pack_bytes)
-            || offset < HEADER_BYTES as u64
-        {
-            return Err(malformed(WHAT, "its trailer points elsewhere"));
-        }
-        Ok((offset, length))
+        place_of(tail, pack_bytes, (HEADER_BYTES, TRAILER_BYTES))
+    }
+
+    /// As [`Footer::locate`], in a sealed pack.
+    ///
+    /// # Errors
+    /// As [`Footer::locate`]; [`FormatError::NoKey`].
+    pub fn locate_sealed(keys: &PackKeys, tail: &[u8], pack_bytes: u64) -> Result<(u64, u32), FormatError> {
+        let trailer = keys.open_trailer(tail)?;
+        place_of(&trailer, pack_bytes, (sealed::HEADER_BYTES, sealed::TRAILER_BYTES))
     }
 
     /// The footer of a pack with this `header`, from its frame and the trailer behind it.
@@ -199,21 +210,33 @@ impl Footer {
         let (footer, trailer) = bytes
             .split_at_checked(bytes.len().saturating_sub(TRAILER_BYTES))
             .ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
-        let (place, rest) = trailer.split_at_checked(16).ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
-        let hash = tail_hash(header, footer, place);
-        if !rest.starts_with(&hash) {
-            return Err(FormatError::Altered {
-                what: "pack footer",
-                expected: hex::encode(rest.get(..8).unwrap_or_default()),
-                actual: hex::encode(&hash),
-            });
-        }
+        check_tail(header, footer, trailer)?;
         let (head, _) = frame::check(footer)?;
         if head.kind != FrameKind::Footer {
             return Err(malformed(WHAT, "its footer is another kind of frame"));
         }
         let raw = frame::open(&head, footer.get(frame::HEADER_BYTES..).unwrap_or_default())?;
-        let c: Columns = codec::decode("pack footer", &raw, limits::FOOTER_BYTES_MAX)?;
+        Footer::of_columns(&raw, HEADER_BYTES)
+    }
+
+    /// As [`Footer::decode`], of a sealed pack.
+    ///
+    /// # Errors
+    /// As [`Footer::decode`]; [`FormatError::NoKey`].
+    pub fn decode_sealed(keys: &PackKeys, bytes: &[u8]) -> Result<Footer, FormatError> {
+        let trailer = keys.open_trailer(bytes)?;
+        let footer = bytes.get(..bytes.len().saturating_sub(sealed::TRAILER_BYTES)).unwrap_or_default();
+        check_tail(keys.place(), footer, &trailer)?;
+        let (head, raw) = keys.open(Place::Footer, footer)?;
+        if head.kind != FrameKind::Footer {
+            return Err(malformed(WHAT, "its footer is another kind of frame"));
+        }
+        Footer::of_columns(&raw, sealed::HEADER_BYTES)
+    }
+
+    /// From the decoded body of its frame; the first frame begins behind a header of `header_bytes`.
+    fn of_columns(raw: &[u8], header_bytes: usize) -> Result<Footer, FormatError> {
+        let c: Columns = codec::decode("pack footer", raw, limits::FOOTER_BYTES_MAX)?;
         let (hashes, left) = c.hash.as_chunks::<32>();
         let (chunk_hashes, chunks_left) = c.chunk_hash.as_chunks::<32>();
         let count = c.kind.len();
@@ -226,7 +249,7 @@ impl Footer {
             return Err(malformed("pack footer", "columns differ in length"));
         }
         let mut chunks = c.chunk_start.iter().zip(&c.chunk_bytes).zip(chunk_hashes);
-        let mut offset = HEADER_BYTES as u64;
+        let mut offset = header_bytes as u64;
         let mut frames = Vec::with_capacity(count);
         for ((((kind, stored), raw), hash), inside) in
             c.kind.iter().zip(&c.stored_bytes).zip(&c.raw_bytes).zip(hashes).zip(&c.chunks)
@@ -243,6 +266,51 @@ impl Footer {
         }
         Ok(Footer { frames })
     }
+}
+
+/// Where the footer's frame lies, by a trailer at the end of `tail`; `around` are the bytes of a header and of a trailer.
+fn place_of(tail: &[u8], pack_bytes: u64, around: (usize, usize)) -> Result<(u64, u32), FormatError> {
+    let start = tail.len().checked_sub(TRAILER_BYTES).ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
+    let trailer: &[u8; TRAILER_BYTES] =
+        tail.get(start..).unwrap_or_default().try_into().map_err(|_| malformed(WHAT, "no trailer"))?;
+    let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, z @ ..] = *trailer;
+    if !z.starts_with(&[0; 4]) || !z.ends_with(&TAIL_MAGIC) {
+        return Err(malformed(WHAT, "ends without a trailer: it was cut off, or never completed"));
+    }
+    let offset = u64::from_le_bytes([o0, o1, o2, o3, o4, o5, o6, o7]);
+    let length = u32::from_le_bytes([l0, l1, l2, l3]);
+    if offset.checked_add(u64::from(length)).and_then(|end| end.checked_add(around.1 as u64)) != Some(pack_bytes)
+        || offset < around.0 as u64
+    {
+        return Err(malformed(WHAT, "its trailer points elsewhere"));
+    }
+    Ok((offset, length))
+}
+
+fn trailer(header: &[u8], footer: &[u8], offset: u64) -> Vec<u8> {
+    let length = u32::try_from(footer.len()).unwrap_or(u32::MAX);
+    let mut tail = Vec::with_capacity(TRAILER_BYTES);
+    tail.extend_from_slice(&offset.to_le_bytes());
+    tail.extend_from_slice(&length.to_le_bytes());
+    tail.extend_from_slice(&[0; 4]);
+    let hash = tail_hash(header, footer, &tail);
+    tail.extend_from_slice(&hash);
+    tail.extend_from_slice(&TAIL_MAGIC);
+    tail
+}
+
+/// Refuses a footer that is not the one that the trailer was made for.
+fn check_tail(header: &[u8], footer: &[u8], trailer: &[u8]) -> Result<(), FormatError> {
+    let (place, rest) = trailer.split_at_checked(16).ok_or_else(|| malformed(WHAT, "shorter than its trailer"))?;
+    let hash = tail_hash(header, footer, place);
+    if rest.starts_with(&hash) {
+        return Ok(());
+    }
+    Err(FormatError::Altered {
+        what: "pack footer",
+        expected: hex::encode(rest.get(..8).unwrap_or_default()),
+        actual: hex::encode(&hash),
+    })
 }
 
 fn tail_hash(header: &[u8], footer: &[u8], place: &[u8]) -> [u8; 8] {

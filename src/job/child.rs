@@ -58,6 +58,15 @@ impl Program {
     }
 }
 
+impl Program {
+    /// The same, with more arguments before those of the request.
+    #[must_use]
+    pub fn with(mut self, arguments: Vec<OsString>) -> Program {
+        self.arguments.extend(arguments);
+        self
+    }
+}
+
 /// Whether a variable reaches a job: what says where things are, the language and time zone, and what the ecosystems of
 /// stores read their credentials and configuration from, without which a job could not reach the repository that its
 /// mount shows (docs/stores.md lists them).

@@ -88,6 +88,15 @@ pub struct RepositoryConfig {
     /// The file with the keys for that place; an absolute path ([`credentials`](super::credentials)).
     #[serde(default)]
     pub credentials_file: Option<PathBuf>,
+    /// The key file that opens it, if it is encrypted; an absolute path.
+    #[serde(default)]
+    pub keyfile: Option<PathBuf>,
+    /// The file whose first line is the passphrase; an absolute path.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The command whose first line is the passphrase, in a shell's words.
+    #[serde(default)]
+    pub password_command: Option<String>,
     /// Whether that place may be written to by leases, should it not honour conditional creation.
     #[serde(default)]
     pub single_writer: bool,

@@ -34,7 +34,7 @@ impl MountSite {
     /// The surroundings of a desk in the mount that shows `view`.
     pub fn new(view: Arc<MountView>, config: Arc<ConfigFile>) -> MountSite {
         let repo = view.repo();
-        let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
+        let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.realm());
         MountSite { view, sources, config, log: None }
     }
 
@@ -50,7 +50,7 @@ impl MountSite {
 }
 
 /// The desk of a mount that `owner` made and that shows `view`. `repository` is its absolute path or
-/// address, for the processes of jobs; `log` is where the mount's own diagnostics go, if to a file.
+/// address, and `keys` the options that say where its key comes from, for the processes of jobs; `log` is where the mount's own diagnostics go, if to a file.
 ///
 /// # Errors
 /// [`JobError`] when the journal in `state_dir` cannot be opened.
@@ -58,11 +58,11 @@ pub fn open_desk(
     view: Arc<MountView>,
     config: Arc<ConfigFile>,
     state_dir: &Path,
-    repository: impl Into<OsString>,
+    (repository, keys): (impl Into<OsString>, Vec<OsString>),
     owner: u32,
     log: Option<&Path>,
 ) -> Result<Desk, JobError> {
-    let program = Program::this(repository, config.path())?;
+    let program = Program::this(repository, config.path())?.with(keys);
     let (repo, env) = (view.repo().id(), view.repo().env().clone());
     let options = DeskOptions::new(repo, state_dir, owner, program);
     let site = MountSite { log: log.map(Path::to_owned), ..MountSite::new(view, config) };
@@ -209,11 +209,11 @@ mod tests {
         let job = of("n-1", 7);
         assert_eq!(site.testimony("home", &job), Ok(None));
         let (store, env) = (repo.store().clone(), repo.env().clone());
-        let record = RepoLog::open(store.clone(), env.clone(), repo.id())
+        let record = RepoLog::open(store.clone(), env.clone(), repo.realm())
             .add_source("home", SourceKind::Tree, origin("ash", "/home"))
             .unwrap();
         assert_eq!(site.testimony("home", &job), Ok(None));
-        let log = SourceLog::open(store, env, repo.id(), record.id);
+        let log = SourceLog::open(store, env, repo.realm(), record.id);
         for (second, job) in [(1, None), (2, Some(of("n-1", 7))), (3, Some(of("n-2", 8)))] {
             let session = log.begin().unwrap();
             let chain = log.open_chain(&session).unwrap();
@@ -263,9 +263,9 @@ mod tests {
             assert!(reason == Reason::NoSuch && message.contains(words), "{line}: {message}");
         };
         no_such("delete home point=#2", "it has no point yet");
-        let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+        let sources = RepoLog::open(store.clone(), env.clone(), repo.realm());
         let record = sources.add_source("home", SourceKind::Tree, origin("ash", "/home")).unwrap();
-        let log = SourceLog::open(store.clone(), env, repo.id(), record.id);
+        let log = SourceLog::open(store.clone(), env, repo.realm(), record.id);
         let session = log.begin().unwrap();
         let chain = log.open_chain(&session).unwrap();
         let first = log.commit(commit(session, chain.0, None, 1)).unwrap();
@@ -294,10 +294,10 @@ mod tests {
         let view = mount(&repo);
         let site = MountSite::new(Arc::clone(&view), Arc::new(ConfigFile::at("/nonexistent/config.toml")));
         let (store, env) = (repo.store().clone(), repo.env().clone());
-        let record = RepoLog::open(store.clone(), env.clone(), repo.id())
+        let record = RepoLog::open(store.clone(), env.clone(), repo.realm())
             .add_source("home", SourceKind::Tree, origin("ash", "/home"))
             .unwrap();
-        let log = SourceLog::open(store, env, repo.id(), record.id);
+        let log = SourceLog::open(store, env, repo.realm(), record.id);
         let session = log.begin().unwrap();
         let chain = log.open_chain(&session).unwrap();
         // A capture that was cancelled makes the desk read the log, before anybody looks at the source.

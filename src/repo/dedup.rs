@@ -110,13 +110,23 @@ pub fn locate_footer(reader: &Reader, pack: PackId) -> Result<(Footer, u64, u64)
     let store = reader.repo().store();
     let (tail, pack_bytes) = store.tail(&object, TAIL_BYTES).map_err(|source| RepoError::reading(&object, source))?;
     let damaged = RepoError::object(&object);
-    let (offset, _) = Footer::locate(&tail, pack_bytes).map_err(&damaged)?;
+    let keys = reader.pack_keys(pack)?;
+    let located = match &keys {
+        Some(keys) => Footer::locate_sealed(keys, &tail, pack_bytes),
+        None => Footer::locate(&tail, pack_bytes),
+    };
+    let (offset, _) = located.map_err(&damaged)?;
     let tail_from = pack_bytes - tail.len() as u64;
-    let header = pack::header(reader.repo().id(), reader.source(), pack);
-    let whole = |footer| (footer, offset, pack_bytes);
+    let decode = |bytes: &[u8]| {
+        let footer = match &keys {
+            Some(keys) => Footer::decode_sealed(keys, bytes),
+            None => Footer::decode(&pack::header(reader.repo().id(), reader.source(), pack), bytes),
+        };
+        footer.map(|footer| (footer, offset, pack_bytes)).map_err(&damaged)
+    };
     if let Some(begin) = offset.checked_sub(tail_from) {
         let bytes = usize::try_from(begin).ok().and_then(|begin| tail.get(begin..)).unwrap_or_default();
-        return Footer::decode(&header, bytes).map(whole).map_err(damaged);
+        return decode(bytes);
     }
     if pack_bytes - offset > limits::FOOTER_BYTES_MAX as u64 {
         let source = crate::format::FormatError::TooLarge {
@@ -127,5 +137,5 @@ pub fn locate_footer(reader: &Reader, pack: PackId) -> Result<(Footer, u64, u64)
         return Err(RepoError::Damaged { object, source });
     }
     let bytes = store.get_range(&object, offset..pack_bytes).map_err(|source| RepoError::reading(&object, source))?;
-    Footer::decode(&header, &bytes).map(whole).map_err(damaged)
+    decode(&bytes)
 }

@@ -42,6 +42,44 @@ pub enum RepoError {
         /// Where.
         store: String,
     },
+    /// It is encrypted, and no key was given.
+    #[error("the repository at {store} is encrypted, and no key was given")]
+    Locked {
+        /// Where.
+        store: String,
+    },
+    /// No slot opens with the key that was given.
+    #[error("no key slot of the repository at {store} opens with this {given}")]
+    WrongKey {
+        /// Where.
+        store: String,
+        /// What was given: a passphrase or a key file.
+        given: &'static str,
+    },
+    /// A key was given for a repository that is not encrypted.
+    #[error("a key was given, but the repository at {store} is not encrypted")]
+    NotEncrypted {
+        /// Where.
+        store: String,
+    },
+    /// What this key does not allow.
+    #[error("{what}: it needs a full key of the repository, and this is a {role} key")]
+    KeyRole {
+        /// What was wanted, as a noun.
+        what: &'static str,
+        /// The role of the key.
+        role: &'static str,
+    },
+    /// A key slot that is not there, or must not go, or is there already.
+    #[error("key {name:?} {why}")]
+    Slot {
+        /// Its name.
+        name: String,
+        /// What is the matter.
+        why: &'static str,
+        /// What class of failure that is.
+        class: Class,
+    },
     /// Commits would not be safe on this store.
     #[error(
         "{store} does not honour conditional creation: two writers could overwrite one another's commits; choose another \
@@ -107,6 +145,9 @@ impl Classed for RepoError {
             RepoError::Damaged { source, .. } => source.class(),
             RepoError::Absent { .. } => Class::NotFound,
             RepoError::Exists { .. } | RepoError::PackTaken { .. } => Class::Conflict,
+            RepoError::Locked { .. } | RepoError::WrongKey { .. } | RepoError::KeyRole { .. } => Class::Denied,
+            RepoError::NotEncrypted { .. } => Class::Invalid,
+            RepoError::Slot { class, .. } => *class,
             RepoError::Unsafe { .. } => Class::Unsupported,
             RepoError::Poisoned { .. } | RepoError::Defect { .. } => Class::Transient,
         }

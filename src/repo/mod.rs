@@ -7,28 +7,37 @@
 
 mod blocks;
 mod cache;
+mod credential;
 mod dedup;
 mod error;
+mod kept;
+mod open;
 mod reader;
 mod session;
+mod slots;
 mod streams;
 pub mod tree;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 pub use blocks::BlockCounts;
+pub use credential::Credential;
 pub use dedup::{Dedup, locate_footer, read_footer};
 pub use error::RepoError;
+pub use open::Closed;
 pub use reader::{CacheSizes, Reader};
 pub use session::{Session, SessionTotals};
+pub use slots::{Rotation, SlotInfo, SlotRole};
 
 use blocks::Blocks;
+use open::OpenedBy;
 
-use crate::base::{Env, limits};
+use crate::base::Env;
 use crate::format::marker::Marker;
-use crate::format::object::{LogId, Object, entries_prefix};
-use crate::format::{RepoId, SourceId};
-use crate::store::{CacheUsage, CreateSupport, Created, DiskCache, Store};
+use crate::format::slot::Slot;
+use crate::format::{Realm, RepoId, SourceId};
+use crate::store::{CacheUsage, DiskCache, Store};
 
 /// An open repository; cheap to share.
 #[derive(Debug)]
@@ -36,6 +45,11 @@ pub struct Repo {
     store: Store,
     env: Env,
     marker: Marker,
+    realm: Realm,
+    /// What it was opened with, if it is encrypted.
+    opened_by: Option<OpenedBy>,
+    /// Where a host that only captures keeps what it needs of its sessions.
+    kept_in: OnceLock<PathBuf>,
     caches: reader::Caches,
     /// Stored bytes of packs; absent where a store is no journey away.
     blocks: Option<Blocks>,
@@ -44,65 +58,6 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// Makes the empty prefix behind `store` a repository.
-    ///
-    /// # Errors
-    /// [`RepoError::Exists`] when there is one already, [`RepoError::Unsafe`] when the store does not
-    /// honour conditional creation, which every commit relies on.
-    pub fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
-        match store.probe_anew(&env).map_err(RepoError::store("probe the store"))? {
-            CreateSupport::Honoured | CreateSupport::Leased => {}
-            CreateSupport::Ignored => return Err(RepoError::Unsafe { store: store.describe() }),
-        }
-        let marker = Marker {
-            repo: RepoId(env.random()),
-            created: env.now(),
-            writer: concat!("amberfs ", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        let created =
-            store.create(&Object::Marker.name(), marker.encode()).map_err(RepoError::store("create the repository"))?;
-        match created {
-            Created::New => Ok(Repo::assemble(store, env, marker, CacheSizes::default())),
-            Created::Exists => Err(RepoError::Exists { store: store.describe() }),
-        }
-    }
-
-    /// Opens the repository behind `store`: one request.
-    ///
-    /// # Errors
-    /// [`RepoError::Absent`] when there is none.
-    pub fn open(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
-        Repo::open_with(store, env, CacheSizes::default())
-    }
-
-    /// As [`Repo::open`], with caches of these sizes.
-    ///
-    /// # Errors
-    /// As [`Repo::open`].
-    pub fn open_with(store: Store, env: Env, sizes: CacheSizes) -> Result<Arc<Repo>, RepoError> {
-        let name = Object::Marker.name();
-        let bytes = match store.get(&name, limits::LOG_ENTRY_BYTES_MAX as u64) {
-            Ok(bytes) => bytes,
-            Err(error) if crate::base::Classed::class(&error) == crate::base::Class::NotFound => {
-                // A repository that has lost its marker is damaged; one without a log has never been.
-                let log = store.list(&entries_prefix(LogId::Repo), None, Some(1));
-                return Err(match log.map_err(RepoError::store("open the repository"))?.is_empty() {
-                    true => RepoError::Absent { store: store.describe() },
-                    false => RepoError::Missing { object: name },
-                });
-            }
-            Err(source) => return Err(RepoError::Store { context: "open the repository", source }),
-        };
-        let marker = Marker::decode(&bytes).map_err(RepoError::object(&name))?;
-        Ok(Repo::assemble(store, env, marker, sizes))
-    }
-
-    fn assemble(store: Store, env: Env, marker: Marker, sizes: CacheSizes) -> Arc<Repo> {
-        let blocks = store.is_remote().then(|| Blocks::new(store.clone(), store.disk_cache(marker.repo, &env)));
-        let fresh_blocks = store.is_remote().then(|| Blocks::new(store.clone(), None));
-        Arc::new(Repo { store, env, marker, caches: reader::Caches::new(sizes), blocks, fresh_blocks })
-    }
-
     /// The store behind it.
     pub fn store(&self) -> &Store {
         &self.store
@@ -116,6 +71,16 @@ impl Repo {
     /// Its identity.
     pub fn id(&self) -> RepoId {
         self.marker.repo
+    }
+
+    /// Its identity, and the keys to what it holds.
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// The key slot that it was opened with, if it is encrypted.
+    pub fn slot(&self) -> Option<&Slot> {
+        self.opened_by.as_ref().map(|opened| &opened.slot)
     }
 
     /// How it was made.

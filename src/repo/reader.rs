@@ -17,6 +17,7 @@ use crate::format::frame::{self, FrameKind};
 use crate::format::log::NodeRef;
 use crate::format::node::{Node, TreeKind};
 use crate::format::object::{Object, ObjectName};
+use crate::format::sealed::{self, PackKeys};
 use crate::format::{FrameRef, PackId, SourceId};
 
 /// How much a repository's readers may keep in memory.
@@ -159,9 +160,12 @@ impl Reader {
         let Some(blocks) = blocks else { return straight() };
         let pattern = match kind {
             FrameKind::Data => Pattern::Data,
-            FrameKind::Entries | FrameKind::Maps | FrameKind::Usage | FrameKind::Problems | FrameKind::Footer => {
-                Pattern::Nodes
-            }
+            FrameKind::Entries
+            | FrameKind::Maps
+            | FrameKind::Usage
+            | FrameKind::Problems
+            | FrameKind::Footer
+            | FrameKind::Padding => Pattern::Nodes,
         };
         let pack = (self.source, pointer.pack);
         let loaded = self.decoded(pointer, kind, |object| {
@@ -198,7 +202,41 @@ impl Reader {
             Some(bytes) => Bytes::from(bytes),
             None => read(&object)?,
         };
-        frame::decode(&bytes, pointer, kind).map_err(RepoError::object(&object))
+        self.decode(&object, &bytes, pointer, kind)
+    }
+
+    /// What the stored bytes of a frame hold.
+    fn decode(
+        &self,
+        object: &ObjectName,
+        bytes: &[u8],
+        pointer: &FrameRef,
+        kind: FrameKind,
+    ) -> Result<Vec<u8>, RepoError> {
+        let decoded = match self.pack_keys(pointer.pack)? {
+            Some(keys) => keys.decode(bytes, pointer, kind),
+            None => frame::decode(bytes, pointer, kind),
+        };
+        decoded.map_err(RepoError::object(object))
+    }
+
+    /// The keys of a pack; none where nothing is encrypted. A session of which no log tells is asked of the pack itself.
+    ///
+    /// # Errors
+    /// [`RepoError`] when there are none at hand.
+    pub fn pack_keys(&self, pack: PackId) -> Result<Option<Arc<PackKeys>>, RepoError> {
+        let Some(keys) = self.repo.realm.keys() else { return Ok(None) };
+        let object = Object::Pack(self.source, pack).name();
+        if !keys.knows(self.source, pack.session) {
+            let header = self.repo.store.get_range(&object, 0..sealed::HEADER_BYTES as u64);
+            let header = header.map_err(|source| RepoError::reading(&object, source))?;
+            keys.learn_of_pack(
+                self.source,
+                pack.session,
+                sealed::seal_of(&header).map_err(RepoError::object(&object))?,
+            );
+        }
+        keys.pack(self.source, pack).map(Some).map_err(RepoError::object(&object))
     }
 }
 

@@ -20,11 +20,19 @@ use parking_lot::Mutex;
 use super::reader::Reader;
 use super::{Repo, RepoError};
 use crate::base::limits;
-use crate::format::frame::{EncodedFrame, FrameKind};
+use crate::format::frame::{self, EncodedFrame, FrameKind, HEADER_BYTES};
+use crate::format::keyring::SessionSeal;
 use crate::format::object::Object;
 use crate::format::pack::{self, Footer, PackedChunk, PackedFrame};
-use crate::format::{ChainId, FrameOrdinal, FrameRef, PackId, PackOrdinal, SessionId, SourceId};
+use crate::format::sealed::{PackKeys, Place};
+use crate::format::{ChainId, FormatError, FrameOrdinal, FrameRef, PackId, PackOrdinal, Realm, SessionId, SourceId};
+use crate::seal::{Secret, padme};
 use crate::store::{Created, Upload};
+
+/// Padding beyond so many bytes gets a frame of its own.
+const PADDING_IN_FOOTER: u64 = 4 << 10;
+/// By so much a footer may grow because it lists a frame of padding.
+const PADDING_SLACK: u64 = 256;
 
 /// What a finished session has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +50,8 @@ pub struct Session {
     source: SourceId,
     chain: ChainId,
     id: SessionId,
+    /// From what the secrets of its packs follow, in an encrypted repository.
+    seal: Option<SessionSeal>,
     /// Frames and chunks at which a pack is closed.
     items_max: usize,
     unfinished: Arc<Unfinished>,
@@ -68,6 +78,8 @@ struct State {
 struct OpenPack {
     id: PackId,
     header: Vec<u8>,
+    /// In an encrypted repository, with what it is sealed.
+    keys: Option<Arc<PackKeys>>,
     footer: Footer,
     /// Frames and chunks in it.
     items: usize,
@@ -85,7 +97,12 @@ impl std::fmt::Debug for OpenPack {
 }
 
 impl OpenPack {
-    fn push(&mut self, frame: EncodedFrame, chunks: &[PackedChunk]) -> FrameRef {
+    fn push(&mut self, frame: EncodedFrame, chunks: &[PackedChunk]) -> Result<FrameRef, FormatError> {
+        let ordinal = FrameOrdinal(u32::try_from(self.footer.frames.len()).unwrap_or(u32::MAX));
+        let frame = match &self.keys {
+            Some(keys) => keys.seal(Place::Frame(ordinal), &frame, 0)?,
+            None => frame,
+        };
         let packed = PackedFrame {
             kind: frame.kind,
             offset: self.bytes,
@@ -94,13 +111,28 @@ impl OpenPack {
             hash: frame.hash,
             chunks: chunks.to_vec(),
         };
-        let ordinal = FrameOrdinal(u32::try_from(self.footer.frames.len()).unwrap_or(u32::MAX));
         let pointer = packed.pointer(self.id, ordinal);
         self.footer.frames.push(packed);
         self.items += 1 + chunks.len();
         self.bytes += frame.bytes.len() as u64;
         self.tail.extend_from_slice(&frame.bytes);
-        pointer
+        Ok(pointer)
+    }
+
+    /// Footer and trailer, and in an encrypted repository what makes the pack's length say little.
+    fn end(&mut self) -> Result<Vec<u8>, FormatError> {
+        let Some(keys) = self.keys.clone() else { return Ok(self.footer.encode(&self.header, self.bytes)) };
+        let bare = self.footer.sealed_bytes();
+        let target = padme::padded_len(self.bytes + bare + PADDING_SLACK);
+        let missing = target - self.bytes - bare;
+        if missing > PADDING_IN_FOOTER {
+            // A frame of its own, so that whoever reads the footer need not read all of the padding.
+            let zeros = usize::try_from(missing - PADDING_SLACK).unwrap_or(usize::MAX);
+            let zeros = zeros.saturating_sub(HEADER_BYTES + PackKeys::FRAME_OVERHEAD);
+            self.push(frame::encode(FrameKind::Padding, &vec![0; zeros], 0), &[])?;
+        }
+        let rest = target.saturating_sub(self.bytes + self.footer.sealed_bytes());
+        self.footer.encode_sealed(&keys, self.bytes, usize::try_from(rest).unwrap_or(0))
     }
 
     /// The bytes of the frame behind `pointer`, if they are still here.
@@ -110,15 +142,15 @@ impl OpenPack {
         }
         let begin = self.bytes - self.tail.len() as u64;
         let start = usize::try_from(pointer.offset.checked_sub(begin)?).ok()?;
-        let length = crate::format::frame::HEADER_BYTES + pointer.stored_bytes as usize;
+        let length = HEADER_BYTES + pointer.stored_bytes as usize;
         Some(self.tail.get(start..start.checked_add(length)?)?.to_vec())
     }
 
     /// Makes the pack durable: footer, then one create or the last part of the upload.
     fn close(mut self, repo: &Repo, source: SourceId) -> Result<(), RepoError> {
-        let footer = self.footer.encode(&self.header, self.bytes);
-        self.tail.extend_from_slice(&footer);
         let name = Object::Pack(source, self.id).name();
+        let end = self.end().map_err(RepoError::object(&name))?;
+        self.tail.extend_from_slice(&end);
         match self.upload.take() {
             Some(mut upload) => {
                 upload.write(self.tail).map_err(RepoError::store("write a pack"))?;
@@ -142,9 +174,24 @@ impl Unfinished {
 
 impl Session {
     /// Begins a session that `chain::SourceLog::begin` has announced.
-    pub fn begin(repo: &Arc<Repo>, source: SourceId, chain: ChainId, id: SessionId) -> Session {
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] never, in practice: the keys of an encrypted repository are at hand.
+    pub fn begin(repo: &Arc<Repo>, source: SourceId, chain: ChainId, id: SessionId) -> Result<Session, RepoError> {
         let items_max = limits::PACK_ITEMS_MAX;
-        Session { repo: Arc::clone(repo), source, chain, id, items_max, unfinished: Arc::default() }
+        let seal = match repo.realm().keys() {
+            Some(keys) => {
+                let secrets = keys.begin(source, id, Secret::new(repo.env().random()));
+                Some(secrets.map_err(RepoError::object(&Object::Marker.name()))?.seal)
+            }
+            None => None,
+        };
+        Ok(Session { repo: Arc::clone(repo), source, chain, id, seal, items_max, unfinished: Arc::default() })
+    }
+
+    /// From what the secrets of its packs follow, for the commit to tell; none where nothing is encrypted.
+    pub fn seal(&self) -> Option<SessionSeal> {
+        self.seal
     }
 
     #[cfg(test)]
@@ -155,6 +202,11 @@ impl Session {
     /// The session's identity.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// The repository that it writes to, and its keys.
+    pub fn realm(&self) -> &Realm {
+        self.repo.realm()
     }
 
     /// The chain that it writes to.
@@ -194,9 +246,9 @@ impl Session {
         if is_data || (state.mixed && state.data.as_ref().is_some_and(has_room)) {
             let mut pack = match state.data.take() {
                 Some(pack) => pack,
-                None => self.open(state),
+                None => self.open(state)?,
             };
-            let pointer = pack.push(frame, chunks);
+            let pointer = self.push(&mut pack, frame, chunks)?;
             // What may be, or has become, a mixed pack is handed away as a whole.
             if is_data && (pack.upload.is_some() || pack.bytes > limits::MIXED_PACK_BYTES) {
                 self.send_parts(&mut pack)?;
@@ -210,9 +262,9 @@ impl Session {
         }
         let mut pack = match state.meta.take() {
             Some(pack) => pack,
-            None => self.open(state),
+            None => self.open(state)?,
         };
-        let pointer = pack.push(frame, chunks);
+        let pointer = self.push(&mut pack, frame, chunks)?;
         if self.is_full(&pack, limits::META_PACK_BYTES) {
             self.account(state, &pack);
             pack.close(&self.repo, self.source)?;
@@ -226,19 +278,34 @@ impl Session {
         pack.bytes >= bytes_max || pack.items >= self.items_max
     }
 
-    fn open(&self, state: &mut State) -> OpenPack {
+    fn push(&self, pack: &mut OpenPack, frame: EncodedFrame, chunks: &[PackedChunk]) -> Result<FrameRef, RepoError> {
+        pack.push(frame, chunks).map_err(RepoError::object(&Object::Pack(self.source, pack.id).name()))
+    }
+
+    fn open(&self, state: &mut State) -> Result<OpenPack, RepoError> {
         let id = PackId { chain: self.chain, session: self.id, ordinal: PackOrdinal(state.totals.packs) };
         state.totals.packs += 1;
-        let header = pack::header(self.repo.id(), self.source, id);
-        OpenPack {
+        let keys = match self.repo.realm().keys() {
+            Some(keys) => {
+                let object = Object::Pack(self.source, id).name();
+                Some(keys.pack(self.source, id).map_err(RepoError::object(&object))?)
+            }
+            None => None,
+        };
+        let header = match &keys {
+            Some(keys) => keys.header().to_vec(),
+            None => pack::header(self.repo.id(), self.source, id),
+        };
+        Ok(OpenPack {
             id,
+            keys,
             bytes: header.len() as u64,
             tail: header.clone(),
             header,
             footer: Footer::default(),
             items: 0,
             upload: None,
-        }
+        })
     }
 
     fn send_parts(&self, pack: &mut OpenPack) -> Result<(), RepoError> {

@@ -52,7 +52,7 @@ impl Builder {
 
     pub(super) fn over(repo: &Arc<Repo>) -> Builder {
         let id = SessionId { base: LogNumber(0), random: Nonce(repo.env().random()) };
-        let session = Session::begin(repo, SourceId(1), ChainId(0), id);
+        let session = Session::begin(repo, SourceId(1), ChainId(0), id).unwrap();
         let mut entries = BTreeMap::new();
         let root = Body::Directory { id: FileId::ROOT, parent: Key::root() };
         entries.insert(Key::root(), Entry { meta: meta(0o750), xattrs: Vec::new(), body: root });

@@ -6,8 +6,8 @@
 //! cuts of known data tell nothing of the cuts of other data. Cuts that are decided by the hash itself do: each is a
 //! linear equation on the table, and enough of them give the table away.
 //!
-//! The hash is Toeplitz's by table (Krawczyk, CRYPTO 1994): `sum of x^(63-j) T[byte j]` in GF(2)[x] modulo
-//! `x^128 + x^7 + x^2 + x + 1`, with 256 secret random elements T. Two different windows differ by a sum of T[v] with
+//! The hash is Toeplitz's by table (Krawczyk, CRYPTO 1994): `sum of x^(63-j) T[byte j]` in `GF(2)[x]` modulo
+//! `x^128 + x^7 + x^2 + x + 1`, with 256 secret random elements T. Two different windows differ by a sum of `T[v]` with
 //! coefficients of degree below 64, of which one is not zero and so has an inverse: they collide with probability
 //! 2^-128, and fill one block of AES. The window must not be longer than the table's powers of x are distinct, nor be
 //! left to age out of a shift register.

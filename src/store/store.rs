@@ -107,6 +107,8 @@ struct Inner {
     remote: Option<Arc<Remote>>,
     /// Where fetched blocks are kept, and how many bytes of them.
     kept_in: OnceLock<(PathBuf, u64)>,
+    /// Where this machine remembers the heads of logs.
+    heads_in: OnceLock<PathBuf>,
 }
 
 impl Store {
@@ -146,6 +148,7 @@ impl Store {
             single_writer: SingleWriter::default(),
             remote: None,
             kept_in: OnceLock::new(),
+            heads_in: OnceLock::new(),
         }))
     }
 
@@ -188,6 +191,7 @@ impl Store {
             proof: Proof::given(in_memory),
             single_writer: SingleWriter::default(),
             kept_in: OnceLock::new(),
+            heads_in: OnceLock::new(),
         }))
     }
 
@@ -223,6 +227,7 @@ impl Store {
             single_writer: SingleWriter::default(),
             remote,
             kept_in: OnceLock::new(),
+            heads_in: OnceLock::new(),
         })
     }
 
@@ -251,6 +256,7 @@ impl Store {
             single_writer: SingleWriter::default(),
             remote: self.inner.remote.clone(),
             kept_in: self.inner.kept_in.clone(),
+            heads_in: self.inner.heads_in.clone(),
         });
         wrapped.with_deadlines(self.deadlines)
     }
@@ -297,6 +303,17 @@ impl Store {
     pub fn keep_blocks_in(&self, directory: PathBuf, bytes_max: u64) {
         // Whoever came first has the same configuration.
         drop(self.inner.kept_in.set((directory, bytes_max)));
+    }
+
+    /// Remembers in `directory` what this host has seen of the logs in this store.
+    pub fn remember_heads_in(&self, directory: PathBuf) {
+        // Whoever came first has the same state directory.
+        drop(self.inner.heads_in.set(directory));
+    }
+
+    /// Where this host remembers what it has seen of the logs, if it does.
+    pub fn heads_in(&self) -> Option<&Path> {
+        self.inner.heads_in.get().map(PathBuf::as_path)
     }
 
     /// The disk cache of repository `repo`, if one was asked for.

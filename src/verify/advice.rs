@@ -38,7 +38,7 @@ pub(super) fn of(report: &Report, subjects: &[Subject]) -> Vec<String> {
             Object::Pack(source, pack) => {
                 *source == id && subject.state.newest().is_some_and(|newest| newest.chain() == pack.chain)
             }
-            Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Probe(_) => false,
+            Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Slot(..) | Object::Probe(_) => false,
             Object::Lease(..) | Object::SingleWriter => false,
         };
         if objects.iter().any(|(_, object)| in_newest_chain(object)) {

@@ -42,7 +42,8 @@ pub(super) fn check(
     progress: &Progress,
 ) -> Result<Logs, VerifyError> {
     marker(repo, findings, progress)?;
-    let log = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
+    slots(repo, findings, progress)?;
+    let log = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.realm());
     progress.at(|| "the repository's log".to_owned());
     let audit = log.audit()?;
     let mut notes = Vec::new();
@@ -92,6 +93,26 @@ fn marker(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Res
     Ok(())
 }
 
+/// Opens what tells of each key slot. Only a full key can; whether a slot opens with its own key, nobody else can tell.
+fn slots(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Result<(), VerifyError> {
+    if !repo.realm().keys().is_some_and(|keys| keys.reads_content()) {
+        return Ok(());
+    }
+    let slots = repo.slots()?;
+    progress.expect(slots.len() as u64, 0);
+    progress.add_objects(slots.len() as u64);
+    for slot in slots.iter().filter(|slot| slot.name.is_none()) {
+        let name = Object::Slot(slot.id, slot.epoch).name();
+        findings.note(
+            &name,
+            Harm::Damaged,
+            None,
+            "it is not what was sealed: whoever has its key cannot open the repository",
+        );
+    }
+    Ok(())
+}
+
 fn source(
     repo: &Arc<Repo>,
     record: SourceRecord,
@@ -99,17 +120,17 @@ fn source(
     progress: &Progress,
     notes: &mut Vec<String>,
 ) -> Result<Subject, VerifyError> {
-    let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.id(), record.id);
+    let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);
     progress.at(|| format!("the log of source {}", record.name));
     let audit = log.audit()?;
     account(&audit, LogId::Source(record.id), &format!("the log of source {}", record.name), progress, notes);
     let state = log.load()?;
     for damage in &audit.damage {
         let lost = match (&damage.fault, state.point(PointId(damage.number.0))) {
-            (Fault::Missing | Fault::Unreadable(_), Some(point)) => {
+            (Fault::Missing | Fault::Unreadable(_) | Fault::RolledBack(_) | Fault::Forked, Some(point)) => {
                 Some(format!("nothing: point {} is known from a checkpoint", point.name()))
             }
-            (Fault::Missing | Fault::Unreadable(_), None) => {
+            (Fault::Missing | Fault::Unreadable(_) | Fault::RolledBack(_) | Fault::Forked, None) => {
                 Some("a point, unless the entry was of another kind; which, only the entry said".to_owned())
             }
             (Fault::Discontinuous | Fault::Checkpoint(_), _) => None,
@@ -138,9 +159,9 @@ fn account<S: LogState>(audit: &Audit<S>, log: LogId, name: &str, progress: &Pro
 
 fn note(findings: &Findings<'_>, log: LogId, damage: &Damage, source: &str, also: Vec<String>) {
     let (object, harm) = match &damage.fault {
-        Fault::Missing => (Object::Entry(log, damage.number), Harm::Missing),
+        Fault::Missing | Fault::RolledBack(_) => (Object::Entry(log, damage.number), Harm::Missing),
         Fault::Unreadable(_) => (Object::Entry(log, damage.number), Harm::Damaged),
-        Fault::Discontinuous => (Object::Entry(log, damage.number), Harm::Contradiction),
+        Fault::Discontinuous | Fault::Forked => (Object::Entry(log, damage.number), Harm::Contradiction),
         Fault::Checkpoint(_) => (Object::Checkpoint(log, damage.number), Harm::Damaged),
     };
     let object = object.name();

@@ -39,8 +39,9 @@ pub use report::{Fault, Finding, Harm, Leftovers, Report, SourceReport, Touch, T
 
 use crate::chain::Point;
 use crate::chain::state::source::Chain;
+use crate::format::slot::role_name;
 use crate::format::{PackId, PackOrdinal};
-use crate::repo::Repo;
+use crate::repo::{Repo, RepoError};
 use findings::Findings;
 use logs::Subject;
 use packs::PackCheck;
@@ -67,12 +68,23 @@ impl Default for Options {
     }
 }
 
+/// Refuses whoever has a key that cannot read what is to be verified: to him, all of it would look damaged.
+fn may_verify(repo: &Arc<Repo>, options: &Options) -> Result<(), RepoError> {
+    let (Some(keys), Some(slot)) = (repo.realm().keys(), repo.slot()) else { return Ok(()) };
+    if keys.reads_trees() && (keys.reads_content() || !options.read_data) {
+        return Ok(());
+    }
+    let what = if options.read_data { "a verification of all data" } else { "a verification" };
+    Err(RepoError::KeyRole { what, role: role_name(&slot.access) })
+}
+
 /// Reads the repository as it is stored, and tells what is wrong with it.
 ///
 /// # Errors
 /// [`VerifyError`] when it could not be read to its end: nothing is known about the rest then. Damage is no
 /// error: see [`Report::findings`].
 pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Result<Report, VerifyError> {
+    may_verify(repo, options)?;
     let findings = Findings::new(progress);
     // Listed before the logs are read: a pack of a capture that commits meanwhile is not taken for an orphan.
     let mut survey = Survey::take(repo, options, progress)?;

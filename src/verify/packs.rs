@@ -10,7 +10,8 @@ use crate::base::limits;
 use crate::format::frame::{self, HEADER_BYTES};
 use crate::format::object::{Object, ObjectName};
 use crate::format::pack::{self, Footer, PackedFrame};
-use crate::format::{FormatError, FrameOrdinal, PackId};
+use crate::format::sealed::{self, Place};
+use crate::format::{FormatError, FrameOrdinal, PackId, Realm};
 use crate::repo::{Reader, RepoError, locate_footer};
 
 /// Bytes that are read at once; a single frame may be larger.
@@ -46,7 +47,8 @@ impl PackCheck<'_> {
 
     /// Whether there is a pack to go on with.
     fn header(&self, object: &ObjectName) -> Result<bool, VerifyError> {
-        let bytes = self.reader.repo().store().get_range(object, 0..pack::HEADER_BYTES as u64);
+        let header_bytes = self.header_bytes() as u64;
+        let bytes = self.reader.repo().store().get_range(object, 0..header_bytes);
         let bytes = match bytes.map_err(|source| RepoError::reading(object, source)) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -59,14 +61,27 @@ impl PackCheck<'_> {
             }
         };
         self.progress.add_bytes(bytes.len() as u64);
-        if let Err(error) = pack::check_header(&bytes, self.reader.repo().id(), self.reader.source(), self.pack) {
-            self.findings.note(object, Harm::Damaged, Some(0), error.to_string());
+        let checked = match self.reader.pack_keys(self.pack) {
+            Ok(Some(keys)) => keys.check_header(&bytes).map_err(RepoError::object(object)),
+            Ok(None) => pack::check_header(&bytes, self.reader.repo().id(), self.reader.source(), self.pack)
+                .map_err(RepoError::object(object)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = checked {
+            self.findings.note_error(object, Some(0), error)?;
         }
         Ok(true)
     }
 
+    fn header_bytes(&self) -> usize {
+        match self.reader.repo().realm().keys() {
+            Some(_) => sealed::HEADER_BYTES,
+            None => pack::HEADER_BYTES,
+        }
+    }
+
     fn frames(&self, object: &ObjectName, footer: &Footer, footer_offset: u64) -> Result<(), VerifyError> {
-        let end = footer.frames.last().map_or(pack::HEADER_BYTES as u64, end);
+        let end = footer.frames.last().map_or(self.header_bytes() as u64, end);
         if end != footer_offset {
             let what = format!("its footer begins at byte {footer_offset}, but the frames that it lists end at {end}");
             self.findings.note(object, Harm::Contradiction, Some(footer_offset), what);
@@ -94,6 +109,16 @@ impl PackCheck<'_> {
         let store = self.reader.repo().store();
         let whole = if plausible { store.get_range(object, first.offset..end(last)).ok() } else { None };
         self.progress.add_bytes(whole.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        let keys = self.reader.pack_keys(self.pack)?;
+        let check = |bytes: &[u8], frame: &PackedFrame, ordinal| {
+            let opened = match &keys {
+                Some(keys) => sealed::check_hash(bytes, &frame.hash)
+                    .and_then(|()| keys.open(Place::Frame(ordinal), bytes))
+                    .map(|(head, raw)| (head, frame.hash, raw)),
+                None => open_plain(bytes),
+            };
+            check_frame(self.reader.repo().realm(), opened?, frame)
+        };
         for (frame, ordinal) in frames.iter().zip(ordinal..) {
             let ordinal = FrameOrdinal(ordinal);
             let within = |bytes: &bytes::Bytes| {
@@ -102,7 +127,7 @@ impl PackCheck<'_> {
                 bytes.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
             };
             let checked = match whole.as_ref().and_then(within) {
-                Some(bytes) => check_frame(&bytes, frame).map_err(RepoError::object(object)),
+                Some(bytes) => check(&bytes, frame, ordinal).map_err(RepoError::object(object)),
                 None => self.reader.fetch(&frame.pointer(self.pack, ordinal), frame.kind).map(drop),
             };
             if let Err(error) = checked {
@@ -122,21 +147,29 @@ fn end_within(first: &PackedFrame, frame: &PackedFrame) -> bool {
     end(frame) - first.offset <= STRETCH_BYTES
 }
 
-/// Whether a frame is the one that its footer lists, down to the chunks in it.
-fn check_frame(bytes: &[u8], listed: &PackedFrame) -> Result<(), FormatError> {
+/// A frame's header, its hash as stored, and what it holds.
+type Opened = (frame::Header, [u8; 32], Vec<u8>);
+
+fn open_plain(bytes: &[u8]) -> Result<Opened, FormatError> {
     let (head, hash) = frame::check(bytes)?;
+    let raw = frame::open(&head, bytes.get(HEADER_BYTES..).unwrap_or_default())?;
+    Ok((head, hash, raw))
+}
+
+/// Whether a frame is the one that its footer lists, down to the chunks in it.
+fn check_frame(realm: &Realm, frame: Opened, listed: &PackedFrame) -> Result<(), FormatError> {
+    let (head, hash, raw) = frame;
     let malformed = |why: String| FormatError::Malformed { what: "frame", why };
     if hash != listed.hash || head.kind != listed.kind || head.raw_bytes != listed.raw_bytes {
         return Err(malformed("it is not the one that the pack's footer lists".to_owned()));
     }
-    let raw = frame::open(&head, bytes.get(HEADER_BYTES..).unwrap_or_default())?;
     if head.chunks as usize != listed.chunks.len() {
         return Err(malformed(format!("{} chunks, its footer lists {}", head.chunks, listed.chunks.len())));
     }
     for chunk in &listed.chunks {
         let start = chunk.start as usize;
         let content = raw.get(start..start.saturating_add(chunk.bytes as usize));
-        if content.is_none_or(|content| *blake3::hash(content).as_bytes() != chunk.hash.0) {
+        if content.is_none_or(|content| realm.chunk_hash(content) != chunk.hash) {
             return Err(malformed(format!("bytes {}+{} are not the chunk of their hash", chunk.start, chunk.bytes)));
         }
     }

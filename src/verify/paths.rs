@@ -165,7 +165,11 @@ impl<'a> PathSearch<'a> {
                 match hole.kind {
                     FrameKind::Maps => keys.extend(self.mapped_within(hole)),
                     FrameKind::Entries => touched.extend(self.names_within(hole, &mut keys)),
-                    FrameKind::Usage | FrameKind::Data | FrameKind::Problems | FrameKind::Footer => {}
+                    FrameKind::Usage
+                    | FrameKind::Data
+                    | FrameKind::Problems
+                    | FrameKind::Footer
+                    | FrameKind::Padding => {}
                 }
             }
             let everything = touched.contains(&Touched::Everything);

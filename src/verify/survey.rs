@@ -56,7 +56,7 @@ impl Survey {
                 LogId::Source(id) => known.contains(&id),
             };
             match Object::parse(&object.name) {
-                Some(Object::Marker | Object::Lease(..) | Object::SingleWriter) => {}
+                Some(Object::Marker | Object::Slot(..) | Object::Lease(..) | Object::SingleWriter) => {}
                 Some(Object::Entry(log, _) | Object::Checkpoint(log, _)) if of_known(log) => {}
                 Some(Object::Pack(source, pack)) if known.contains(&source) => {
                     match sessions.get(&(source, pack.session)) {

@@ -33,9 +33,9 @@ impl World {
         let now = Env::system().now();
         let env = Env::seeded(1, Instant::from_nanos(now.nanos() + 10_000_000_000));
         let repo = Repo::init(store.clone(), env.clone()).unwrap();
-        let logs = RepoLog::open(store.clone(), env.clone(), repo.id());
+        let logs = RepoLog::open(store.clone(), env.clone(), repo.realm());
         let source = logs.add_source("home", SourceKind::Tree, origin::here(b"/home")).unwrap();
-        let log = SourceLog::open(store, env.clone(), repo.id(), source.id);
+        let log = SourceLog::open(store, env.clone(), repo.realm(), source.id);
         World { dir, env, repo, source, log }
     }
 
@@ -294,7 +294,7 @@ fn what_belongs_to_no_point_is_no_damage() {
 fn only_the_source_that_was_asked_for() {
     let (world, points) = World::filled();
     std::fs::remove_file(world.file(&world.name(world.pack(&points[0], 0)))).unwrap();
-    let logs = RepoLog::open(world.repo.store().clone(), world.env.clone(), world.repo.id());
+    let logs = RepoLog::open(world.repo.store().clone(), world.env.clone(), world.repo.realm());
     logs.add_source("other", SourceKind::Tree, origin::here(b"/other")).unwrap();
     let of = |name: &str| Options { sources: Some(vec![name.to_owned()]), ..Options::default() };
     assert_eq!(verify(&world.repo, &of("other"), &Progress::new()).unwrap().damaged(), 0);

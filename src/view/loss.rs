@@ -15,8 +15,8 @@ use crate::view::selector::Pick;
 /// The fault that an entry is lost which could have changed the answer, if one is.
 pub(super) fn doubt(tip: &Tip, log: LogId, matters: impl Fn(LogNumber) -> bool) -> Option<ViewError> {
     let lost = |damage: &&Damage| match damage.fault {
-        Fault::Missing | Fault::Unreadable(_) => matters(damage.number),
-        Fault::Discontinuous | Fault::Checkpoint(_) => false,
+        Fault::Missing | Fault::Unreadable(_) | Fault::RolledBack(_) => matters(damage.number),
+        Fault::Discontinuous | Fault::Checkpoint(_) | Fault::Forked => false,
     };
     let damage = tip.damage.iter().find(lost)?;
     let object = Object::Entry(log, damage.number).name();

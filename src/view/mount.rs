@@ -100,7 +100,7 @@ impl MountView {
     /// # Errors
     /// [`ChainError`] when the repository log cannot be read.
     pub fn open(repo: Arc<Repo>, settings: MountSettings) -> Result<MountView, ChainError> {
-        let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
+        let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.realm());
         sources.load()?;
         let open = Mutex::new(Open { asked: Some(repo.env().now()), ..Open::default() });
         Ok(MountView {
@@ -180,7 +180,7 @@ impl MountView {
         let mut open = self.open.lock();
         let (log, _) = open.logs.entry(source).or_insert_with(|| {
             let (store, env) = (self.repo.store().clone(), self.repo.env().clone());
-            (Arc::new(SourceLog::open(store, env, self.repo.id(), source)), None)
+            (Arc::new(SourceLog::open(store, env, self.repo.realm(), source)), None)
         });
         Arc::clone(log)
     }

@@ -47,8 +47,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("async_trait", &["src/store/"]),
     ("fastcdc", &["src/capture/chunk.rs"]),
     ("aws_lc_rs", &["src/seal/"]),
+    ("argon2", &["src/seal/derive.rs"]),
+    ("rpassword", &["src/cli/"]),
     ("ignore", &["src/capture/exclude.rs"]),
-    ("shlex", &["src/job/", "src/cli/ctl.rs"]),
+    ("shlex", &["src/job/", "src/cli/ctl.rs", "src/cli/credential.rs"]),
     ("toml", &["src/job/"]),
     ("bincode", &["src/format/codec.rs"]),
 ];

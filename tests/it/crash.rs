@@ -21,7 +21,7 @@ use amberfs::verify;
 use amberfs::view::MountView;
 use amberfs::view::namespace::Namespace;
 
-use crate::world::{Manifest, later, names, node, real, same, shown, zero_settings};
+use crate::world::{self, Manifest, later, names, node, real, same, shown, zero_settings};
 
 /// What the directory looked like at each step of the scenario.
 struct Scenario {
@@ -73,12 +73,12 @@ fn arrange(root: &Path, step: usize, noise: usize) {
 fn run(scenario: &mut Scenario, store: Store, env: &Env) -> Vec<String> {
     let root = scenario.dir.path().to_owned();
     let mut acknowledged = Vec::new();
-    let Ok(repo) = Repo::init(store.clone(), env.clone()) else { return acknowledged };
-    let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let Ok(repo) = world::init(store.clone(), env.clone()) else { return acknowledged };
+    let sources = RepoLog::open(store.clone(), env.clone(), repo.realm());
     let Ok(source) = sources.claim_source("home", SourceKind::Tree, origin::here(b"/home"), false) else {
         return acknowledged;
     };
-    let log = SourceLog::open(store, env.clone(), repo.id(), source.id);
+    let log = SourceLog::open(store, env.clone(), repo.realm(), source.id);
     for step in 0..scenario.plan.steps {
         arrange(&root, step, scenario.plan.noise);
         scenario.states.push(real(&root));
@@ -110,7 +110,7 @@ fn verified(repo: &Arc<Repo>) {
 
 /// Opens what is left and holds it to its promises.
 fn check(scenario: &Scenario, store: &Store, env: &Env, acknowledged: &[String], what: &str) {
-    let Ok(repo) = Repo::open(store.clone(), env.clone()) else {
+    let Ok(repo) = world::open(store.clone(), env.clone()) else {
         assert!(acknowledged.is_empty(), "{what}: the repository is gone");
         return;
     };
@@ -128,15 +128,15 @@ fn check(scenario: &Scenario, store: &Store, env: &Env, acknowledged: &[String],
         }
     }
     // Whatever was interrupted, the next capture needs no repair.
-    let logs = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let logs = RepoLog::open(store.clone(), env.clone(), repo.realm());
     let source = logs.claim_source("home", SourceKind::Tree, origin::here(b"/home"), false).unwrap();
-    let log = SourceLog::open(store.clone(), env.clone(), repo.id(), source.id);
+    let log = SourceLog::open(store.clone(), env.clone(), repo.realm(), source.id);
     env.advance(std::time::Duration::from_secs(60));
     let root = scenario.dir.path();
     let before = real(root);
     let outcome = capture_tree(&repo, &log, &source, root, &Options::default(), &Progress::new())
         .unwrap_or_else(|error| panic!("{what}: the next capture: {error}"));
-    let view = MountView::open(Repo::open(store.clone(), env.clone()).unwrap(), zero_settings()).unwrap();
+    let view = MountView::open(world::open(store.clone(), env.clone()).unwrap(), zero_settings()).unwrap();
     let shown = shown(&view, node(&view, &format!("home/points/{}", outcome.point.name())), 1 << 20);
     same(&before, &shown, &format!("{what}: the next point"));
 }
@@ -280,7 +280,7 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
             whole = started.elapsed();
         }
         let status = child.wait().unwrap();
-        let opened = Repo::open(Store::local(&repo).unwrap(), Env::system()).unwrap();
+        let opened = world::open(Store::local(&repo).unwrap(), Env::system()).unwrap();
         let view = MountView::open(opened, zero_settings()).unwrap();
         let points = match names(&view, amberfs::view::namespace::NodeId::ROOT).is_empty() {
             true => Vec::new(),
@@ -301,7 +301,7 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
         }
     }
     let view =
-        MountView::open(Repo::open(Store::local(&repo).unwrap(), Env::system()).unwrap(), zero_settings()).unwrap();
+        MountView::open(world::open(Store::local(&repo).unwrap(), Env::system()).unwrap(), zero_settings()).unwrap();
     assert!(acknowledged > 0);
     for ((name, root), state) in names(&view, node(&view, "home/points")).iter().zip(&states) {
         same(state, &shown(&view, *root, 1 << 20), &name.escape_ascii().to_string());

@@ -15,7 +15,7 @@ use amberfs::format::leaf::{Entries, Maps, Usage};
 use amberfs::format::log::{NodeRef, SourceKind};
 use amberfs::format::node::{Node, TreeKind};
 use amberfs::format::{FrameOrdinal, FrameRef, PackId, PointId, frame};
-use amberfs::repo::{Reader, Repo};
+use amberfs::repo::Reader;
 use amberfs::store::Store;
 use amberfs::store::fault::{Fault, Faults};
 use amberfs::verify;
@@ -23,7 +23,7 @@ use amberfs::view::MountView;
 use amberfs::view::namespace::{Namespace, NodeId};
 
 use crate::history::{Dice, change, each, next_tick, paths};
-use crate::world::{Manifest, World, later, names, node, real, same, shown, zero_settings};
+use crate::world::{self, Manifest, World, later, names, node, real, same, shown, zero_settings};
 
 /// What a point is, to somebody who keeps a copy of everything.
 struct Kept {
@@ -70,7 +70,7 @@ impl History {
 
 /// Every point that is left is shown, whole, and nothing else; log, lineage and head are as the history has them.
 fn compare(world: &World, history: &History, what: &str) {
-    let log = SourceLog::open(world.repo.store().clone(), world.env.clone(), world.repo.id(), world.source.id);
+    let log = SourceLog::open(world.repo.store().clone(), world.env.clone(), world.repo.realm(), world.source.id);
     for state in [world.log.refresh().unwrap(), log.load().unwrap()] {
         let ids: Vec<PointId> = state.points().iter().map(|point| point.id).collect();
         assert_eq!(ids, history.living().map(|point| point.id).collect::<Vec<_>>(), "{what}");
@@ -258,7 +258,7 @@ fn frames(reader: &Reader, point: &Point) -> Frames {
 
 #[track_caller]
 fn weights_agree(world: &World, state: &SourceState, gone: &[PointId]) {
-    let reader = Repo::open(world.repo.store().clone(), world.env.clone()).unwrap().reader(world.source.id);
+    let reader = world::open(world.repo.store().clone(), world.env.clone()).unwrap().reader(world.source.id);
     let weight = weigh(&reader, state, gone).unwrap();
     let mut alone = Frames::new();
     for point in gone {
@@ -314,7 +314,7 @@ fn a_point_that_is_committed_after_the_plan_was_made_is_noticed() {
     for mode in [Dependents::Refuse, Dependents::Cascade] {
         let plan = DeletionPlan::plan(&state, &[first.id], mode).unwrap();
         assert_eq!(plan.points().len(), 1);
-        let other = SourceLog::open(world.repo.store().clone(), world.env.clone(), world.repo.id(), world.source.id);
+        let other = SourceLog::open(world.repo.store().clone(), world.env.clone(), world.repo.realm(), world.source.id);
         world.env.advance(Duration::from_secs(60));
         let (root, progress) = (world.root(), Progress::new());
         let second =
@@ -335,10 +335,10 @@ fn a_point_that_is_committed_after_the_plan_was_made_is_noticed() {
 fn scenario(dir: &std::path::Path, store: &Store, env: &Env, copies: &mut Vec<Manifest>) -> Vec<Vec<usize>> {
     let mut steps = vec![Vec::new()];
     let mut run = || -> Option<()> {
-        let repo = Repo::init(store.clone(), env.clone()).ok()?;
-        let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+        let repo = world::init(store.clone(), env.clone()).ok()?;
+        let sources = RepoLog::open(store.clone(), env.clone(), repo.realm());
         let source = sources.claim_source("home", SourceKind::Tree, origin::here(b"/home"), false).ok()?;
-        let log = SourceLog::open(store.clone(), env.clone(), repo.id(), source.id);
+        let log = SourceLog::open(store.clone(), env.clone(), repo.realm(), source.id);
         let mut ids = Vec::new();
         for text in ["a", "b", "c", "d"] {
             std::fs::write(dir.join("file"), text.repeat(9000)).unwrap();
@@ -383,7 +383,7 @@ fn a_crash_at_any_call_of_a_deletion_deletes_all_of_it_or_nothing() {
         let (env, mut copies) = (Env::seeded(7, later()), Vec::new());
         faults.crash_at(nth, *fault);
         let steps = scenario(dir.path(), &faults.around(&store), &env, &mut copies);
-        let Ok(repo) = Repo::open(store.clone(), env.clone()) else { continue };
+        let Ok(repo) = world::open(store.clone(), env.clone()) else { continue };
         let view = MountView::open(Arc::clone(&repo), zero_settings()).unwrap();
         if names(&view, NodeId::ROOT).is_empty() {
             assert_eq!(steps.len(), 1, "{what}");
@@ -401,9 +401,9 @@ fn a_crash_at_any_call_of_a_deletion_deletes_all_of_it_or_nothing() {
         };
         assert!(possible.into_iter().any(|living| matches(&living)), "{what}: {} points are left", points.len());
         // And nothing keeps the next capture from its work.
-        let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+        let sources = RepoLog::open(store.clone(), env.clone(), repo.realm());
         let source = sources.claim_source("home", SourceKind::Tree, origin::here(b"/home"), false).unwrap();
-        let log = SourceLog::open(store, env.clone(), repo.id(), source.id);
+        let log = SourceLog::open(store, env.clone(), repo.realm(), source.id);
         env.advance(Duration::from_secs(60));
         let options = Options { workers: Some(1), ..Options::default() };
         capture_tree(&repo, &log, &source, dir.path(), &options, &Progress::new()).unwrap();

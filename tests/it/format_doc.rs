@@ -63,6 +63,7 @@ fn its_kinds_are_those_of_the_code() {
         (FrameKind::Usage, "usage node"),
         (FrameKind::Problems, "problems"),
         (FrameKind::Footer, "footer"),
+        (FrameKind::Padding, "padding"),
     ];
     says(&kinds.map(|(kind, name)| format!("{} {name}", kind as u8)).join(", "));
     use envelope::Kind;
@@ -72,6 +73,7 @@ fn its_kinds_are_those_of_the_code() {
         (Kind::SourceEntry, "source log entry"),
         (Kind::RepoCheckpoint, "repository checkpoint"),
         (Kind::SourceCheckpoint, "source checkpoint"),
+        (Kind::Slot, "key slot"),
     ];
     says(&kinds.map(|(kind, name)| format!("{} {name}", kind as u8)).join(", "));
 }

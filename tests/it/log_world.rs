@@ -14,10 +14,11 @@ use std::sync::Arc;
 use amberfs::base::Instant;
 use amberfs::chain::protocol::{Answer, Append, Outcome, Step};
 use amberfs::chain::state::{Dependents, LogState, SourceGoal, SourceState};
+use amberfs::format::author::Author;
 use amberfs::format::log::{Commit, EntryHash, LogEntry, NodeRef, Origin, Roots, SourceBody, Stats, encode_entry};
 use amberfs::format::object::LogId;
 use amberfs::format::{
-    ChainId, FileId, FrameHash, FrameOrdinal, FrameRef, LogNumber, Nonce, PackId, PackOrdinal, PointId, RepoId,
+    ChainId, FileId, FrameHash, FrameOrdinal, FrameRef, LogNumber, Nonce, PackId, PackOrdinal, PointId, Realm, RepoId,
     SessionId, SourceId,
 };
 
@@ -204,6 +205,7 @@ fn commit(session: SessionId, chain: ChainId, parent: Option<PointId>) -> Commit
         problems: None,
         disk: None,
         scope: None,
+        seal: None,
     }
 }
 
@@ -233,6 +235,7 @@ impl World {
                 nonce: first.random,
                 previous: state.tip().hash.unwrap(),
                 written: Instant::from_nanos(0),
+                author: Author::default(),
                 body,
             });
             assert!(world.create(&entry));
@@ -251,7 +254,7 @@ impl World {
         if self.log.contains_key(&entry.number.0) {
             return false;
         }
-        let (_, _, hash) = encode_entry(REPO, LOG, entry);
+        let (_, _, hash) = encode_entry(&Realm::from(REPO), LOG, entry);
         self.log.insert(entry.number.0, Stored { entry: Arc::clone(entry), hash });
         true
     }
@@ -402,7 +405,7 @@ impl World {
                 };
                 if answer == Answer::Unanswered && lies == Some(Defect::TrustsSilence) {
                     append.answer(Answer::Created);
-                    let (_, _, hash) = encode_entry(REPO, LOG, &*entry);
+                    let (_, _, hash) = encode_entry(&Realm::from(REPO), LOG, &*entry);
                     Answer::Found(entry, hash)
                 } else {
                     answer
@@ -518,7 +521,11 @@ impl World {
                         counted.insert(*number, commit);
                     }
                 }
-                SourceBody::Delete { .. } | SourceBody::Undelete { .. } | SourceBody::Head { .. } => {}
+                SourceBody::Delete { .. }
+                | SourceBody::Undelete { .. }
+                | SourceBody::Head { .. }
+                | SourceBody::Writer { .. }
+                | SourceBody::Epoch { .. } => {}
             }
         }
         counted
@@ -558,7 +565,9 @@ impl World {
                 | SourceBody::Commit(_)
                 | SourceBody::Delete { .. }
                 | SourceBody::Undelete { .. }
-                | SourceBody::Head { .. } => true,
+                | SourceBody::Head { .. }
+                | SourceBody::Writer { .. }
+                | SourceBody::Epoch { .. } => true,
             })
         })
     }
@@ -575,7 +584,9 @@ impl World {
                     | SourceGoal::OpenChain(_)
                     | SourceGoal::Delete(..)
                     | SourceGoal::Undelete(_)
-                    | SourceGoal::Head(_),
+                    | SourceGoal::Head(_)
+                    | SourceGoal::Writer(_)
+                    | SourceGoal::Epoch(_),
                 ) => true,
                 Some(SourceGoal::Abort(aborted)) => behind.all(|session| session != *aborted),
                 Some(SourceGoal::Floor(floor)) => behind.all(|session| session.base >= *floor),

@@ -21,6 +21,7 @@ mod deletion;
 mod desk;
 mod disks;
 mod docs;
+mod encryption;
 mod fingerprints;
 mod format_doc;
 mod golden;

@@ -18,7 +18,7 @@ use amberfs::store::{Operation, Store};
 use amberfs::view::MountView;
 use amberfs::view::namespace::{FileKind, Namespace, NodeId};
 
-use crate::world::{World, later, names, node, real, same, shown, zero_settings};
+use crate::world::{self, World, later, names, node, real, same, shown, zero_settings};
 
 /// Bytes that do not compress.
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
@@ -46,7 +46,7 @@ fn many_files() -> (World, Recorder) {
 
 /// The repository as another process of another machine sees it: nothing in memory, nothing on disk.
 fn opened(world: &World) -> (Arc<Repo>, MountView) {
-    let repo = Repo::open(world.repo.store().clone(), world.env.clone()).unwrap();
+    let repo = world::open(world.repo.store().clone(), world.env.clone()).unwrap();
     let view = MountView::open(Arc::clone(&repo), zero_settings()).unwrap();
     (repo, view)
 }
@@ -132,17 +132,17 @@ fn copying_many_small_files_is_a_stream_of_packs() {
 fn a_random_read_of_a_disk_is_one_request_of_one_frame() {
     let recorder = Recorder::new();
     let env = Env::seeded(1, later());
-    let repo = Repo::init(recorder.around(&Store::memory_as_remote(env.clone())), env.clone()).unwrap();
-    let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.id());
+    let repo = world::init(recorder.around(&Store::memory_as_remote(env.clone())), env.clone()).unwrap();
+    let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.realm());
     let source = sources.add_source("vm", SourceKind::Disk, origin::here(b"/dev/vm")).unwrap();
-    let log = SourceLog::open(repo.store().clone(), env.clone(), repo.id(), source.id);
+    let log = SourceLog::open(repo.store().clone(), env.clone(), repo.realm(), source.id);
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("disk.img");
     let content = noise(1, 96 << 20);
     std::fs::write(&image, &content).unwrap();
     capture_disk(&repo, &log, &source, &image, &Options::default(), &Progress::new()).unwrap();
 
-    let repo = Repo::open(repo.store().clone(), env).unwrap();
+    let repo = world::open(repo.store().clone(), env).unwrap();
     let view = MountView::open(Arc::clone(&repo), zero_settings()).unwrap();
     let disk = below(&view, newest(&view, "vm"), "disk.raw");
     of_packs(&repo, &recorder);

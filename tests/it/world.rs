@@ -16,8 +16,11 @@ use amberfs::format::frame::{self, FrameKind};
 use amberfs::format::leaf::Entries;
 use amberfs::format::log::{SourceKind, SourceRecord};
 use amberfs::format::node::Node;
-use amberfs::format::object::Object;
-use amberfs::repo::Repo;
+use amberfs::format::object::{Object, ObjectName};
+use amberfs::format::pack::{self, Footer};
+use amberfs::repo::{CacheSizes, Closed, Credential, Repo, RepoError};
+use amberfs::seal::Secret;
+use amberfs::seal::derive::Cost;
 use amberfs::store::Store;
 use amberfs::view::namespace::{FileKind, Namespace, NodeId};
 use amberfs::view::{MountSettings, MountView, PointView};
@@ -65,6 +68,53 @@ pub(crate) struct World {
     pub(crate) log: SourceLog,
 }
 
+/// Whether the repositories of these tests are encrypted: `tests/run` plays the histories both ways.
+pub(crate) fn is_encrypted() -> bool {
+    std::env::var_os("AMBERFS_ENCRYPTED").is_some_and(|value| !value.is_empty())
+}
+
+/// What opens the tests' encrypted repositories.
+pub(crate) fn key() -> Credential {
+    Credential::KeyFile(Secret::new([7; 32]))
+}
+
+/// A new repository, encrypted or not.
+pub(crate) fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
+    match is_encrypted() {
+        true => Repo::init_encrypted(store, env, &key(), "test", Cost::STANDARD),
+        false => Repo::init(store, env),
+    }
+}
+
+/// Opens what [`init`] has made.
+pub(crate) fn open(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
+    open_with(store, env, CacheSizes::default())
+}
+
+/// As [`open`], with caches of these sizes.
+pub(crate) fn open_with(store: Store, env: Env, sizes: CacheSizes) -> Result<Arc<Repo>, RepoError> {
+    let closed = Closed::find(store)?;
+    let key = closed.is_encrypted().then(key);
+    closed.open(env, sizes, key.as_ref())
+}
+
+/// Where the footer of the pack `bytes` begins, and what it lists: of a sealed pack nothing else tells where its frames end.
+pub(crate) fn footer(repo: &Repo, pack: &ObjectName, bytes: &[u8]) -> (usize, Footer) {
+    let Some(Object::Pack(source, pack)) = Object::parse(pack) else { panic!("{pack} is no pack") };
+    let all = bytes.len() as u64;
+    match repo.realm().keys() {
+        Some(keys) => {
+            let keys = keys.pack(source, pack).unwrap();
+            let start = usize::try_from(Footer::locate_sealed(&keys, bytes, all).unwrap().0).unwrap();
+            (start, Footer::decode_sealed(&keys, &bytes[start..]).unwrap())
+        }
+        None => {
+            let start = usize::try_from(Footer::locate(bytes, all).unwrap().0).unwrap();
+            (start, Footer::decode(&bytes[..pack::HEADER_BYTES], &bytes[start..]).unwrap())
+        }
+    }
+}
+
 /// A minute ahead of all that has happened so far: then no file is too young to be trusted.
 pub(crate) fn later() -> Instant {
     Instant::from_nanos(Env::system().now().nanos() + 60_000_000_000)
@@ -78,10 +128,10 @@ impl World {
     pub(crate) fn new(store: Store, env: Env) -> World {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("source")).unwrap();
-        let repo = Repo::init(store, env.clone()).unwrap();
-        let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.id());
+        let repo = init(store, env.clone()).unwrap();
+        let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.realm());
         let source = sources.add_source("home", SourceKind::Tree, origin::here(b"/home")).unwrap();
-        let log = SourceLog::open(repo.store().clone(), env.clone(), repo.id(), source.id);
+        let log = SourceLog::open(repo.store().clone(), env.clone(), repo.realm(), source.id);
         World { dir, env, repo, source, log }
     }
 
@@ -102,7 +152,7 @@ impl World {
 
     /// What a mount of the repository shows, through caches that nothing has warmed.
     pub(crate) fn mount(&self) -> MountView {
-        let repo = Repo::open(self.repo.store().clone(), self.env.clone()).unwrap();
+        let repo = open(self.repo.store().clone(), self.env.clone()).unwrap();
         MountView::open(repo, zero_settings()).unwrap()
     }
 }
@@ -110,10 +160,10 @@ impl World {
 /// Damages the leaf with the inode record of the hard link at `path` in the newest point of `home`, or in the one that
 /// committed before so many others, in the repository in the directory `place`. Nothing else stands in that leaf.
 pub(crate) fn lose_inode_of(place: &Path, path: &str, before: usize) {
-    let repo = Repo::open(Store::local(place).unwrap(), Env::system()).unwrap();
+    let repo = open(Store::local(place).unwrap(), Env::system()).unwrap();
     let (store, env) = (repo.store().clone(), repo.env().clone());
-    let source = RepoLog::open(store.clone(), env.clone(), repo.id()).load().unwrap().by_name("home").unwrap().id;
-    let state = SourceLog::open(store, env, repo.id(), source).load().unwrap();
+    let source = RepoLog::open(store.clone(), env.clone(), repo.realm()).load().unwrap().by_name("home").unwrap().id;
+    let state = SourceLog::open(store, env, repo.realm(), source).load().unwrap();
     let roots = state.points().iter().rev().nth(before).unwrap().commit.roots;
     let view = PointView::new(&repo, source, &roots);
     let key = view.walk(path.split('/').map(str::as_bytes)).unwrap().key().clone();

@@ -26,6 +26,7 @@ mod control;
 mod deletion;
 mod demo;
 mod disks;
+mod encrypted;
 mod fidelity;
 mod histories;
 mod jobs;

@@ -186,7 +186,7 @@ impl Drop for Toy {
         }
         for role in ["server", "supervisor", "successor"] {
             if let Some(pid) = self.process(role) {
-                sys::kill(pid, libc::SIGKILL);
+                sys::end(pid);
             }
         }
     }

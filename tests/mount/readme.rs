@@ -42,6 +42,8 @@ fn what_the_readme_says_to_type_works() {
         .env("AMBERFS_STATE_DIR", format!("{dir}/state"))
         .env("AMBERFS_CACHE_DIR", format!("{dir}/cache"))
         .env_remove("AMBERFS_REPOSITORY")
+        // Nobody sits at a terminal.
+        .env("AMBERFS_PASSWORD", "of the readme")
         .output()
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));

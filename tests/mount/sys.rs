@@ -29,6 +29,14 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     assert_eq!(result, 0, "kill {pid}: {}", std::io::Error::last_os_error());
 }
 
+/// Ends a process that may have ended by itself since it was seen.
+pub(crate) fn end(pid: u32) {
+    // SAFETY: no preconditions; the process is ours, or was.
+    let result = unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+    let error = std::io::Error::last_os_error();
+    assert!(result == 0 || error.raw_os_error() == Some(libc::ESRCH), "kill {pid}: {error}");
+}
+
 pub(crate) fn unmount_lazily(path: &Path) {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();

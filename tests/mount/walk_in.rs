@@ -4,6 +4,7 @@
 //! by Python's system calls.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -32,11 +33,28 @@ impl WalkIn {
         WalkIn::made(WalkIn { dir: tempfile::tempdir().unwrap(), repository: repository.into(), environment })
     }
 
+    /// The same with an encrypted repository. `ask` is a program that prints its passphrase and leaves a line in `asked`
+    /// each time; commands ask it unless they are told otherwise.
+    pub(crate) fn encrypted(passphrase: &str) -> WalkIn {
+        let dir = tempfile::tempdir().unwrap();
+        let ask = dir.path().join("ask");
+        let program = format!("#!/bin/sh\necho asked >>{}\necho {passphrase}\n", dir.path().join("asked").display());
+        std::fs::write(&ask, program).unwrap();
+        std::fs::set_permissions(&ask, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let repository = dir.path().join("repository").into();
+        let environment = vec![("AMBERFS_PASSWORD_COMMAND", ask.to_str().unwrap().to_owned())];
+        WalkIn::made_with(WalkIn { dir, repository, environment }, &["init"])
+    }
+
     fn made(walk_in: WalkIn) -> WalkIn {
+        WalkIn::made_with(walk_in, &["init", "--unencrypted"])
+    }
+
+    fn made_with(walk_in: WalkIn, init: &[&str]) -> WalkIn {
         for name in ["source", "mnt", "kept"] {
             std::fs::create_dir(walk_in.path(name)).unwrap();
         }
-        walk_in.amberfs(&["init", "--unencrypted"]);
+        walk_in.amberfs(init);
         walk_in
     }
 

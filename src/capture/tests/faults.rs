@@ -59,7 +59,7 @@ fn problem(read: Result<Reading, Unread>) -> Problem {
 fn meddled(world: &World, parent: Option<&Point>, meddle: impl FnOnce() + Send) -> (Recorded, Stats, Seen) {
     let session = world.log.begin().unwrap();
     let chain = parent.map_or_else(|| world.log.open_chain(&session).unwrap(), |point| point.chain());
-    let session = Session::begin(&world.repo, world.source.id, chain, session);
+    let session = Session::begin(&world.repo, world.source.id, chain, session).unwrap();
     let reader = session.reader();
     let dedup = Dedup::over(reader.clone(), Vec::new());
     let identities = Identities::from(parent.map_or(FileId::FIRST, |point| point.commit.next_file));

@@ -48,7 +48,7 @@ fn stored(contents: &[u64], workers: usize, chunks_max: usize) -> Result<(Vec<u8
     let world = World::new();
     let session = world.log.begin()?;
     let chain = world.log.open_chain(&session)?;
-    let session = Session::begin(&world.repo, world.source.id, chain, session);
+    let session = Session::begin(&world.repo, world.source.id, chain, session).unwrap();
     let reader = session.reader();
     let dedup = Dedup::over_at_most(world.repo.reader(world.source.id), Vec::new(), chunks_max);
     let (identities, counts, progress) = (Identities::from(FileId::FIRST), Counts::default(), Progress::new());

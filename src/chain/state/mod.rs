@@ -18,8 +18,11 @@ pub use source::{Chain, Dependents, SourceGoal, SourceState};
 pub use tip::{Damage, Fault, Tip};
 pub use void::{Refusal, Void};
 
-use crate::format::LogNumber;
+use crate::format::author::{Author, Role};
+use crate::format::keyring::{Keyring, SessionSeal};
 use crate::format::log::{Checkpoint, EntryHash, LogBody, LogEntry};
+use crate::format::object::LogId;
+use crate::format::{Epoch, LogNumber, Realm, SessionId};
 
 /// What a writer does next about its goal, at the tip it has read up to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,32 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn judge(&mut self, entry: &LogEntry<Self::Body>) -> Result<(), Void>;
 
+    /// A log before its first entry. What the log of an encrypted repository says of a source goes into its own log.
+    fn begin(realm: &Realm, log: LogId) -> Self {
+        let _ = (realm, log);
+        Self::default()
+    }
+
+    /// What a reader of other logs must know of this one.
+    fn tell(&self, keys: &Keyring) {
+        let _ = keys;
+    }
+
+    /// Whether `author` may say `body` in the next entry.
+    ///
+    /// # Errors
+    /// [`Void`] when such an entry would have no effect.
+    fn authorize(&self, author: &Author, body: &Self::Body) -> Result<(), Void>;
+
+    /// The oldest generation of keys that counts.
+    fn epoch(&self) -> Epoch;
+
+    /// From what the secrets of committed sessions follow: those of commits that stand behind entry `above`.
+    fn seals(&self, above: LogNumber) -> Vec<(SessionId, SessionSeal)> {
+        let _ = above;
+        Vec::new()
+    }
+
     /// What to append at the next number in order to reach `goal`.
     ///
     /// # Errors
@@ -78,7 +107,14 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Void`] when it has no effect; it has been read all the same.
     fn apply(&mut self, entry: &LogEntry<Self::Body>, hash: EntryHash) -> Result<(), Void> {
-        self.tip_mut().advance(entry.number, entry.previous, hash);
+        let authorized = self.authorize(&entry.author, &entry.body);
+        // What somebody says who may not says nothing about the entry below either.
+        let previous = match &authorized {
+            Ok(()) => Some(entry.previous),
+            Err(_) => None,
+        };
+        self.tip_mut().advance(entry.number, previous, hash);
+        authorized?;
         self.judge(entry)
     }
 
@@ -86,4 +122,21 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
     fn pass(&mut self, number: LogNumber, fault: Fault) {
         self.tip_mut().pass(number, fault);
     }
+}
+
+/// What holds for authors in every log: the signature is valid, and of a generation of keys that still counts.
+fn check_author(author: &Author, epoch: Epoch) -> Result<(), Void> {
+    if author.role == Role::Nobody {
+        return Err(Void::Unsigned);
+    }
+    if author.epoch < epoch {
+        return Err(Void::OldKeys { signed: author.epoch, epoch });
+    }
+    Ok(())
+}
+
+/// Whether an entry by `author` may say that only keys from `epoch` on count, where `now` do.
+fn check_epoch(author: &Author, epoch: Epoch, now: Epoch) -> Result<(), Void> {
+    // Who could name an epoch that nobody has would void everything for ever.
+    if epoch <= now || epoch > author.epoch { Err(Void::EpochFalls(epoch)) } else { Ok(()) }
 }

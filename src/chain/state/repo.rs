@@ -1,10 +1,14 @@
 //! What the repository log amounts to: the sources.
 
-use super::{Damage, LogState, Proposal, Refusal, Tip, Void};
+use std::collections::BTreeSet;
+
+use super::{Damage, LogState, Proposal, Refusal, Tip, Void, check_author, check_epoch};
 use crate::chain::name;
 use crate::chain::origin::same_place;
-use crate::format::SourceId;
+use crate::format::author::{Author, Role};
+use crate::format::keyring::{Keyring, Told};
 use crate::format::log::{Checkpoint, LogEntry, Origin, RepoBody, RepoSnapshot, SourceKind, SourceRecord};
+use crate::format::{Epoch, KeyId, SourceId};
 
 /// The sources of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -12,6 +16,10 @@ pub struct RepoState {
     tip: Tip,
     /// All that were ever added, in that order, so sorted by id.
     records: Vec<SourceRecord>,
+    /// Keys that may write here no more.
+    revoked: BTreeSet<KeyId>,
+    /// Older generations of keys count for nothing.
+    epoch: Epoch,
 }
 
 /// What a writer may want of the repository log.
@@ -30,6 +38,10 @@ pub enum RepoGoal {
     },
     /// That the source be gone.
     Remove(SourceId),
+    /// That this key write here no more.
+    Revoke(KeyId),
+    /// That older generations of keys count for nothing.
+    Epoch(Epoch),
 }
 
 impl RepoState {
@@ -46,6 +58,11 @@ impl RepoState {
     /// The sources, in the order in which they were added.
     pub fn sources(&self) -> impl Iterator<Item = &SourceRecord> {
         self.records.iter().filter(|record| !record.removed)
+    }
+
+    /// Whether this key may write here no more.
+    pub fn is_revoked(&self, key: KeyId) -> bool {
+        self.revoked.contains(&key)
     }
 
     /// The source with this name.
@@ -76,6 +93,10 @@ impl LogState for RepoState {
         &mut self.tip
     }
 
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     fn judge(&mut self, entry: &LogEntry<RepoBody>) -> Result<(), Void> {
         match &entry.body {
             RepoBody::AddSource { name, kind, origin } => {
@@ -93,12 +114,47 @@ impl LogState for RepoState {
                     kind: *kind,
                     origin: origin.clone(),
                     removed: false,
+                    owner: match entry.author.role {
+                        Role::Writer(key) => Some(key),
+                        Role::Full | Role::Collector(_) | Role::Nobody => None,
+                    },
+                    epoch: self.epoch,
                 });
             }
             RepoBody::MoveSource { source, origin } => self.live(*source)?.origin = origin.clone(),
             RepoBody::RemoveSource { source } => self.live(*source)?.removed = true,
+            RepoBody::RevokeKey { key } => drop(self.revoked.insert(*key)),
+            RepoBody::Epoch { epoch } => {
+                check_epoch(&entry.author, *epoch, self.epoch)?;
+                self.epoch = *epoch;
+            }
         }
         Ok(())
+    }
+
+    fn authorize(&self, author: &Author, body: &RepoBody) -> Result<(), Void> {
+        check_author(author, self.epoch)?;
+        match author.role {
+            Role::Full => Ok(()),
+            Role::Collector(key) | Role::Writer(key) if self.revoked.contains(&key) => Err(Void::Revoked(key)),
+            Role::Writer(key) => match body {
+                RepoBody::AddSource { .. } => Ok(()),
+                RepoBody::MoveSource { source, .. } if self.by_id(*source).is_some_and(|r| r.owner == Some(key)) => {
+                    Ok(())
+                }
+                RepoBody::MoveSource { .. } => Err(Void::NotOwner(key)),
+                RepoBody::RemoveSource { .. } | RepoBody::RevokeKey { .. } | RepoBody::Epoch { .. } => {
+                    Err(Void::NotAllowed(author.role))
+                }
+            },
+            Role::Collector(_) | Role::Nobody => Err(Void::NotAllowed(author.role)),
+        }
+    }
+
+    fn tell(&self, keys: &Keyring) {
+        for record in &self.records {
+            keys.tell(record.id, Told { owner: record.owner, epoch: record.epoch });
+        }
     }
 
     fn propose(&self, goal: &RepoGoal) -> Result<Proposal<RepoBody>, Refusal> {
@@ -129,6 +185,10 @@ impl LogState for RepoState {
                 Some(record) if record.removed => Ok(Proposal::Holds),
                 Some(_) => Ok(Proposal::Write(RepoBody::RemoveSource { source: *id })),
             },
+            RepoGoal::Revoke(key) if self.revoked.contains(key) => Ok(Proposal::Holds),
+            RepoGoal::Revoke(key) => Ok(Proposal::Write(RepoBody::RevokeKey { key: *key })),
+            RepoGoal::Epoch(epoch) if *epoch <= self.epoch => Ok(Proposal::Holds),
+            RepoGoal::Epoch(epoch) => Ok(Proposal::Write(RepoBody::Epoch { epoch: *epoch })),
         }
     }
 
@@ -141,7 +201,11 @@ impl LogState for RepoState {
     }
 
     fn snapshot(&self) -> RepoSnapshot {
-        RepoSnapshot { sources: self.records.clone() }
+        RepoSnapshot {
+            sources: self.records.clone(),
+            revoked: self.revoked.iter().copied().collect(),
+            epoch: self.epoch,
+        }
     }
 
     fn restore(checkpoint: &Checkpoint<RepoSnapshot>) -> Result<RepoState, String> {
@@ -158,7 +222,16 @@ impl LogState for RepoState {
                 return Err(format!("two sources are named {}", record.name));
             }
         }
-        Ok(RepoState { tip: Tip::covered(checkpoint.number, checkpoint.hash), records: records.clone() })
+        let revoked = &checkpoint.state.revoked;
+        if revoked.iter().zip(revoked.iter().skip(1)).any(|(a, b)| a >= b) {
+            return Err("its removed keys are out of order".to_owned());
+        }
+        Ok(RepoState {
+            tip: Tip::covered(checkpoint.number, checkpoint.hash),
+            records: records.clone(),
+            revoked: revoked.iter().copied().collect(),
+            epoch: checkpoint.state.epoch,
+        })
     }
 }
 

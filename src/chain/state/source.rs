@@ -7,7 +7,10 @@
 //!   entry, or that has committed before;
 //! - it commits into a chain that is not open, with a parent that is no point of that chain, or a
 //!   second full point; or under a name that is taken, or with names that break their rules;
-//! - it deletes, undeletes or makes the head what is no point, or makes the head what is in the trash.
+//! - it deletes, undeletes or makes the head what is no point, or makes the head what is in the trash;
+//! - its signature is not valid, or of keys that were replaced; or its author's key may not say it: a collector opens no
+//!   chain and commits nothing, and a writer does nothing else, and that only in a source that it added to the
+//!   repository, or that a full key has given to it since.
 //!
 //! A point in the trash keeps its name, its session and its descendants: it is complete in itself, and so
 //! are they. It is shown to nobody, is on no list, and nothing new builds on it.
@@ -18,12 +21,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{LogState, Proposal, Refusal, Tip, Void};
+use super::{LogState, Proposal, Refusal, Tip, Void, check_author, check_epoch};
 use crate::base::Instant;
 use crate::chain::name;
 use crate::chain::point::Point;
+use crate::format::author::{Author, Role};
+use crate::format::keyring::SessionSeal;
 use crate::format::log::{Checkpoint, Commit, Deletion, LogEntry, SourceBody, SourceSnapshot};
-use crate::format::{ChainId, LogNumber, PointId, SessionId};
+use crate::format::object::LogId;
+use crate::format::{ChainId, Epoch, KeyId, LogNumber, PointId, Realm, SessionId};
 
 /// The chains and points of a source.
 ///
@@ -49,6 +55,10 @@ pub struct SourceState {
     trash: BTreeMap<PointId, Deletion>,
     /// The last point that was committed or made the head.
     head: Option<PointId>,
+    /// The one writer key that may add points.
+    writer: Option<KeyId>,
+    /// Older generations of keys count for nothing.
+    epoch: Epoch,
     /// Those of `committed` that are not in the trash.
     points: Vec<Arc<Point>>,
     /// Indexes of each chain's `points`, in log order. A chain without any has no item.
@@ -83,6 +93,10 @@ pub enum SourceGoal {
     Undelete(Vec<PointId>),
     /// That the next incremental build on this point.
     Head(PointId),
+    /// That of all writer keys this one alone may add points, or none.
+    Writer(Option<KeyId>),
+    /// That older generations of keys count for nothing.
+    Epoch(Epoch),
 }
 
 /// What becomes of points that descend from a deleted one.
@@ -148,6 +162,11 @@ impl SourceState {
     /// Aborted sessions at or above the floor, sorted.
     pub fn aborted(&self) -> &[SessionId] {
         &self.aborted
+    }
+
+    /// The one writer key that may add points, if any may.
+    pub fn writer(&self) -> Option<KeyId> {
+        self.writer
     }
 
     /// The points in log order. What is in the trash is not among them.
@@ -441,6 +460,10 @@ impl LogState for SourceState {
         &mut self.tip
     }
 
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     fn judge(&mut self, entry: &LogEntry<SourceBody>) -> Result<(), Void> {
         if self.sealed {
             return Err(Void::Sealed);
@@ -497,8 +520,39 @@ impl LogState for SourceState {
                 self.check_head(*point)?;
                 self.head = Some(*point);
             }
+            SourceBody::Writer { key } => self.writer = *key,
+            SourceBody::Epoch { epoch } => {
+                check_epoch(&entry.author, *epoch, self.epoch)?;
+                self.epoch = *epoch;
+            }
         }
         Ok(())
+    }
+
+    fn begin(realm: &Realm, log: LogId) -> SourceState {
+        let LogId::Source(source) = log else { return SourceState::default() };
+        let told = realm.keys().map(|keys| keys.told_of(source)).unwrap_or_default();
+        SourceState { writer: told.owner, epoch: told.epoch, ..SourceState::default() }
+    }
+
+    fn authorize(&self, author: &Author, body: &SourceBody) -> Result<(), Void> {
+        check_author(author, self.epoch)?;
+        let adds = matches!(body, SourceBody::OpenChain { .. } | SourceBody::Commit(_));
+        let tells = matches!(body, SourceBody::Writer { .. } | SourceBody::Epoch { .. });
+        match author.role {
+            Role::Full => Ok(()),
+            Role::Collector(_) if !adds && !tells => Ok(()),
+            Role::Writer(_) if !adds => Err(Void::NotAllowed(author.role)),
+            Role::Writer(key) if self.writer != Some(key) => Err(Void::NotOwner(key)),
+            Role::Writer(_) => Ok(()),
+            Role::Collector(_) | Role::Nobody => Err(Void::NotAllowed(author.role)),
+        }
+    }
+
+    fn seals(&self, above: LogNumber) -> Vec<(SessionId, SessionSeal)> {
+        let new = self.committed.partition_point(|point| point.id.0 <= above.0);
+        let points = self.committed.iter().skip(new);
+        points.filter_map(|point| Some((point.commit.session, point.commit.seal?))).collect()
     }
 
     fn propose(&self, goal: &SourceGoal) -> Result<Proposal<SourceBody>, Refusal> {
@@ -557,6 +611,10 @@ impl LogState for SourceState {
                     false => Proposal::Write(SourceBody::Head { point: *point }),
                 })
             }
+            SourceGoal::Writer(key) if self.writer == *key => Ok(Proposal::Holds),
+            SourceGoal::Writer(key) => Ok(Proposal::Write(SourceBody::Writer { key: *key })),
+            SourceGoal::Epoch(epoch) if *epoch <= self.epoch => Ok(Proposal::Holds),
+            SourceGoal::Epoch(epoch) => Ok(Proposal::Write(SourceBody::Epoch { epoch: *epoch })),
         }
     }
 
@@ -569,6 +627,8 @@ impl LogState for SourceState {
             points: self.committed.iter().map(|point| (point.id, point.committed, point.commit.clone())).collect(),
             trash: self.trash.values().copied().collect(),
             head: self.head,
+            writer: self.writer,
+            epoch: self.epoch,
         }
     }
 
@@ -601,6 +661,8 @@ impl LogState for SourceState {
         }
         state.trash = snapshot.trash.iter().map(|deletion| (deletion.point, *deletion)).collect();
         state.head = snapshot.head;
+        state.writer = snapshot.writer;
+        state.epoch = snapshot.epoch;
         state.show_again();
         state.floor = snapshot.floor;
         state.aborted = snapshot.aborted.clone();

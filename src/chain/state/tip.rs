@@ -14,6 +14,10 @@ pub enum Fault {
     Discontinuous,
     /// A checkpoint's bytes are not a checkpoint; in words. The entries have all that it said.
     Checkpoint(String),
+    /// The log ends before this entry, which this host has seen.
+    RolledBack(LogNumber),
+    /// The entry is another one than this host has seen under its number.
+    Forked,
 }
 
 impl std::fmt::Display for Fault {
@@ -22,6 +26,15 @@ impl std::fmt::Display for Fault {
             Fault::Missing => f.write_str("it is missing, though later entries exist"),
             Fault::Unreadable(why) | Fault::Checkpoint(why) => f.write_str(why),
             Fault::Discontinuous => f.write_str("it does not continue the entry below it: one of the two was replaced"),
+            Fault::RolledBack(number) => write!(
+                f,
+                "this host has seen entry {number}, and it is not there any more: the repository was put back to an older \
+                 state, or entries were taken away; if that was done on purpose, `amberfs repo accept-history` accepts it"
+            ),
+            Fault::Forked => f.write_str(
+                "this host has seen another entry here: the repository was replaced, or shows different hosts \
+                 different histories; if that was done on purpose, `amberfs repo accept-history` accepts it",
+            ),
         }
     }
 }
@@ -39,7 +52,7 @@ impl Damage {
     /// Whether the log itself is in doubt, so that nothing may be appended.
     pub fn stops_writers(&self) -> bool {
         match self.fault {
-            Fault::Missing | Fault::Unreadable(_) | Fault::Discontinuous => true,
+            Fault::Missing | Fault::Unreadable(_) | Fault::Discontinuous | Fault::RolledBack(_) | Fault::Forked => true,
             Fault::Checkpoint(_) => false,
         }
     }
@@ -98,9 +111,10 @@ impl Tip {
             .map(|damage| damage.number)
     }
 
-    pub(super) fn advance(&mut self, number: LogNumber, previous: EntryHash, hash: EntryHash) {
+    /// On to an entry that has this hash, and names the one below if it says anything that counts.
+    pub(super) fn advance(&mut self, number: LogNumber, previous: Option<EntryHash>, hash: EntryHash) {
         debug_assert_eq!(number, self.next(), "entries are read in order");
-        if self.hash.is_some_and(|expected| expected != previous) {
+        if self.hash.zip(previous).is_some_and(|(expected, previous)| expected != previous) {
             self.damage.push(Damage { number, fault: Fault::Discontinuous });
         }
         self.number = number;

@@ -3,8 +3,9 @@
 use crate::base::{Class, Classed};
 use crate::chain::name::NameError;
 use crate::chain::origin::describe;
+use crate::format::author::Role;
 use crate::format::log::{Origin, SourceKind};
-use crate::format::{ChainId, LogNumber, PointId, SessionId, SourceId};
+use crate::format::{ChainId, Epoch, KeyId, LogNumber, PointId, SessionId, SourceId};
 
 /// Why an entry has no effect, to every reader alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
@@ -83,6 +84,31 @@ pub enum Void {
     /// The source does not exist, or no longer.
     #[error("there is no source {0}")]
     NoSource(SourceId),
+    /// Nobody is known to have written it.
+    #[error("its signature is not valid")]
+    Unsigned,
+    /// It was signed with keys that were replaced.
+    #[error("it is signed with keys of epoch {signed}, and only epoch {epoch} counts here: use a key of this epoch")]
+    OldKeys {
+        /// As signed.
+        signed: Epoch,
+        /// The oldest that counts.
+        epoch: Epoch,
+    },
+    /// The key's role does not allow it.
+    #[error("a {} key may not do this: {}", role_name(*.0), may(*.0))]
+    NotAllowed(Role),
+    /// The source is another writer's, or nobody's who only writes.
+    #[error(
+        "this key may not add points to this source: it belongs to another key; `amberfs key grant`, run with a full key, hands it over"
+    )]
+    NotOwner(KeyId),
+    /// The key was removed.
+    #[error("this key was removed from the repository")]
+    Revoked(KeyId),
+    /// Generations of keys are counted upwards.
+    #[error("epoch {0} is not above the one that counts")]
+    EpochFalls(Epoch),
 }
 
 impl Classed for Void {
@@ -102,8 +128,12 @@ impl Classed for Void {
             | Void::ForeignParent { .. }
             | Void::ChainOutOfTurn { .. }
             | Void::PointsOutOfOrder
+            | Void::EpochFalls(_)
             | Void::FloorAhead(_) => Class::Invalid,
             Void::Name(error) => error.class(),
+            Void::Unsigned | Void::OldKeys { .. } | Void::NotAllowed(_) | Void::NotOwner(_) | Void::Revoked(_) => {
+                Class::Denied
+            }
         }
     }
 }
@@ -171,5 +201,25 @@ pub(crate) fn kind_name(kind: SourceKind) -> &'static str {
         SourceKind::Tree => "directory tree",
         SourceKind::Stream => "stream",
         SourceKind::Disk => "disk",
+    }
+}
+
+/// A role, for messages.
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Full => "full",
+        Role::Collector(_) => "collector",
+        Role::Writer(_) => "writer",
+        Role::Nobody => "foreign",
+    }
+}
+
+/// What a role may do, for messages.
+fn may(role: Role) -> &'static str {
+    match role {
+        Role::Full => "it may do everything",
+        Role::Collector(_) => "it may delete and collect, not capture; use a writer key or a full key",
+        Role::Writer(_) => "it may add points to its own sources and nothing else; use a full key",
+        Role::Nobody => "it may do nothing",
     }
 }

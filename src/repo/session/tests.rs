@@ -10,7 +10,7 @@ const SOURCE: SourceId = SourceId(1);
 
 fn begin(repo: &Arc<Repo>) -> Session {
     let id = SessionId { base: LogNumber(0), random: Nonce(repo.env().random()) };
-    Session::begin(repo, SOURCE, ChainId(0), id)
+    Session::begin(repo, SOURCE, ChainId(0), id).unwrap()
 }
 
 fn repo() -> Arc<Repo> {

@@ -17,7 +17,7 @@ fn repo() -> Arc<Repo> {
 
 fn session(repo: &Arc<Repo>, base: u64) -> Session {
     let id = SessionId { base: LogNumber(base), random: Nonce(repo.env().random()) };
-    Session::begin(repo, SourceId(1), ChainId(0), id)
+    Session::begin(repo, SourceId(1), ChainId(0), id).unwrap()
 }
 
 fn key(n: u32) -> Key {

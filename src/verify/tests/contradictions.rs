@@ -64,7 +64,7 @@ impl World {
     fn commit(&self, point: &Point, write: impl FnOnce(&Session) -> (Roots, Option<FileId>)) -> Arc<Point> {
         self.env.advance(Duration::from_secs(60));
         let id = self.log.begin().unwrap();
-        let session = Session::begin(&self.repo, self.source.id, point.chain(), id);
+        let session = Session::begin(&self.repo, self.source.id, point.chain(), id).unwrap();
         let (roots, next_file) = write(&session);
         let packs = session.finish().unwrap().packs;
         let started = self.env.now();

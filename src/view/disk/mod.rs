@@ -103,6 +103,11 @@ pub struct DiskView {
 }
 
 impl DiskView {
+    /// Whether `content` is what the map says of `extent`.
+    pub fn is_chunk(&self, content: &[u8], extent: &MapExtent) -> bool {
+        self.point.reader().repo().realm().chunk_hash(content).0.starts_with(&extent.hash)
+    }
+
     /// The disk that `point` holds; `parent` is the point that it was compared with.
     ///
     /// # Errors

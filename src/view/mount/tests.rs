@@ -19,7 +19,7 @@ impl Stage {
         let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone };
         let view = MountView::open(Arc::clone(&repo), settings).unwrap();
         let record = view.sources.add_source("home", SourceKind::Tree, origin("ash", "/home")).unwrap();
-        let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.id(), record.id);
+        let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);
         Stage { view, log, points: 0 }
     }
 

@@ -5,6 +5,7 @@ mod cache;
 mod capture;
 mod delete;
 mod generated;
+mod key;
 mod repository;
 mod restore;
 mod source;

@@ -7,7 +7,7 @@ use super::bench::{Bench, Ran};
 #[test]
 fn a_repository_is_created_once_and_only_where_it_harms_nothing() {
     let bench = Bench::new();
-    bench.run(["init"]).fails(2, "cannot encrypt").fails(2, "hint: say --unencrypted");
+    bench.run(["init"]).fails(12, "there is no terminal to ask at").fails(12, "or say --unencrypted");
     assert!(!bench.path("repo").exists());
     assert!(bench.good(["init", "--unencrypted"]).starts_with("repository "));
     bench.run(["init", "--unencrypted"]).fails(11, "repo");

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use amberfs::format::frame;
 use amberfs::format::object::{Object, ObjectName};
-use amberfs::format::pack::{self, Footer};
+use amberfs::format::{pack, sealed};
 
 use super::repository::Repository;
+use crate::world;
 
 /// Objects with other bytes, or none.
 #[derive(Debug, Clone)]
@@ -110,7 +111,7 @@ pub(super) fn flips(repository: &Repository, every_bit: bool) -> Vec<Flip<'_>> {
             (false, false) if is_filler(repository, object) => 16,
             (false, false) => 1,
         };
-        let regions = if is_pack { regions(bytes) } else { vec![(bytes.len(), "all".into())] };
+        let regions = if is_pack { regions(repository, object, bytes) } else { vec![(bytes.len(), "all".into())] };
         for block in (0..bytes.len()).step_by(step) {
             // Not always the same place in a block, nor the same bit.
             let at = (block + (block / step * 29) % step).min(bytes.len() - 1);
@@ -131,17 +132,19 @@ pub(super) fn flips(repository: &Repository, every_bit: bool) -> Vec<Flip<'_>> {
 }
 
 /// The parts of a pack: where each ends, and a name.
-fn regions(bytes: &[u8]) -> Vec<(usize, Arc<str>)> {
-    let (footer, length) = Footer::locate(&bytes[bytes.len() - pack::TRAILER_BYTES..], bytes.len() as u64).unwrap();
-    let footer = usize::try_from(footer).unwrap();
-    let mut regions = vec![(pack::HEADER_BYTES, "header".into())];
-    let mut at = pack::HEADER_BYTES;
-    while at < footer {
-        let head = frame::header(&bytes[at..]).unwrap();
-        at += frame::HEADER_BYTES + head.stored_bytes as usize;
-        regions.push((at, format!("{:?} frame {}", head.kind, regions.len() - 1).into()));
+fn regions(repository: &Repository, object: &ObjectName, bytes: &[u8]) -> Vec<(usize, Arc<str>)> {
+    let (start, footer) = world::footer(repository.repo(), object, bytes);
+    let (header, trailer) = match world::is_encrypted() {
+        true => (sealed::HEADER_BYTES, sealed::TRAILER_BYTES),
+        false => (pack::HEADER_BYTES, pack::TRAILER_BYTES),
+    };
+    let mut regions = vec![(header, "header".into())];
+    for packed in &footer.frames {
+        let end = usize::try_from(packed.offset).unwrap() + frame::HEADER_BYTES + packed.stored_bytes as usize;
+        regions.push((end, format!("{:?} frame {}", packed.kind, regions.len() - 1).into()));
     }
-    regions.push((footer + length as usize, "footer".into()));
+    assert_eq!(regions.last().unwrap().0, start, "frames lie one behind the other");
+    regions.push((bytes.len() - trailer, "footer".into()));
     regions.push((bytes.len(), "trailer".into()));
     regions
 }

@@ -15,7 +15,7 @@ use amberfs::view::namespace::{Attr, FileKind, Namespace, NodeId, ViewError};
 use super::actions::Damage;
 use super::predict::{Model, PointPrediction, Prediction};
 use super::repository::{Repository, Truth};
-use crate::world::zero_settings;
+use crate::world::{self, zero_settings};
 
 /// The names in a directory, and of each whether it could be told what it is.
 pub(super) type Names = BTreeMap<Vec<u8>, bool>;
@@ -44,7 +44,7 @@ fn class(error: ViewError) -> Class {
 
 /// Reads every file of every point as a mount would.
 pub(super) fn read_all(repository: &Repository, root: &Path) -> Readings {
-    let repo = Repo::open(Store::local(root).unwrap(), repository.env().clone()).map_err(|e| e.class())?;
+    let repo = world::open(Store::local(root).unwrap(), repository.env().clone()).map_err(|e| e.class())?;
     let view = MountView::open(repo, zero_settings()).map_err(|error| error.class())?;
     Ok(repository.truths.iter().map(|truth| read_point(&view, truth)).collect())
 }
@@ -109,6 +109,8 @@ pub(super) fn complaints_of_reading(repository: &Repository, prediction: &Predic
         (true, Ok(points)) => points,
         // A version that this build does not know is as good an answer to a damaged marker as any but absence.
         (false, Err(Class::Corrupt | Class::Unsupported)) => return complaints,
+        // A slot that is gone cannot be told from a key that was never good.
+        (false, Err(Class::Denied)) if world::is_encrypted() => return complaints,
         (_, Ok(_)) => return vec!["the repository can be opened".to_owned()],
         (_, Err(class)) => return vec![format!("the repository cannot be opened: {class:?}")],
     };
@@ -183,12 +185,18 @@ pub(super) fn complaints_of_frames(
     root: &Path,
 ) -> Vec<String> {
     let store = Store::local(root).unwrap();
-    let repo = match Repo::open(store.clone(), repository.env().clone()) {
+    let repo = match world::open(store.clone(), repository.env().clone()) {
         Ok(_) if !prediction.opens => return vec!["the repository can be opened".to_owned()],
         Ok(repo) => repo,
         Err(error) if prediction.opens || error.class() == Class::NotFound => return vec![error.to_string()],
         Err(_) => return Vec::new(),
     };
+    // Readers come from the logs, which say how an encrypted repository's packs are sealed.
+    for source in repository.truths.iter().map(|truth| truth.source) {
+        if let Err(error) = SourceLog::open(store.clone(), repo.env().clone(), repo.realm(), source).load() {
+            return vec![error.to_string()];
+        }
+    }
     let mut complaints = Vec::new();
     let changed = |source, pack| {
         let object = amberfs::format::object::Object::Pack(source, pack).name();
@@ -218,7 +226,7 @@ fn complaints_of_logs(
     repo: &std::sync::Arc<Repo>,
 ) -> Result<Vec<String>, amberfs::chain::ChainError> {
     let mut complaints = Vec::new();
-    let open = (repo.store().clone(), repo.env().clone(), repo.id());
+    let open = (repo.store().clone(), repo.env().clone(), repo.realm());
     let sources = RepoLog::open(open.0.clone(), open.1.clone(), open.2).load()?;
     for (index, truth) in repository.truths.iter().enumerate() {
         let state = SourceLog::open(open.0.clone(), open.1.clone(), open.2, truth.source).load()?;
@@ -233,7 +241,7 @@ fn complaints_of_logs(
 
 /// A verification of everything; or why the repository cannot be opened.
 pub(super) fn verified(root: &Path) -> Result<Report, RepoError> {
-    let repo = Repo::open(Store::local(root).unwrap(), amberfs::base::Env::system())?;
+    let repo = world::open(Store::local(root).unwrap(), amberfs::base::Env::system())?;
     let options = Options { read_data: true, paths_max: usize::MAX, workers: Some(1), ..Options::default() };
     Ok(verify(&repo, &options, &Progress::new()).unwrap())
 }

@@ -152,6 +152,7 @@ fn every_lie_is_noticed() {
     let both = repository();
     let (repository, model) = &*both;
     let copy = Copy::of(repository);
+    // Elsewhere is `alone`: no file shares its frame.
     let file = b"plain/grouped-3".as_slice();
     let damage = model.damage_to_content_of(repository, 0, file);
     let prediction = model.predict(repository, &damage);
@@ -177,11 +178,11 @@ fn every_lie_is_noticed() {
     noticed("zeros in place of a fault", lie(&|reading| reading.content = Ok(vec![0; 600])));
     noticed("a fault of attributes that were not damaged", lie(&|reading| reading.attributes = Err(Class::Corrupt)));
     let mut reading = broken.clone();
-    let other = reading.as_mut().unwrap()[0].as_mut().unwrap().files.get_mut(b"plain/inline".as_slice()).unwrap();
+    let other = reading.as_mut().unwrap()[0].as_mut().unwrap().files.get_mut(b"alone".as_slice()).unwrap();
     other.content.as_mut().unwrap()[0] ^= 1;
     noticed("a wrong byte elsewhere", complaints_of_reading(repository, &prediction, &reading));
     let mut reading = broken.clone();
-    reading.as_mut().unwrap()[0].as_mut().unwrap().files.remove(b"plain/inline".as_slice());
+    reading.as_mut().unwrap()[0].as_mut().unwrap().files.remove(b"alone".as_slice());
     noticed("a file that is missing elsewhere", complaints_of_reading(repository, &prediction, &reading));
 
     let told = |change: &dyn Fn(&mut amberfs::verify::Report)| {
@@ -194,7 +195,7 @@ fn every_lie_is_noticed() {
     noticed("one path too few", told(&|report| drop(report.findings[0].touches[0].paths.pop())));
     noticed("one point too few", told(&|report| drop(report.findings[0].touches[0].points.pop())));
     noticed("a point that passes for sound", told(&|report| drop(report.sources[0].touched.pop())));
-    let extra = amberfs::verify::Touched::Path(b"plain/inline".to_vec());
+    let extra = amberfs::verify::Touched::Path(b"alone".to_vec());
     noticed("one path too many", told(&|report| report.findings[0].touches[0].paths.push(extra.clone())));
 }
 

@@ -231,7 +231,8 @@ impl Model {
         let mut prediction = Prediction::nothing();
         for (object, bytes) in &damage.changes {
             match Object::parse(object).unwrap() {
-                Object::Marker => prediction.opens = false,
+                // The only slot of an encrypted repository: without it there are no keys.
+                Object::Marker | Object::Slot(..) => prediction.opens = false,
                 // That it was there, nobody knows but who has seen it.
                 Object::Checkpoint(..) if bytes.is_none() => {}
                 Object::Entry(..) if bytes.is_none() && repository.is_newest_entry(object) => {}

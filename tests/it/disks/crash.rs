@@ -9,7 +9,6 @@ use amberfs::base::Env;
 use amberfs::capture::{Options, Progress, capture_disk};
 use amberfs::chain::{RepoLog, SourceLog, origin};
 use amberfs::format::log::{Method, SourceKind};
-use amberfs::repo::Repo;
 use amberfs::store::Store;
 use amberfs::store::fault::{Fault, Faults, Rule};
 use amberfs::view::MountView;
@@ -17,7 +16,7 @@ use amberfs::view::namespace::NodeId;
 
 use super::{CELL, content, data, shown};
 use crate::history::{Dice, next_tick_in};
-use crate::world::{later, names, node, zero_settings};
+use crate::world::{self, later, names, node, zero_settings};
 
 /// Full, incremental, untouched, grown, shrunk, full again.
 const STEPS: usize = 6;
@@ -73,12 +72,12 @@ fn options(step: usize) -> Options {
 /// Runs the scenario until a call fails; returns the names of the acknowledged points, one a step, and how each was made.
 fn run(scenario: &mut Scenario, store: Store, env: &Env) -> Vec<(String, Method)> {
     let mut acknowledged = Vec::new();
-    let Ok(repo) = Repo::init(store.clone(), env.clone()) else { return acknowledged };
-    let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let Ok(repo) = world::init(store.clone(), env.clone()) else { return acknowledged };
+    let sources = RepoLog::open(store.clone(), env.clone(), repo.realm());
     let Ok(source) = sources.claim_source("vm", SourceKind::Disk, origin::here(b"/dev/vm"), false) else {
         return acknowledged;
     };
-    let log = SourceLog::open(store, env.clone(), repo.id(), source.id);
+    let log = SourceLog::open(store, env.clone(), repo.realm(), source.id);
     for step in 0..STEPS {
         scenario.arrange(step);
         env.advance(std::time::Duration::from_secs(60));
@@ -105,7 +104,7 @@ fn same(view: &MountView, point: &str, expected: &[u8], what: &str) {
 
 /// Opens what is left and holds it to its promises.
 fn check(scenario: &Scenario, store: &Store, env: &Env, acknowledged: &[(String, Method)], what: &str) {
-    let Ok(repo) = Repo::open(store.clone(), env.clone()) else {
+    let Ok(repo) = world::open(store.clone(), env.clone()) else {
         return assert!(acknowledged.is_empty(), "{what}: the repository is gone");
     };
     let view = MountView::open(repo.clone(), zero_settings()).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -121,9 +120,9 @@ fn check(scenario: &Scenario, store: &Store, env: &Env, acknowledged: &[(String,
             same(&view, point, expected, what);
         }
     }
-    let logs = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let logs = RepoLog::open(store.clone(), env.clone(), repo.realm());
     let source = logs.claim_source("vm", SourceKind::Disk, origin::here(b"/dev/vm"), false).unwrap();
-    let log = SourceLog::open(store.clone(), env.clone(), repo.id(), source.id);
+    let log = SourceLog::open(store.clone(), env.clone(), repo.realm(), source.id);
     env.advance(std::time::Duration::from_secs(60));
     let path = scenario.path();
     if !path.exists() {
@@ -131,7 +130,7 @@ fn check(scenario: &Scenario, store: &Store, env: &Env, acknowledged: &[(String,
     }
     let outcome = capture_disk(&repo, &log, &source, &path, &options(1), &Progress::new())
         .unwrap_or_else(|error| panic!("{what}: the next capture: {error}"));
-    let view = MountView::open(Repo::open(store.clone(), env.clone()).unwrap(), zero_settings()).unwrap();
+    let view = MountView::open(world::open(store.clone(), env.clone()).unwrap(), zero_settings()).unwrap();
     same(&view, outcome.point.name(), &std::fs::read(&path).unwrap(), &format!("{what}: the next point"));
 }
 

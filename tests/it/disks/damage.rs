@@ -11,8 +11,7 @@ use amberfs::base::{Class, Classed, Env};
 use amberfs::capture::Options;
 use amberfs::format::frame::{self, FrameKind};
 use amberfs::format::object::{Object, ObjectName};
-use amberfs::format::pack::{self, Footer};
-use amberfs::repo::Repo;
+use amberfs::format::pack::PackedFrame;
 use amberfs::store::Store;
 use amberfs::verify;
 use amberfs::view::MountView;
@@ -20,7 +19,7 @@ use amberfs::view::namespace::{Namespace, NodeId, ViewError};
 
 use super::{CELL, DiskWorld, content, shown};
 use crate::history::Dice;
-use crate::world::{later, zero_settings};
+use crate::world::{self, later, zero_settings};
 
 /// A point as it must be.
 struct Kept {
@@ -71,16 +70,13 @@ fn build(root: &Path) -> (DiskWorld, Vec<Kept>) {
 }
 
 /// The frames of a pack: where each begins and ends, and what it is.
-fn frames(bytes: &[u8]) -> Vec<(Range<usize>, FrameKind)> {
-    let (footer, _) = Footer::locate(&bytes[bytes.len() - pack::TRAILER_BYTES..], bytes.len() as u64).unwrap();
-    let (mut found, mut at) = (Vec::new(), pack::HEADER_BYTES);
-    while at < usize::try_from(footer).unwrap() {
-        let head = frame::header(&bytes[at..]).unwrap();
-        let end = at + frame::HEADER_BYTES + head.stored_bytes as usize;
-        found.push((at..end, head.kind));
-        at = end;
-    }
-    found
+fn frames(world: &DiskWorld, pack: &ObjectName, bytes: &[u8]) -> Vec<(Range<usize>, FrameKind)> {
+    let (_, footer) = world::footer(&world.repo, pack, bytes);
+    let place = |packed: &PackedFrame| {
+        let start = usize::try_from(packed.offset).unwrap();
+        start..start + frame::HEADER_BYTES + packed.stored_bytes as usize
+    };
+    footer.frames.iter().map(|packed| (place(packed), packed.kind)).collect()
 }
 
 /// Reads a file in small pieces; each is right or an I/O error. The pieces that were errors.
@@ -119,7 +115,7 @@ fn damage_to_a_frame_costs_exactly_the_bytes_that_it_held() {
     for pack in packs {
         let path = root.join(pack.as_str());
         let sound = std::fs::read(&path).unwrap();
-        for (place, kind) in frames(&sound) {
+        for (place, kind) in frames(&world, pack, &sound) {
             let mut damaged = sound.clone();
             damaged[place.end - 1] ^= 0x10;
             std::fs::write(&path, &damaged).unwrap();
@@ -128,7 +124,7 @@ fn damage_to_a_frame_costs_exactly_the_bytes_that_it_held() {
                 FrameKind::Data => of_data += 1,
                 _ => of_trees += 1,
             }
-            let repo = Repo::open(Store::local(&root).unwrap(), world.env.clone()).unwrap();
+            let repo = world::open(Store::local(&root).unwrap(), world.env.clone()).unwrap();
             let view = MountView::open(repo.clone(), zero_settings()).unwrap();
             let mut touched = Vec::new();
             for point in &kept {

@@ -29,7 +29,7 @@ use amberfs::view::namespace::{Namespace, NodeId, SeekTo, ViewError};
 use amberfs::view::{MountView, PointView};
 
 use crate::skip;
-use crate::world::{node, zero_settings};
+use crate::world::{self, node, zero_settings};
 
 /// Bytes of the smallest cell.
 pub(crate) const CELL: u64 = 16 << 10;
@@ -45,10 +45,10 @@ struct DiskWorld {
 
 impl DiskWorld {
     fn new(store: Store, env: Env) -> DiskWorld {
-        let repo = Repo::init(store, env.clone()).unwrap();
-        let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.id());
+        let repo = world::init(store, env.clone()).unwrap();
+        let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.realm());
         let source = sources.add_source("vm", SourceKind::Disk, origin::here(b"/dev/vm")).unwrap();
-        let log = SourceLog::open(repo.store().clone(), env.clone(), repo.id(), source.id);
+        let log = SourceLog::open(repo.store().clone(), env.clone(), repo.realm(), source.id);
         let world = DiskWorld { dir: tempfile::tempdir().unwrap(), env, repo, source, log };
         File::create_new(world.path()).unwrap();
         world
@@ -74,7 +74,7 @@ impl DiskWorld {
     }
 
     fn reopened(&self) -> Arc<Repo> {
-        Repo::open(self.repo.store().clone(), self.env.clone()).unwrap()
+        world::open(self.repo.store().clone(), self.env.clone()).unwrap()
     }
 
     /// The disk that a point holds.

@@ -14,7 +14,6 @@ use amberfs::capture::Options;
 use amberfs::chain::Point;
 use amberfs::chain::state::source::{Dependents, SourceGoal};
 use amberfs::format::PointId;
-use amberfs::repo::Repo;
 use amberfs::restore;
 use amberfs::restore::disk::{DiskOptions, WantedDisk, restore_disk};
 use amberfs::restore::rollback::{RollbackOptions, RollbackProgress, Rolled, SAFETY_LABEL, Unfinished, unfinished};
@@ -26,7 +25,7 @@ use amberfs::view::MountView;
 use super::{CELL, DiskWorld, cells, content, data, judged_by_qemu, shown};
 use crate::history::{Dice, each, next_tick_in};
 use crate::rollback::{plain, roll_back};
-use crate::world::{later, names, node};
+use crate::world::{self, later, names, node};
 
 /// A point as it must be.
 struct Kept {
@@ -253,7 +252,7 @@ impl History {
         let cell = head.map_or(USUAL_CELL, |head| self.kept[head].cell);
         let faults = Faults::new();
         let DiskWorld { env, repo, source, .. } = &self.world;
-        let failing = Repo::open(faults.around(repo.store()), env.clone()).unwrap();
+        let failing = world::open(faults.around(repo.store()), env.clone()).unwrap();
         let fault = [Fault::Before, Fault::After, Fault::Half][self.dice.roll(3) as usize];
         faults.crash_at(20 + self.dice.roll(30), fault);
         let place = (&*self.world.path(), self.kept[to].id);

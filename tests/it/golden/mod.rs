@@ -1,6 +1,6 @@
 //! Frozen repositories: what an earlier amberfs has written stays readable.
 //!
-//! `tests/golden/v<version>/` holds a repository and, beside it, what its points held when it was
+//! `tests/golden/v<version>/` and `v<version>-encrypted/`, which `key` opens, hold a repository and, beside it, what its points held when it was
 //! written. Version 0 may be written anew as long as the format is not frozen:
 //! `AMBERFS_GOLDEN=write cargo test --test it golden::write -- --ignored` (as root, for devices and owners),
 //! after deleting the old one.
@@ -23,7 +23,7 @@ use amberfs::format::frame::FrameKind;
 use amberfs::format::log::{LogBody, RepoBody, SourceBody, decode_entry};
 use amberfs::format::object::LogId;
 use amberfs::format::{LogNumber, PackId, PackOrdinal};
-use amberfs::repo::{Repo, read_footer};
+use amberfs::repo::{CacheSizes, Closed, Credential, Repo, read_footer};
 use amberfs::store::Store;
 use amberfs::verify;
 use amberfs::view::MountView;
@@ -115,7 +115,7 @@ fn words<B: LogBody>(repo: &Repo, log: LogId, word: impl Fn(&B) -> &'static str)
     let entry = |number| {
         let name = amberfs::format::object::Object::Entry(log, LogNumber(number)).name();
         let bytes = repo.store().get(&name, 1 << 20).ok()?;
-        Some(word(&decode_entry::<B>(repo.id(), log, LogNumber(number), &bytes).unwrap().0.body))
+        Some(word(&decode_entry::<B>(repo.realm(), log, LogNumber(number), &bytes).unwrap().0.body))
     };
     (1..).map_while(entry).collect()
 }
@@ -125,10 +125,13 @@ fn repo_word(body: &RepoBody) -> &'static str {
         RepoBody::AddSource { .. } => "add source",
         RepoBody::MoveSource { .. } => "move source",
         RepoBody::RemoveSource { .. } => "remove source",
+        RepoBody::RevokeKey { .. } => "revoke key",
+        RepoBody::Epoch { .. } => "epoch",
     }
 }
 
-const REPO_WORDS: [&str; 3] = ["add source", "move source", "remove source"];
+/// What the log of every repository can hold, and then what only an encrypted one has.
+const REPO_WORDS: [&str; 5] = ["add source", "move source", "remove source", "revoke key", "epoch"];
 
 fn source_word(body: &SourceBody) -> &'static str {
     match body {
@@ -140,10 +143,13 @@ fn source_word(body: &SourceBody) -> &'static str {
         SourceBody::Delete { .. } => "delete",
         SourceBody::Undelete { .. } => "undelete",
         SourceBody::Head { .. } => "head",
+        SourceBody::Writer { .. } => "writer",
+        SourceBody::Epoch { .. } => "epoch",
     }
 }
 
-const SOURCE_WORDS: [&str; 8] = ["open chain", "commit", "abort", "floor", "seal", "delete", "undelete", "head"];
+const SOURCE_WORDS: [&str; 10] =
+    ["open chain", "commit", "abort", "floor", "seal", "delete", "undelete", "head", "writer", "epoch"];
 
 fn frame_word(kind: FrameKind) -> &'static str {
     match kind {
@@ -153,15 +159,35 @@ fn frame_word(kind: FrameKind) -> &'static str {
         FrameKind::Usage => "usage",
         FrameKind::Problems => "problems",
         FrameKind::Footer => "footer",
+        FrameKind::Padding => "padding",
     }
 }
 
 /// The footer is where the others are listed, and is not listed itself.
-const FRAME_WORDS: [&str; 5] = ["data", "entries", "maps", "usage", "problems"];
+const FRAME_WORDS: [&str; 6] = ["data", "entries", "maps", "usage", "problems", "padding"];
+
+/// How many of these words belong to encrypted repositories alone; they stand last.
+const SEALED_WORDS: (usize, usize, usize) = (2, 2, 1);
+
+/// What opens the encrypted ones.
+fn key() -> Credential {
+    Credential::of_key_file(&std::fs::read_to_string(golden().join("key")).unwrap()).unwrap()
+}
+
+/// The folders of a version: its repository, and its encrypted one.
+fn folders(version: u8) -> [String; 2] {
+    [format!("v{version}"), format!("v{version}-encrypted")]
+}
+
+fn reopened(store: Store, env: Env) -> Arc<Repo> {
+    let closed = Closed::find(store).unwrap();
+    let key = closed.is_encrypted().then(key);
+    closed.open(env, CacheSizes::default(), key.as_ref()).unwrap()
+}
 
 fn open(repo: &Path) -> (Arc<Repo>, RepoLog) {
-    let repo = Repo::open(Store::local(repo).unwrap(), Env::seeded(1, WRITTEN)).unwrap();
-    let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.id());
+    let repo = reopened(Store::local(repo).unwrap(), Env::seeded(1, WRITTEN));
+    let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.realm());
     (repo, sources)
 }
 
@@ -171,7 +197,7 @@ fn contents(repo: &Path) -> Value {
     let view = MountView::open(Arc::clone(&repo), zero_settings()).unwrap();
     let mut told = serde_json::Map::new();
     for record in sources.load().unwrap().records() {
-        let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.id(), record.id);
+        let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);
         let (state, audit) = (log.load().unwrap(), log.audit().unwrap());
         assert_eq!(audit.damage, []);
         let mut about = json!({
@@ -212,14 +238,15 @@ fn every_version_has_its_golden_repository() {
     let mut found: Vec<String> =
         std::fs::read_dir(golden()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     found.sort();
-    let expected: Vec<String> = (0..=FORMAT_VERSION).map(|version| format!("v{version}")).collect();
+    let mut expected: Vec<String> = (0..=FORMAT_VERSION).flat_map(folders).collect();
+    expected.insert(0, "key".to_owned());
     assert_eq!(found, expected);
 }
 
 #[test]
 fn every_golden_repository_reads_as_it_was_written_and_can_be_built_on() {
-    for version in 0..=FORMAT_VERSION {
-        let frozen = golden().join(format!("v{version}"));
+    for version in (0..=FORMAT_VERSION).flat_map(folders) {
+        let frozen = golden().join(&version);
         let dir = tempfile::tempdir().unwrap();
         let repo = dir.path().join("repository");
         assert!(Command::new("cp").arg("-r").arg(frozen.join("repository")).arg(&repo).status().unwrap().success());
@@ -240,10 +267,10 @@ fn every_golden_repository_reads_as_it_was_written_and_can_be_built_on() {
         assert_eq!(report.findings, [], "v{version}");
 
         let env = Env::seeded(99, Instant::from_nanos(WRITTEN.nanos() + 1_000_000_000_000));
-        let repo = Repo::open(Store::local(&repo).unwrap(), env.clone()).unwrap();
-        let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.id());
+        let repo = reopened(Store::local(&repo).unwrap(), env.clone());
+        let sources = RepoLog::open(repo.store().clone(), env.clone(), repo.realm());
         let source = sources.sources().unwrap().remove(0);
-        let log = SourceLog::open(repo.store().clone(), env, repo.id(), source.id);
+        let log = SourceLog::open(repo.store().clone(), env, repo.realm(), source.id);
         let tree = dir.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
         std::fs::write(tree.join("file"), "newer").unwrap();
@@ -257,15 +284,24 @@ fn every_golden_repository_reads_as_it_was_written_and_can_be_built_on() {
 /// What the newest golden repository lacks would be frozen unseen.
 #[test]
 fn it_has_every_kind_of_entry_and_of_frame() {
-    let (repo, sources) = open(&golden().join(format!("v{FORMAT_VERSION}/repository")));
+    for (folder, is_sealed) in folders(FORMAT_VERSION).into_iter().zip([false, true]) {
+        has_every_kind(&golden().join(folder).join("repository"), is_sealed);
+    }
+}
+
+fn has_every_kind(repository: &Path, is_sealed: bool) {
+    fn set<const N: usize>(words: [&'static str; N], sealed: usize, is_sealed: bool) -> BTreeSet<&'static str> {
+        words.into_iter().take(if is_sealed { N } else { N - sealed }).collect()
+    }
+    let (repo, sources) = open(repository);
     let repo_words: BTreeSet<&str> = words(&repo, LogId::Repo, repo_word).into_iter().collect();
-    assert_eq!(repo_words, BTreeSet::from(REPO_WORDS));
+    assert_eq!(repo_words, set(REPO_WORDS, SEALED_WORDS.0, is_sealed));
     let (mut source_words, mut frame_words, mut levels) = (BTreeSet::new(), BTreeSet::new(), 0);
     assert_eq!(sources.audit().unwrap().checkpoints, 1);
     let mut checkpoints = 0;
     for record in sources.load().unwrap().records() {
         source_words.extend(words(&repo, LogId::Source(record.id), source_word));
-        let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.id(), record.id);
+        let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);
         let audit = log.audit().unwrap();
         checkpoints += audit.checkpoints;
         for point in audit.state.points() {
@@ -278,8 +314,8 @@ fn it_has_every_kind_of_entry_and_of_frame() {
             }
         }
     }
-    assert_eq!(source_words, BTreeSet::from(SOURCE_WORDS));
-    assert_eq!(frame_words, BTreeSet::from(FRAME_WORDS));
+    assert_eq!(source_words, set(SOURCE_WORDS, SEALED_WORDS.1, is_sealed));
+    assert_eq!(frame_words, set(FRAME_WORDS, SEALED_WORDS.2, is_sealed));
     assert!(levels > 0, "no tree has an inner node");
     assert!(checkpoints > 0);
 }

@@ -7,15 +7,17 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::time::Duration;
 
 use amberfs::capture::capture_stream;
-use amberfs::chain::state::{Dependents, LogState, SourceGoal};
+use amberfs::chain::state::{Dependents, LogState, RepoGoal, SourceGoal};
 use amberfs::chain::{Point, name};
+use amberfs::format::author::Author;
 use amberfs::format::frame;
 use amberfs::format::log::{
     Checkpoint, Commit, DiskFacts, LogEntry, Method, Origin, Problem, ProblemKind, Scope, SourceKind, SourceRecord,
     Stats, Stillness, encode_checkpoint, encode_entry,
 };
-use amberfs::format::{ChainId, Nonce, problems};
+use amberfs::format::{ChainId, Epoch, KeyId, Nonce, problems};
 use amberfs::repo::Session;
+use amberfs::seal::derive::Cost;
 
 use super::*;
 use crate::world::{real, same};
@@ -71,7 +73,12 @@ fn write() {
     if std::env::var_os("AMBERFS_GOLDEN").is_none_or(|value| value != "write") {
         return;
     }
-    let place = golden().join(format!("v{FORMAT_VERSION}"));
+    for (folder, is_sealed) in folders(FORMAT_VERSION).into_iter().zip([false, true]) {
+        write_repository(&golden().join(folder), is_sealed);
+    }
+}
+
+fn write_repository(place: &Path, is_sealed: bool) {
     assert!(!place.exists(), "delete {} first", place.display());
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
@@ -79,16 +86,21 @@ fn write() {
     let repo = place.join("repository");
     std::fs::create_dir_all(&repo).unwrap();
     let env = Env::seeded(20_261_120, WRITTEN);
-    let opened = Repo::init(Store::local(&repo).unwrap(), env.clone()).unwrap();
+    let store = Store::local(&repo).unwrap();
+    let opened = match is_sealed {
+        true => Repo::init_encrypted(store, env.clone(), &key(), "golden", Cost::STANDARD).unwrap(),
+        false => Repo::init(store, env.clone()).unwrap(),
+    };
     let origin = |host: &str| Origin { machine: host.into(), host: host.into(), path: b"/home".to_vec() };
-    let sources = RepoLog::open(opened.store().clone(), env.clone(), opened.id());
+    let sources = RepoLog::open(opened.store().clone(), env.clone(), opened.realm());
     let source = sources.add_source("home", SourceKind::Tree, origin("golden")).unwrap();
     let dump = sources.add_source("dump", SourceKind::Stream, origin("golden")).unwrap();
     let gone = sources.add_source("gone", SourceKind::Tree, origin("golden")).unwrap();
     sources.add_source("disk", SourceKind::Disk, origin("golden")).unwrap();
     let dump = SourceRecord { origin: origin("other"), ..dump };
     sources.claim_source("dump", SourceKind::Stream, origin("other"), true).unwrap();
-    let log_of = |source: &SourceRecord| SourceLog::open(opened.store().clone(), env.clone(), opened.id(), source.id);
+    let log_of =
+        |source: &SourceRecord| SourceLog::open(opened.store().clone(), env.clone(), opened.realm(), source.id);
     for content in ["a stream\n", "another stream\n"] {
         env.advance(Duration::from_secs(3600));
         let text = content.repeat(40_000);
@@ -99,10 +111,10 @@ fn write() {
     let state = sources.refresh().unwrap();
     let (number, hash) = (state.read().number, state.read().hash.unwrap());
     let checkpoint = Checkpoint { number, hash, state: state.snapshot() };
-    let (name, bytes) = encode_checkpoint::<RepoBody>(opened.id(), LogId::Repo, &checkpoint);
+    let (name, bytes) = encode_checkpoint::<RepoBody>(opened.realm(), LogId::Repo, &checkpoint);
     opened.store().create(&name, bytes).unwrap();
     sources.remove_source(gone.id).unwrap();
-    let log = SourceLog::open(opened.store().clone(), env.clone(), opened.id(), source.id);
+    let log = SourceLog::open(opened.store().clone(), env.clone(), opened.realm(), source.id);
     let capture = |full: bool, labels: &[&str]| {
         env.advance(Duration::from_secs(3600));
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
@@ -110,7 +122,7 @@ fn write() {
         let expected = real(root);
         let outcome = capture_tree(&opened, &log, &source, root, &options, &Progress::new()).unwrap();
         // Sockets apart, the naive reader must see what the mount shows before it is frozen.
-        let view = MountView::open(Repo::open(opened.store().clone(), env.clone()).unwrap(), zero_settings()).unwrap();
+        let view = MountView::open(reopened(opened.store().clone(), env.clone()), zero_settings()).unwrap();
         let seen = shown(&view, node(&view, &format!("home/points/{}", outcome.point.name())), 1 << 20);
         same(&expected, &seen, outcome.point.name());
         outcome.point
@@ -136,21 +148,43 @@ fn write() {
     let state = log.refresh().unwrap();
     let (number, hash) = (state.read().number, state.read().hash.unwrap());
     let checkpoint = Checkpoint { number, hash, state: state.snapshot() };
-    let (name, bytes) = encode_checkpoint::<SourceBody>(opened.id(), LogId::Source(source.id), &checkpoint);
+    let (name, bytes) = encode_checkpoint::<SourceBody>(opened.realm(), LogId::Source(source.id), &checkpoint);
     opened.store().create(&name, bytes).unwrap();
     let void = LogEntry {
         number: state.read().next(),
         nonce: Nonce(env.random()),
         previous: hash,
         written: env.now(),
+        author: opened.realm().keys().map_or(Author::default(), |keys| keys.author()),
         body: SourceBody::OpenChain { chain: ChainId(77) },
     };
-    let (name, bytes, _) = encode_entry(opened.id(), LogId::Source(source.id), &void);
+    let (name, bytes, _) = encode_entry(opened.realm(), LogId::Source(source.id), &void);
     opened.store().create(&name, bytes).unwrap();
     log.append(SourceGoal::Delete(vec![third.id], Dependents::Keep)).unwrap();
     log.append(SourceGoal::Head(first.id)).unwrap();
     let newest = capture(false, &["rolled back"]);
     partial(&opened, &log, &source, &newest);
+    if is_sealed {
+        let log_of = |opened: &Arc<Repo>, source: &SourceRecord| {
+            SourceLog::open(opened.store().clone(), env.clone(), opened.realm(), source.id)
+        };
+        let key = KeyId([0xab; 16]);
+        sources.append(RepoGoal::Revoke(key)).unwrap();
+        log.append(SourceGoal::Writer(Some(key))).unwrap();
+        let epoch = opened.begin_rotation(Epoch(0)).unwrap().epoch;
+        let opened = reopened(opened.store().clone(), env.clone());
+        RepoLog::open(opened.store().clone(), env.clone(), opened.realm()).append(RepoGoal::Epoch(epoch)).unwrap();
+        log_of(&opened, &dump).append(SourceGoal::Epoch(epoch)).unwrap();
+        opened.finish_rotation().unwrap();
+        // One of two lengths half a step of the padding apart is padded by more than a footer takes.
+        for (from, to) in [(0, 200_000u64), (500_000, 702_000)] {
+            env.advance(Duration::from_secs(3600));
+            let noise: Vec<u8> = (from..to).flat_map(word).collect();
+            let options = Options { workers: Some(1), ..Options::default() };
+            let (log, mut stream) = (log_of(&opened, &dump), Cursor::new(&noise[..]));
+            capture_stream(&opened, &log, &dump, "dump.sql", &mut stream, &options, &Progress::new()).unwrap();
+        }
+    }
     let text = serde_json::to_string_pretty(&contents(&repo)).unwrap();
     std::fs::write(place.join("contents.json"), text + "\n").unwrap();
 }
@@ -159,10 +193,11 @@ fn write() {
 fn partial(repo: &Arc<Repo>, log: &SourceLog, source: &SourceRecord, parent: &Point) {
     repo.env().advance(Duration::from_secs(3600));
     let id = log.begin().unwrap();
-    let session = Session::begin(repo, source.id, parent.chain(), id);
+    let session = Session::begin(repo, source.id, parent.chain(), id).unwrap();
     let kinds = [ProblemKind::Unreadable, ProblemKind::Vanished, ProblemKind::Changed, ProblemKind::Unsupported];
     let list = kinds.map(|kind| Problem { path: b"a/\xff".to_vec(), kind, detail: format!("{kind:?}") });
     let frame = session.append(frame::encode(FrameKind::Problems, &problems::encode(&list), 0), &[]).unwrap();
+    let seal = session.seal();
     let packs = session.finish().unwrap().packs;
     let started = repo.env().now();
     let disk = DiskFacts {
@@ -183,6 +218,7 @@ fn partial(repo: &Arc<Repo>, log: &SourceLog, source: &SourceRecord, parent: &Po
         job: Some("n-1".into()),
         problems: Some(frame),
         packs,
+        seal,
         disk: Some(disk),
         scope: Some(Scope {
             excludes: Some(vec!["*.tmp".into(), "!keep.tmp".into()]),
@@ -193,4 +229,9 @@ fn partial(repo: &Arc<Repo>, log: &SourceLog, source: &SourceRecord, parent: &Po
         ..parent.commit.clone()
     };
     log.commit(commit).unwrap();
+}
+
+/// Four bytes that do not compress.
+fn word(number: u64) -> [u8; 4] {
+    (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).to_le_bytes()[..4].try_into().unwrap()
 }

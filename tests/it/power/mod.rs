@@ -216,10 +216,10 @@ fn next_capture(
     env: &Env,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let (store, root) = (repo.store().clone(), recording.root());
-    let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+    let sources = RepoLog::open(store.clone(), env.clone(), repo.realm());
     let here = origin::here(root.as_os_str().as_encoded_bytes());
     let source = sources.claim_source("home", SourceKind::Tree, here, false)?;
-    let log = SourceLog::open(store.clone(), env.clone(), repo.id(), source.id);
+    let log = SourceLog::open(store.clone(), env.clone(), repo.realm(), source.id);
     env.advance(Duration::from_secs(60));
     let options = Options { workers: Some(1), ..Options::default() };
     let outcome = capture_tree(repo, &log, &source, &root, &options, &Progress::new())?;

@@ -23,7 +23,7 @@ use amberfs::view::namespace::{FileKind, Namespace};
 use super::{Ended, plain, roll_back};
 use crate::disks::{self, CELL};
 use crate::history::{Dice, next_tick_in};
-use crate::world::{Manifest, later, node, real, same, shown, zero_settings};
+use crate::world::{self, Manifest, later, node, real, same, shown, zero_settings};
 
 /// What a source is at a time, as far as a rollback can put it back.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl State {
 impl Scenario {
     fn new(kind: SourceKind) -> Scenario {
         let (dir, env, store) = (tempfile::tempdir().unwrap(), Env::seeded(7, later()), Store::memory());
-        let repo = Repo::init(store.clone(), env.clone()).unwrap();
-        let sources = RepoLog::open(store.clone(), env.clone(), repo.id());
+        let repo = world::init(store.clone(), env.clone()).unwrap();
+        let sources = RepoLog::open(store.clone(), env.clone(), repo.realm());
         let source = sources.add_source("it", kind, origin::here(b"/it")).unwrap();
         let mut scenario = Scenario { dir, env, store, source, points: Vec::new(), before: State::Disk(Vec::new()) };
         for step in 0..4 {
@@ -135,7 +135,7 @@ impl Scenario {
     }
 
     fn capture(&self, repo: &Arc<Repo>, full: bool) -> Outcome {
-        let log = SourceLog::open(repo.store().clone(), self.env.clone(), repo.id(), self.source.id);
+        let log = SourceLog::open(repo.store().clone(), self.env.clone(), repo.realm(), self.source.id);
         let options = Options { full, ..self.options() };
         self.env.advance(Duration::from_secs(60));
         let capture = if self.is_disk() { capture_disk } else { capture_tree };
@@ -160,7 +160,7 @@ impl Scenario {
 
     /// What a point holds.
     fn shown(&self, point: &Point) -> State {
-        let repo = Repo::open(self.store.clone(), self.env.clone()).unwrap();
+        let repo = world::open(self.store.clone(), self.env.clone()).unwrap();
         let view = MountView::open(repo, zero_settings()).unwrap();
         let root = node(&view, &format!("it/points/{}", point.name()));
         if self.is_disk() {
@@ -170,14 +170,14 @@ impl Scenario {
     }
 
     fn state(&self) -> Arc<SourceState> {
-        let repo = Repo::open(self.store.clone(), self.env.clone()).unwrap();
-        let log = SourceLog::open(self.store.clone(), self.env.clone(), repo.id(), self.source.id);
+        let repo = world::open(self.store.clone(), self.env.clone()).unwrap();
+        let log = SourceLog::open(self.store.clone(), self.env.clone(), repo.realm(), self.source.id);
         log.load().unwrap()
     }
 
     /// Rolls it back by way of `store`; what starts the source leaves a trace.
     fn roll_back(&self, store: Store, to: PointId, safety_point: bool) -> Option<Result<Rolled, Ended>> {
-        let repo = Repo::open(store, self.env.clone()).ok()?;
+        let repo = world::open(store, self.env.clone()).ok()?;
         let start = vec!["touch".to_owned(), self.started().to_str().unwrap().to_owned()];
         let state = self.dir.path().join("state");
         let options =
@@ -192,7 +192,7 @@ impl Scenario {
     }
 
     fn is_unfinished(&self) -> bool {
-        let repo = Repo::open(self.store.clone(), self.env.clone()).unwrap();
+        let repo = world::open(self.store.clone(), self.env.clone()).unwrap();
         unfinished(&self.dir.path().join("state"), repo.id(), self.source.id).is_some()
     }
 
@@ -247,7 +247,7 @@ impl Scenario {
         assert!(back.complete && back.safety.is_none(), "{what}: {back:?}");
         self.before.same(&self.look(), &format!("{what}: there and back"));
         assert_eq!(self.safety_points(what).len(), all.len(), "{what}");
-        let repo = Repo::open(self.store.clone(), self.env.clone()).unwrap();
+        let repo = world::open(self.store.clone(), self.env.clone()).unwrap();
         let next = self.capture(&repo, false);
         assert_eq!(next.point.commit.parent, Some(all[0].id), "{what}: the next capture");
         self.before.same(&self.shown(&next.point), &format!("{what}: the next capture"));

@@ -26,7 +26,7 @@ use amberfs::repo::Repo;
 use amberfs::restore::rollback::{HOOK_LIMIT, RollbackOptions, RollbackProgress, Rolled, WantedRollback, rollback};
 use amberfs::store::Store;
 
-use crate::world::{MANY_LINKS, World, later, lose_inode_of};
+use crate::world::{self, MANY_LINKS, World, later, lose_inode_of};
 
 /// A rollback as it is unless somebody wants it otherwise, with its notes in `state`.
 pub(crate) fn plain(state: &Path) -> RollbackOptions {
@@ -56,7 +56,7 @@ pub(crate) fn roll_back(
     progress: &RollbackProgress,
 ) -> Result<Rolled, Ended> {
     env.advance(Duration::from_secs(60));
-    let log = SourceLog::open(repo.store().clone(), env.clone(), repo.id(), source.id);
+    let log = SourceLog::open(repo.store().clone(), env.clone(), repo.realm(), source.id);
     let state = log.load()?;
     let point = state.point(to).expect("an acknowledged point is gone");
     let wanted = WantedRollback { repo, log: &log, source, point, place, asked: "it" };
@@ -108,7 +108,7 @@ fn an_inode_that_is_lost_leaves_its_names_alone() {
     capture();
     lose_inode_of(&repository, "late/b", 1);
     let rolled = |options: &RollbackOptions| {
-        let repo = Repo::open(Store::local(&repository).unwrap(), world.env.clone()).unwrap();
+        let repo = world::open(Store::local(&repository).unwrap(), world.env.clone()).unwrap();
         let there = (world.root(), first.id);
         roll_back((&repo, &world.env), &world.source, (&there.0, there.1), options, &RollbackProgress::new())
     };

@@ -21,7 +21,7 @@ use amberfs::view::namespace::FileKind;
 use super::changes::{ENDINGS, random};
 use super::{Ended, plain, roll_back};
 use crate::history::{Dice, each, next_tick};
-use crate::world::{Manifest, Seen, World, later, node, real, same, shown};
+use crate::world::{self, Manifest, Seen, World, later, node, real, same, shown};
 
 /// Of [`ENDINGS`], the first so many are left out.
 type Scope = usize;
@@ -330,7 +330,7 @@ impl History {
 
     fn crash(&mut self, to: usize, options: &RollbackOptions) -> Result<Rolled, Ended> {
         let faults = Faults::new();
-        let repo = Repo::open(faults.around(self.world.repo.store()), self.world.env.clone()).unwrap();
+        let repo = world::open(faults.around(self.world.repo.store()), self.world.env.clone()).unwrap();
         let fault = [Fault::Before, Fault::After, Fault::Half][self.dice.roll(3) as usize];
         faults.crash_at(20 + self.dice.roll(30), fault);
         self.rolled(&repo, to, options, &RollbackProgress::new())

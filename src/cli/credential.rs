@@ -1,0 +1,281 @@
+//! Where the key to an encrypted repository comes from, and how the processes of a mount come by it.
+//!
+//! In this order: the options, the environment, the configuration, and at last whoever sits at the terminal. A
+//! passphrase is never an argument: arguments are for all to see. What was typed, or told by a program, reaches the
+//! processes that a mount starts in a file without a name (memfd_create(2)), which they inherit.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use zeroize::Zeroizing;
+
+use super::context::{Context, absolute};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::sys;
+use crate::base::sys::effective_uid;
+use crate::base::{Class, limits};
+use crate::repo::Credential;
+
+/// Names where keys come from, among the global options.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Keys of encrypted repositories")]
+pub struct KeyOptions {
+    /// Read the passphrase from the first line of FILE
+    #[arg(long, global = true, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Run COMMAND, and take the first line that it prints for the passphrase
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "password_file")]
+    pub password_command: Option<String>,
+    /// Open the repository with this key file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["password_file", "password_command"])]
+    pub keyfile: Option<PathBuf>,
+}
+
+/// A key, and where it came from.
+pub struct Given {
+    /// The key.
+    pub credential: Credential,
+    origin: Origin,
+}
+
+enum Origin {
+    PasswordFile(PathBuf),
+    KeyFile(PathBuf),
+    /// The environment or the configuration, which the processes that we start have as well.
+    Shared,
+    /// A person or a program, which is not to be asked again.
+    Told,
+}
+
+impl Given {
+    /// The arguments with which a process that we start comes by the same key.
+    ///
+    /// # Errors
+    /// When the system has no room for a passphrase that was told.
+    pub fn arguments(&self) -> Result<Vec<OsString>, Failure> {
+        let option = |name: &str, path: &Path| vec![OsString::from(name), path.into()];
+        match (&self.origin, &self.credential) {
+            (Origin::PasswordFile(path), _) => Ok(option("--password-file", path)),
+            (Origin::KeyFile(path), _) => Ok(option("--keyfile", path)),
+            (Origin::Told, Credential::Passphrase(text)) => {
+                let kept = sys::keep_for_children(text);
+                let kept =
+                    kept.map_err(|error| Failure::io("keep the passphrase for the processes of a mount", &error))?;
+                Ok(option("--password-file", &kept))
+            }
+            (Origin::Shared | Origin::Told, _) => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Context {
+    /// The key that was given by option, environment or configuration.
+    ///
+    /// # Errors
+    /// When what they name cannot be read, or others could read it.
+    pub fn given(&self) -> Result<Option<Given>, Failure> {
+        if let Some(given) = of_options(&self.global.keys)? {
+            return Ok(Some(given));
+        }
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let shared = |credential| Given { credential, origin: Origin::Shared };
+        if let Some(text) = variable("AMBERFS_PASSWORD") {
+            return Ok(Some(shared(passphrase(text.into_vec(), "AMBERFS_PASSWORD")?)));
+        }
+        let named = KeyOptions {
+            password_file: variable("AMBERFS_PASSWORD_FILE").map(PathBuf::from),
+            password_command: variable("AMBERFS_PASSWORD_COMMAND").map(|text| text.to_string_lossy().into_owned()),
+            keyfile: variable("AMBERFS_KEYFILE").map(PathBuf::from),
+        };
+        if let Some(given) = of_options(&named)? {
+            return Ok(Some(given));
+        }
+        if self.repository_is_named() {
+            return Ok(None);
+        }
+        let Some(repository) = self.config()?.current()?.repository.clone() else { return Ok(None) };
+        let named = KeyOptions {
+            password_file: repository.password_file,
+            password_command: repository.password_command,
+            keyfile: repository.keyfile,
+        };
+        of_options(&named)
+    }
+
+    /// A passphrase from the terminal.
+    ///
+    /// # Errors
+    /// When there is no terminal, so that nobody can be asked.
+    pub fn ask(&self, prompt: &str) -> Result<Given, Failure> {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::new(Class::Denied, format!("{prompt}: there is no terminal to ask at"))
+                .ending(Exit::WrongKey)
+                .hint("give the key with --password-file, --password-command, --keyfile, or AMBERFS_PASSWORD"));
+        }
+        let text = rpassword::prompt_password(format!("{prompt}: "));
+        let text = text.map_err(|error| Failure::io("ask for the passphrase", &error))?;
+        Ok(Given { credential: passphrase(text.into_bytes(), "the passphrase")?, origin: Origin::Told })
+    }
+
+    /// A new passphrase from the terminal, twice.
+    ///
+    /// # Errors
+    /// As [`Context::ask`]; when the two differ.
+    pub fn ask_new(&self, prompt: &str) -> Result<Given, Failure> {
+        let first = self.ask(prompt)?;
+        let second = self.ask(&format!("{prompt}, again"))?;
+        match (&first.credential, &second.credential) {
+            (Credential::Passphrase(a), Credential::Passphrase(b)) if a == b => Ok(first),
+            _ => Err(Failure::usage("the two passphrases differ: nothing was done")),
+        }
+    }
+}
+
+/// What these options name.
+///
+/// # Errors
+/// When it cannot be read, or others could read it.
+pub fn of_options(options: &KeyOptions) -> Result<Option<Given>, Failure> {
+    if let Some(path) = &options.keyfile {
+        let path = absolute(path.clone())?;
+        let text = read_private(&path, "key file")?;
+        let text = std::str::from_utf8(&text).ok().and_then(Credential::of_key_file);
+        let credential = text.ok_or_else(|| {
+            Failure::usage(format!("{path:?} is no key file of amberfs"))
+                .hint("`amberfs init --new-keyfile FILE` and `amberfs key add --new-keyfile FILE` make one")
+        })?;
+        return Ok(Some(Given { credential, origin: Origin::KeyFile(path) }));
+    }
+    if let Some(path) = &options.password_file {
+        let path = absolute(path.clone())?;
+        let text = read_private(&path, "password file")?;
+        let credential = passphrase(text.to_vec(), &format!("the first line of {path:?}"))?;
+        return Ok(Some(Given { credential, origin: Origin::PasswordFile(path) }));
+    }
+    if let Some(command) = &options.password_command {
+        let text = told_by(command)?;
+        return Ok(Some(Given { credential: passphrase(text.to_vec(), "what it printed")?, origin: Origin::Told }));
+    }
+    Ok(None)
+}
+
+/// The first line of `text`, which must not be empty.
+fn passphrase(text: Vec<u8>, what: &str) -> Result<Credential, Failure> {
+    let text = Zeroizing::new(text);
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Err(Failure::usage(format!("{what} is empty: a passphrase must not be")));
+    }
+    Ok(Credential::passphrase(line))
+}
+
+/// A file that nobody but its owner, who is this user or root, has access to. A pipe is whoever's who made it.
+fn read_private(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |doing: &str, error: &std::io::Error| Failure::io(format!("{doing} the {what} {path:?}"), error);
+    let mut file = File::open(path).map_err(|error| failed("open", &error))?;
+    let meta = file.metadata().map_err(|error| failed("examine", &error))?;
+    if meta.is_file() && meta.mode() & 0o077 != 0 {
+        return Err(Failure::new(
+            Class::Denied,
+            format!("the {what} {path:?} is open to others than its owner (mode {:04o})", meta.mode() & 0o7777),
+        )
+        .hint(format!("chmod 600 {path:?}")));
+    }
+    if meta.is_file() && meta.uid() != 0 && meta.uid() != effective_uid() {
+        return Err(Failure::new(Class::Denied, format!("the {what} {path:?} belongs to user {}", meta.uid()))
+            .hint(format!("chown {} {path:?}", effective_uid())));
+    }
+    if !meta.is_file() && !meta.file_type().is_fifo() && !meta.file_type().is_char_device() {
+        return Err(Failure::usage(format!("the {what} {path:?} is no file")));
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    Read::by_ref(&mut file)
+        .take(limits::PASSPHRASE_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed("read", &error))?;
+    Ok(bytes)
+}
+
+/// What the command prints; its standard error is ours.
+fn told_by(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let words = shlex::split(command).filter(|words| !words.is_empty());
+    let words =
+        words.ok_or_else(|| Failure::usage(format!("the password command {command:?} makes no sense to a shell")))?;
+    let (program, arguments) = words.split_first().ok_or_else(|| Failure::usage("the password command is empty"))?;
+    let output = Command::new(OsStr::new(program)).args(arguments).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| Failure::io(format!("run the password command {program:?}"), &error))?;
+    let text = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        return Err(Failure::new(
+            Class::Denied,
+            format!("the password command {program:?} ended with {}", output.status),
+        )
+        .ending(Exit::WrongKey));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn named(path: &Path) -> KeyOptions {
+        KeyOptions { password_file: Some(path.to_owned()), ..KeyOptions::default() }
+    }
+
+    #[test]
+    fn a_passphrase_is_the_first_line_and_never_empty() {
+        for (text, expected) in [("abc", "abc"), ("abc\n", "abc"), ("a b \r\nx", "a b "), ("ä\n\n", "ä")] {
+            match passphrase(text.into(), "it").unwrap() {
+                Credential::Passphrase(found) => assert_eq!(found.as_slice(), expected.as_bytes()),
+                Credential::KeyFile(_) => panic!("{text}"),
+            }
+        }
+        for text in ["", "\n", "\r\nabc"] {
+            assert_eq!(passphrase(text.into(), "it").unwrap_err().exit(), Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        std::fs::write(&path, "secret\n").unwrap();
+        for (mode, fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(of_options(&named(&path)).is_ok(), fine, "{mode:o}");
+        }
+        assert!(of_options(&named(&dir.path().join("absent"))).is_err());
+        assert!(of_options(&KeyOptions { keyfile: Some(path), ..KeyOptions::default() }).is_err());
+    }
+
+    #[test]
+    fn a_program_can_tell_the_passphrase_and_must_succeed() {
+        let of = |command: &str| {
+            of_options(&KeyOptions { password_command: Some(command.to_owned()), ..KeyOptions::default() })
+        };
+        assert!(of("printf 'a b'").unwrap().is_some());
+        for command in ["false", "printf ''", "/nonexistent/program", "'", ""] {
+            assert!(of(command).is_err(), "{command}");
+        }
+    }
+
+    #[test]
+    fn what_was_told_reaches_a_child_in_a_file_without_a_name() {
+        let given = Given { credential: Credential::passphrase("hidden"), origin: Origin::Told };
+        let arguments = given.arguments().unwrap();
+        let path = arguments.get(1).unwrap();
+        let output = Command::new("cat").arg(path).output().unwrap();
+        assert_eq!(output.stdout, b"hidden");
+        assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("hidden")));
+    }
+}

@@ -1,0 +1,139 @@
+//! Mounts of encrypted repositories: the passphrase is told once, reaches every process of the mount and of its jobs, and
+//! is nowhere to be seen.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::processes::{eventually, killed_and_gone};
+use crate::walk_in::WalkIn;
+use crate::{skip, sys};
+
+const PASSPHRASE: &str = "a-passphrase-that-nothing-else-on-this-machine-has";
+const TREE: &str = r#"
+mkdir -p source/sub/deep
+for n in $(seq 100); do seq $n >source/sub/$n; done
+head -c 3000000 /dev/urandom >source/large
+ln source/large source/sub/large; ln -s sub/1 source/link; mkfifo source/fifo; setfattr -n user.a -v b source/sub/7
+"#;
+
+/// The processes with the passphrase in what others can see of them: arguments, environment, or the name of an open file.
+fn exposed() -> Vec<String> {
+    let mut found = Vec::new();
+    let has = |bytes: &[u8]| bytes.windows(PASSPHRASE.len()).any(|window| window == PASSPHRASE.as_bytes());
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        for what in ["cmdline", "environ", "comm", "status"] {
+            if std::fs::read(format!("/proc/{pid}/{what}")).is_ok_and(|bytes| has(&bytes)) {
+                found.push(format!("{pid} {what}"));
+            }
+        }
+        for file in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            if std::fs::read_link(file.path()).is_ok_and(|name| has(name.as_os_str().as_encoded_bytes())) {
+                found.push(format!("{pid} {:?}", file.path()));
+            }
+        }
+    }
+    found
+}
+
+fn asked(walk_in: &WalkIn) -> usize {
+    std::fs::read_to_string(walk_in.path("asked")).unwrap().lines().count()
+}
+
+/// Mounts with these options, and with no word about the key in the environment.
+fn mount(walk_in: &WalkIn, options: &[&str]) {
+    let mut command = walk_in.command(&[options, &["mount", "mnt"]].concat());
+    let output = command.env_remove("AMBERFS_PASSWORD_COMMAND").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// The process of the mount in this role.
+fn process(walk_in: &WalkIn, role: &str) -> Option<u32> {
+    let (place, role) = (walk_in.path("mnt").canonicalize().ok()?, format!("--role={role}"));
+    std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let has = |part: &[u8]| line.split(|byte| *byte == 0).any(|argument| argument.starts_with(part));
+        (has(place.as_os_str().as_encoded_bytes()) && has(role.as_bytes())).then_some(pid)
+    })
+}
+
+fn is_mounted(place: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().any(|line| line.split(' ').nth(4) == place.to_str())
+}
+
+/// Orders a capture by the control file, and waits for its point; nobody sees the passphrase meanwhile.
+fn captured_by_order(walk_in: &WalkIn, content: &str) -> String {
+    let before = walk_in.points().len();
+    let asked_before = asked(walk_in);
+    walk_in.sh(&format!("echo {content} >source/ordered; printf 'capture home\\n' >mnt/.amberfs/control"));
+    let points = || walk_in.sh("ls mnt/home/points | wc -l").trim().parse::<usize>().unwrap();
+    eventually("the point of the job is there", || {
+        assert_eq!(exposed(), Vec::<String>::new());
+        points() == before + 1
+    });
+    assert_eq!(asked(walk_in), asked_before, "no job asks for the passphrase again");
+    let point = walk_in.points().pop().unwrap();
+    assert_eq!(walk_in.sh(&format!("cat mnt/home/points/{point}/ordered")), format!("{content}\n"));
+    assert_eq!(walk_in.sh(&format!("rsync -aHAXn --checksum -i --delete source/ mnt/home/points/{point}/")), "");
+    point
+}
+
+#[test]
+fn an_encrypted_repository_is_mounted_with_a_passphrase_that_is_told_once() {
+    if !sys::is_root() {
+        return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
+    }
+    // The search would find it.
+    let mut sleep = Command::new("sleep").arg("60").env("SECRET", PASSPHRASE).spawn().unwrap();
+    eventually("the search finds what is there", || exposed() == [format!("{} environ", sleep.id())]);
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+
+    let walk_in = WalkIn::encrypted(PASSPHRASE);
+    let source = walk_in.path("source");
+    walk_in.amberfs(&["source", "add", "home", source.to_str().unwrap()]);
+    walk_in.amberfs(&["key", "add", "a-file", "--new-keyfile", "key"]);
+    walk_in.sh(TREE);
+    let first = walk_in.capture(&["--label", "first"]);
+    walk_in.sh("echo more >>source/sub/5; rm source/sub/9; mv source/sub/deep source/sub/deeper");
+    let second = walk_in.capture(&[]);
+    let refused = walk_in.command(&["mount", "mnt"]).env_remove("AMBERFS_PASSWORD_COMMAND").output().unwrap();
+    assert_eq!(refused.status.code(), Some(12), "{refused:?}");
+    assert!(!is_mounted(&walk_in.path("mnt")));
+
+    let before = asked(&walk_in);
+    mount(&walk_in, &["--password-command", walk_in.path("ask").to_str().unwrap()]);
+    assert_eq!(asked(&walk_in), before + 1, "told once, for all processes of the mount");
+    assert_eq!(exposed(), Vec::<String>::new());
+    for name in [&first, &second] {
+        walk_in.is_as_it_was(name);
+    }
+    captured_by_order(&walk_in, "third");
+    // The keys of what was told are in memory, or in a file without a name.
+    let written = walk_in.sh(&format!("grep -rlF {PASSPHRASE} --exclude=ask . --exclude-dir=mnt || true"));
+    assert_eq!(written, "");
+    // Without its supervisor the mount goes on, watched by a successor that its server has started; and a job still
+    // gets the key.
+    sys::kill(process(&walk_in, "supervisor").unwrap(), libc::SIGKILL);
+    eventually("a successor watches", || process(&walk_in, "successor").is_some());
+    assert_eq!(exposed(), Vec::<String>::new());
+    captured_by_order(&walk_in, "fourth");
+    let server = process(&walk_in, "server").unwrap();
+    killed_and_gone(server, || !is_mounted(&walk_in.path("mnt")));
+
+    // Again, by a key file, which the processes open themselves.
+    let before = asked(&walk_in);
+    mount(&walk_in, &["--keyfile", "key"]);
+    walk_in.is_as_it_was(&first);
+    captured_by_order(&walk_in, "fifth");
+    assert!(asked(&walk_in) > before, "the test's own commands ask");
+    walk_in.amberfs(&["verify", "--read-data"]);
+    let server = process(&walk_in, "server").unwrap();
+    killed_and_gone(server, || !is_mounted(&walk_in.path("mnt")));
+    mount(&walk_in, &["--keyfile", "key"]);
+    walk_in.is_as_it_was(&second);
+    walk_in.unmount();
+    assert!(process(&walk_in, "server").is_none() || !is_mounted(&walk_in.path("mnt")));
+}
