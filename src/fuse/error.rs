@@ -51,9 +51,6 @@ pub enum MountError {
     /// The connection to the kernel broke.
     #[error("the connection to the kernel for {path} broke: {cause}")]
     Session { path: PathBuf, cause: io::Error },
-    /// Mounted, but it does not answer.
-    #[error("the mount at {path} does not answer: {cause}")]
-    Silent { path: PathBuf, cause: io::Error },
     /// Nothing to unmount.
     #[error("{path} is not an amberfs mount")]
     NotMounted { path: PathBuf },
@@ -92,7 +89,6 @@ impl Classed for MountError {
             | MountError::NoDevice { cause }
             | MountError::Kernel { cause, .. }
             | MountError::Session { cause, .. }
-            | MountError::Silent { cause, .. }
             | MountError::Unmount { cause, .. }
             | MountError::Process { cause, .. } => Class::of_io(cause),
         }

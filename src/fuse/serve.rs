@@ -73,7 +73,7 @@ impl Mounted {
         };
         // What fails from here on must not leave the mount behind.
         let result = Mounted::start(channel, ops, tuning, place).map_err(broken);
-        match result.and_then(|mounted| mounted.check().map(|()| mounted)) {
+        match result {
             Ok(mounted) => Ok(mounted),
             Err(error) => {
                 if let Ok(Some(entry)) = mountinfo::topmost(place) {
@@ -96,11 +96,6 @@ impl Mounted {
         })?;
         raise_read_ahead(entry.device);
         Ok(Mounted { place: place.to_owned(), device: entry.device, ended })
-    }
-
-    fn check(&self) -> Result<(), MountError> {
-        let answer = std::fs::metadata(&self.place);
-        answer.map(|_| ()).map_err(|cause| MountError::Silent { path: self.place.clone(), cause })
     }
 
     /// Which mount it is.

@@ -100,6 +100,11 @@ fn follow(
             Ok(Event::Said(Word::Ready(device))) => {
                 let device = device.parse().map_err(|_| MountError::Protocol(format!("no device \"{device}\"")))?;
                 known.device = Some(device);
+                // It is ready when it answers. Asked from here and not by the server itself: a process that is killed
+                // while it waits for its own answer never ends, and neither does its mount.
+                if let Err(error) = std::fs::metadata(place) {
+                    tracing::warn!("{} was mounted and does not answer: {error}", place.display());
+                }
                 ready(device);
             }
             Ok(Event::Said(Word::Failed { code, message })) => known.failed = Some(Failed { code, message }),
