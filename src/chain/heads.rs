@@ -25,6 +25,8 @@ use crate::format::{LogNumber, RepoId};
 pub(super) struct Head {
     file: PathBuf,
     seen: Mutex<Option<(LogNumber, EntryHash)>>,
+    /// What this process was told of last.
+    told: Mutex<Option<Damage>>,
 }
 
 /// The directory with what is remembered of a repository.
@@ -52,7 +54,7 @@ impl Head {
         };
         let file = place(directory, repo).join(name);
         let seen = Mutex::new(std::fs::read_to_string(&file).ok().and_then(|text| parse(&text)));
-        Head { file, seen }
+        Head { file, seen, told: Mutex::default() }
     }
 
     /// The newest entry that was seen, unless it is below what the reader knows by now.
@@ -69,6 +71,14 @@ impl Head {
             Some(_) | None => return None,
         };
         Some(Damage { number, fault })
+    }
+
+    /// Whether `damage` is another than this process was told of last.
+    pub(super) fn is_news(&self, damage: &Damage) -> bool {
+        let mut told = self.told.lock();
+        let news = told.as_ref() != Some(damage);
+        *told = Some(damage.clone());
+        news
     }
 
     /// Remembers that entry `number` was seen, if it is newer than what was.

@@ -305,7 +305,9 @@ impl<S: LogState> Log<S> {
             None
         };
         if let Some(damage) = head.judge(tip.number, there) {
-            tracing::warn!(object = %self.entry_name(damage.number), "{}", damage.fault);
+            if head.is_news(&damage) {
+                tracing::warn!(object = %self.entry_name(damage.number), "{}", damage.fault);
+            }
             Arc::make_mut(state).tip_mut().note(damage);
         }
         Ok(())

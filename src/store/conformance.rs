@@ -4,7 +4,6 @@
 //! written is read back, what is deleted is looked for. Everything happens below `probe/<random>/`, and is deleted at the end;
 //! what a crash leaves there is no part of any repository.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::{Class, Classed, Env};
@@ -12,6 +11,7 @@ use crate::format::ids::Nonce;
 use crate::format::object::{Object, ObjectName};
 
 use super::error::StoreError;
+use super::probe::RACERS;
 use super::store::{Created, Store};
 
 /// How much is tried.
@@ -42,8 +42,6 @@ pub struct Finding {
     pub broken: Option<String>,
 }
 
-/// Creations of one name at once.
-const RACERS: usize = 16;
 /// Threads that write the objects of the long listing.
 const WRITERS: usize = 16;
 
@@ -158,31 +156,11 @@ impl Trials<'_> {
     fn race(&self) -> Trial {
         for round in 0..self.extent.races {
             let name = self.name(&format!("race-{round}"));
-            let start = Barrier::new(RACERS);
-            let bytes_of = |racer: usize| format!("racer {racer}").into_bytes();
-            let created = std::thread::scope(|scope| {
-                let racers: Vec<_> = (0..RACERS)
-                    .map(|racer| {
-                        let (start, name) = (&start, &name);
-                        scope.spawn(move || {
-                            start.wait();
-                            self.store.create(name, bytes_of(racer))
-                        })
-                    })
-                    .collect();
-                racers
-                    .into_iter()
-                    .map(|racer| racer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                    .collect::<Result<Vec<_>, _>>()
+            let race = self.store.race(&name)?;
+            holds(race.winners == 1, || {
+                format!("in round {} {} of {RACERS} were told that they won", round + 1, race.winners)
             })?;
-            let winners: Vec<usize> = (0..RACERS).filter(|racer| created.get(*racer) == Some(&Created::New)).collect();
-            let kept = self.store.get(&name, 64)?;
-            holds(winners.len() == 1, || {
-                format!("in round {} {} of 16 were told that they won", round + 1, winners.len())
-            })?;
-            holds(winners.iter().all(|winner| kept == bytes_of(*winner)), || {
-                "another's bytes stayed than the winner's".to_owned()
-            })?;
+            holds(race.the_winners_stayed, || "another's bytes stayed than the winner's".to_owned())?;
         }
         Ok(())
     }

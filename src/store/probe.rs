@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::store::{Created, Store};
 
 /// Concurrent creations in the race.
-const RACERS: usize = 16;
+pub(super) const RACERS: usize = 16;
 
 /// Whether "create only if absent" holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,16 @@ impl Store {
     }
 
     fn probe_race(&self, name: &ObjectName) -> Result<CreateSupport, StoreError> {
+        let race = self.race(name)?;
+        Ok(honoured(race.winners == 1 && race.the_winners_stayed))
+    }
+
+    /// Has many create `name` at once.
+    ///
+    /// # Errors
+    /// When any of the requests fails.
+    pub(super) fn race(&self, name: &ObjectName) -> Result<Race, StoreError> {
+        let bytes_of = |racer: usize| format!("racer {racer}").into_bytes();
         let start = Barrier::new(RACERS);
         let created = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..RACERS)
@@ -72,12 +82,16 @@ impl Store {
         })?;
         let winners: Vec<usize> = (0..RACERS).filter(|racer| created.get(*racer) == Some(&Created::New)).collect();
         let kept = self.get(name, 64)?;
-        Ok(honoured(matches!(*winners, [winner] if kept == bytes_of(winner))))
+        Ok(Race { winners: winners.len(), the_winners_stayed: winners.iter().all(|winner| kept == bytes_of(*winner)) })
     }
 }
 
-fn bytes_of(racer: usize) -> Vec<u8> {
-    format!("racer {racer}").into_bytes()
+/// What came of many creations of one name.
+pub(super) struct Race {
+    /// How many were told that they had created it.
+    pub(super) winners: usize,
+    /// Whether it holds the bytes of each of these.
+    pub(super) the_winners_stayed: bool,
 }
 
 fn honoured(it_is: bool) -> CreateSupport {

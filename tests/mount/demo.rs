@@ -12,6 +12,8 @@ fn demo(dir: &Path, program: &Path, before: &[&str], arguments: &[&str]) -> Outp
     let mut words = before.iter().map(|word| (*word).into()).chain([program.as_os_str().to_owned()]);
     let mut command = Command::new(words.next().unwrap());
     command.args(words).arg("demo").args(arguments).env("TMPDIR", dir).env("HOME", dir).current_dir(dir);
+    // As who follows the README has it for his own repository.
+    command.env("AMBERFS_KEYFILE", dir.join("backup.key"));
     if sys::is_root() && !before.is_empty() {
         command.uid(65534).gid(65534);
     }

@@ -204,6 +204,11 @@ impl Stage {
             .env("AMBERFS_CONFIG", self.path("config.toml"))
             .env("AMBERFS_STATE_DIR", self.path("state"))
             .env("AMBERFS_CACHE_DIR", self.path("cache"))
+            // The demo's repository is not encrypted, whatever key the user has for his own.
+            .env_remove("AMBERFS_KEYFILE")
+            .env_remove("AMBERFS_PASSWORD")
+            .env_remove("AMBERFS_PASSWORD_FILE")
+            .env_remove("AMBERFS_PASSWORD_COMMAND")
             .current_dir(&self.directory)
             .stdin(Stdio::null());
         command

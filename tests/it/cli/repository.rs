@@ -77,3 +77,51 @@ fn status_counts_what_killed_writers_left() {
     let text = bench.good(["status"]);
     assert!(text.contains("unfinished  2 files, "), "{text}");
 }
+
+/// A store that shows an older state, or another repository, is found out by whoever was there before.
+#[test]
+fn a_repository_that_was_put_back_or_replaced_is_named_until_that_is_accepted() {
+    let bench = Bench::new();
+    bench.good(["init", "--new-keyfile", "key", "-q"]);
+    let run = |words: &[&str]| bench.run(["--keyfile", "key"].iter().chain(words).copied());
+    let swap = |from: &str| {
+        if bench.path("repo").exists() {
+            fs::remove_dir_all(bench.path("repo")).unwrap();
+        }
+        let copied = std::process::Command::new("cp").arg("-a").arg(bench.path(from)).arg(bench.path("repo")).status();
+        assert!(copied.unwrap().success());
+    };
+    let keep = |to: &str| fs::rename(bench.path("repo"), bench.path(to)).unwrap();
+    fs::create_dir(bench.path("tree")).unwrap();
+    fs::write(bench.path("tree/file"), "x").unwrap();
+    assert_eq!(run(&["capture", "home=tree"]).code, 0);
+    keep("old");
+    swap("old");
+    assert_eq!(run(&["capture", "home=tree"]).code, 0);
+    keep("new");
+
+    // Put back: what is there can be read, and nothing is added.
+    swap("old");
+    let points = run(&["points", "home"]);
+    assert!(points.code == 0 && points.err.contains("this host has seen entry 3"), "{points:?}");
+    let refused = run(&["capture", "home=tree"]);
+    assert!(refused.code == 13 && refused.err.contains("nothing is written behind it"), "{refused:?}");
+    assert_eq!(refused.err.matches("WARN").count(), 1, "{refused:?}");
+    assert_eq!(run(&["repo", "accept-history"]).code, 0);
+    let points = run(&["points", "home"]);
+    assert!(points.code == 0 && points.err.is_empty(), "{points:?}");
+    assert_eq!(run(&["capture", "home=tree"]).code, 0);
+
+    // Another history from there on: another entry stands under a number that was seen.
+    swap("new");
+    let points = run(&["points", "home"]);
+    assert!(points.code == 0 && points.err.contains("this host has seen another entry here"), "{points:?}");
+    let refused = run(&["capture", "home=tree"]);
+    assert!(refused.code == 13 && refused.err.contains("accept-history"), "{refused:?}");
+
+    // Another repository, which everybody could read: refused with a key, and without one.
+    bench.good(["-r", "other", "init", "--unencrypted", "-q"]);
+    swap("other");
+    run(&["capture", "home=tree"]).fails(13, "is not the one that this host has used there before");
+    bench.run(["capture", "home=tree"]).fails(13, "accept-history");
+}
