@@ -56,6 +56,8 @@ pub struct NewKey {
 pub enum RoleName {
     /// Everything
     Full,
+    /// Delete points and bring them back; read names and attributes, no contents; not capture
+    Collector,
     /// Capture: add points to the sources that it makes; not read, not delete
     Writer,
 }
@@ -64,6 +66,7 @@ impl From<RoleName> for SlotRole {
     fn from(role: RoleName) -> SlotRole {
         match role {
             RoleName::Full => SlotRole::Full,
+            RoleName::Collector => SlotRole::Collector,
             RoleName::Writer => SlotRole::Writer,
         }
     }

@@ -348,6 +348,42 @@ fn keys_are_listed_added_changed_removed_and_rotated() {
 }
 
 #[test]
+fn a_collector_key_deletes_and_that_is_all() {
+    let bench = encrypted();
+    let admin = |arguments: &[&str]| good(keyed(&bench, "key", arguments));
+    admin(&["capture", "home=tree", "-q"]);
+    std::fs::write(bench.path("tree/file"), "later").unwrap();
+    admin(&["capture", "home=tree", "-q"]);
+    admin(&["key", "add", "sweeper", "--role", "collector", "--new-keyfile", "sweeper.key"]);
+    let run = |arguments: &[&str]| keyed(&bench, "sweeper.key", arguments);
+    assert!(good(run(&["ls", "home"])).out.contains("file"), "names are shown");
+    let deleted = good(run(&["delete", "home~1", "--rebase", "--yes"]));
+    assert!(deleted.out.contains("1 point"), "{deleted:?}");
+    assert_eq!(admin(&["points", "--json", "home"]).json().len(), 1);
+    let trash = good(run(&["points", "--trash", "--json", "home"])).json();
+    good(run(&["undelete", &format!("home@{}", trash[0]["name"].as_str().unwrap())]));
+    assert_eq!(admin(&["points", "--json", "home"]).json().len(), 2);
+    for arguments in [
+        &["cat", "home:file"][..],
+        &["restore", "home", "--to", "r"],
+        &["capture", "home=tree"],
+        &["capture", "other=tree"],
+        &["rollback", "home~1", "--yes"],
+        &["source", "remove", "home", "--yes"],
+        &["key", "list"],
+        &["key", "rotate"],
+        &["verify", "--read-data"],
+    ] {
+        let ran = run(arguments);
+        assert!(ran.code != 0 && ran.code != 13 && !ran.out.contains("later"), "{arguments:?}: {ran:?}");
+    }
+    assert_eq!(admin(&["cat", "home:file"]).out, "later");
+    admin(&["key", "remove", "sweeper"]);
+    run(&["delete", "home~1", "--rebase", "--yes"]).fails(12, "no key");
+    admin(&["verify", "--read-data", "-q"]);
+}
+
+#[test]
 fn a_host_with_a_writer_key_captures_and_that_is_all() {
     let bench = encrypted();
     let admin = |arguments: &[&str]| good(keyed(&bench, "key", arguments));
