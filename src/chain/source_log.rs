@@ -41,6 +41,11 @@ impl SourceLog {
         self.log.refresh()
     }
 
+    /// Writes a checkpoint if this process, whose key is believed, has read many entries that none covers.
+    pub fn sum_up(&self) {
+        self.log.sum_up();
+    }
+
     /// A new session, based on the newest entry that exists now.
     ///
     /// # Errors

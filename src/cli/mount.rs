@@ -170,6 +170,7 @@ fn contents(
             Address::Remote(_) => limits::REMOTE_REFRESH_SECONDS,
         }),
         zone: TimeZone::system(),
+        sum_up: !options.read_only,
     };
     let view = Arc::new(MountView::open(Arc::clone(&opened.repo), settings)?);
     if options.read_only {

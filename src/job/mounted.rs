@@ -197,7 +197,7 @@ mod tests {
 
     fn mount(repo: &Arc<Repo>) -> Arc<MountView> {
         let zone = jiff::tz::TimeZone::UTC;
-        let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone };
+        let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone, sum_up: false };
         Arc::new(MountView::open(Arc::clone(repo), settings).unwrap())
     }
 

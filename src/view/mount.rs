@@ -48,6 +48,8 @@ pub struct MountSettings {
     pub refresh: Duration,
     /// The zone of dates without one.
     pub zone: jiff::tz::TimeZone,
+    /// Whether to spare later readers of a log what had to be read of it, by a checkpoint.
+    pub sum_up: bool,
 }
 
 /// A node that no point holds.
@@ -211,10 +213,11 @@ impl MountView {
                 return Err(chain_fault(error));
             }
         };
-        if !ask || first {
-            return Ok(known);
+        let state = if !ask || first { known } else { self.refreshed(LogId::Source(source), known, log.refresh()) };
+        if self.settings.sum_up && (ask || first) {
+            log.sum_up();
         }
-        Ok(self.refreshed(LogId::Source(source), known, log.refresh()))
+        Ok(state)
     }
 
     fn record(&self, source: SourceId) -> Result<SourceRecord, ViewError> {

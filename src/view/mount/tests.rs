@@ -16,7 +16,7 @@ impl Stage {
     fn new() -> Stage {
         let repo = Arc::new(Repo::init(Store::memory(), Env::seeded(1, Instant::from_nanos(1))).unwrap());
         let zone = jiff::tz::TimeZone::UTC;
-        let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone };
+        let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone, sum_up: false };
         let view = MountView::open(Arc::clone(&repo), settings).unwrap();
         let record = view.sources.add_source("home", SourceKind::Tree, origin("ash", "/home")).unwrap();
         let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);

@@ -1,7 +1,7 @@
 //! What a key that is not a full one can do, by trying: first as the program lets it, then by writing into the store what
 //! the program would never write. Whoever has a writer's key has its signing key, and may have the store's.
 
-use amberfs::base::{Class, Classed};
+use amberfs::base::{Class, Classed, limits};
 use amberfs::capture::Options;
 use amberfs::chain::state::{Dependents, RepoGoal, SourceGoal};
 use amberfs::chain::{SourceState, origin};
@@ -12,7 +12,8 @@ use amberfs::format::log::{
 use amberfs::format::object::{LogId, Object};
 use amberfs::format::{ChainId, Epoch, KeyId, LogNumber, Nonce, SessionId};
 use amberfs::repo::Repo;
-use amberfs::view::MountView;
+use amberfs::store::Operation;
+use amberfs::view::{MountSettings, MountView};
 use amberfs::view::namespace::Namespace;
 
 use super::*;
@@ -127,6 +128,37 @@ fn a_writer_captures_and_reads_nothing_back() {
             assert_ne!(within.unwrap_err().class(), Class::NotFound, "what cannot be read is not absent");
         }
         assert!(!shown.is_empty() || listed.is_err());
+    }
+}
+
+#[test]
+fn what_only_a_writer_appends_to_is_summed_up_by_a_mount_with_a_full_key() {
+    let bench = Bench::with_keys();
+    let kept = tempfile::tempdir().unwrap();
+    let repo = bench.open(WRITER);
+    repo.keep_sessions_in(kept.path().to_owned());
+    for n in 0..limits::CHECKPOINT_ENTRIES {
+        bench.write("file", n.to_string());
+        bench.try_capture(&repo, "written", &Options { workers: Some(1), ..Options::default() }).unwrap();
+    }
+    let checkpoints = || names_of(&objects(&bench.store), |object| matches!(object, Object::Checkpoint(..))).len();
+    let look = |n: u8, sum_up: bool| {
+        let repo = bench.open(n);
+        let before = repo.store().meter().snapshot();
+        let view = MountView::open(Arc::clone(&repo), MountSettings { sum_up, ..zero_settings() }).unwrap();
+        assert_eq!(names_in(&view, "written/points").len() as u64, limits::CHECKPOINT_ENTRIES);
+        repo.store().meter().snapshot().since(&before).of(Operation::Get).requests
+    };
+    for (n, sum_up) in [(FULL, false), (WRITER, true), (COLLECTOR, true)] {
+        assert!(look(n, sum_up) > limits::CHECKPOINT_ENTRIES, "key {n}");
+        assert_eq!(checkpoints(), 0, "key {n}");
+    }
+    look(FULL, true);
+    assert_eq!(checkpoints(), 1);
+    for n in [FULL, WRITER, COLLECTOR] {
+        let gets = look(n, true);
+        assert!(gets < 20, "key {n}: {gets} requests");
+        assert_eq!(checkpoints(), 1, "key {n}");
     }
 }
 
