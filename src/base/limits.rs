@@ -84,6 +84,13 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 << 20;
 pub const FOOTER_BYTES_MAX: usize = 64 << 20;
 /// Log entries between two checkpoints.
 pub const CHECKPOINT_ENTRIES: u64 = 64;
+/// How long a reader who can be shown what is known waits for what is new.
+pub const REFRESH_PATIENCE: Duration = Duration::from_secs(1);
+/// Logs that a mount asks at the same time what is new in them.
+pub const REFRESHES_UNDER_WAY: usize = 16;
+/// Logs that one entry of the repository's log pins; 56 bytes each, in an entry of at most [`LOG_ENTRY_BYTES_MAX`].
+pub const PINS_PER_ENTRY: usize = 4096;
+const _: () = assert!(PINS_PER_ENTRY * 128 < LOG_ENTRY_BYTES_MAX);
 /// Entries that may be missing in a row before what stands behind them is taken for no part of the log.
 pub const LOG_GAP_ENTRIES_MAX: u64 = 1024;
 /// Problems (unreadable, vanished, changed files) that a point lists by name; more are counted only.

@@ -258,7 +258,10 @@ pub(super) fn is_damage(error: &CaptureError) -> bool {
 
 /// Whether the error says that stored bytes are sealed with a key that is not at hand.
 fn is_sealed(error: &CaptureError) -> bool {
-    matches!(error, CaptureError::Repo(RepoError::Damaged { source: FormatError::NoKey { .. }, .. }))
+    matches!(
+        error,
+        CaptureError::Repo(RepoError::Damaged { source: FormatError::NoKey { .. } | FormatError::NoEpoch { .. }, .. })
+    )
 }
 
 /// The packs of a chain's points, oldest first.

@@ -88,6 +88,7 @@ fn take<S: LogState>(found: &mut Audit<S>, reading: Reading<S::Body>) {
         }
         Reading::Missing => found.state.pass(number, Fault::Missing),
         Reading::Unreadable(why) => found.state.pass(number, Fault::Unreadable(why)),
+        Reading::Sealed(epoch) => found.state.pass(number, Fault::NewerKeys(epoch)),
     }
 }
 

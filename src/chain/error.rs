@@ -1,11 +1,11 @@
 //! Why the points of a source, or the sources of a repository, could not be read or added to.
 
 use crate::base::{Class, Classed};
-use crate::format::object::{LogId, ObjectName};
-use crate::format::{FormatError, LogNumber};
+use crate::format::object::{LogId, Object, ObjectName};
+use crate::format::{Epoch, FormatError, LogNumber};
 use crate::store::StoreError;
 
-use super::state::Refusal;
+use super::state::{Damage, Fault, Refusal};
 
 /// A log that could not be read or appended to.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,18 @@ pub enum ChainError {
         object: ObjectName,
         /// What is wrong with it, in words.
         fault: String,
+    },
+    /// An entry cannot be read without keys that somebody has made since.
+    #[error("{object} of {} was written after `amberfs key rotate`: it is sealed with keys of epoch {epoch}, which this \
+             process does not have; start it again (a mount: mount again), and if that does not help, have this key added \
+             again with `amberfs key add`", describe(*log))]
+    NewerKeys {
+        /// The log.
+        log: LogId,
+        /// The object.
+        object: ObjectName,
+        /// The generation of keys.
+        epoch: Epoch,
     },
     /// What the log says rules it out.
     #[error("{refusal}")]
@@ -95,10 +107,25 @@ impl Classed for ChainError {
                 class => class,
             },
             ChainError::Damaged { .. } => Class::Corrupt,
+            ChainError::NewerKeys { .. } => Class::Denied,
             ChainError::Refused { refusal, .. } => refusal.class(),
             ChainError::Unsafe { .. } | ChainError::NotKept { .. } => Class::Unsupported,
             ChainError::Crowded { .. } => Class::Conflict,
             ChainError::Unwritable { .. } => Class::Invalid,
+        }
+    }
+}
+
+impl ChainError {
+    /// Of an object of `log` that cannot be read, or is not what it should be.
+    pub fn damaged(log: LogId, damage: &Damage) -> ChainError {
+        let object = match damage.fault {
+            Fault::Checkpoint(_) => Object::Checkpoint(log, damage.number),
+            _ => Object::Entry(log, damage.number),
+        };
+        match damage.fault {
+            Fault::NewerKeys(epoch) => ChainError::NewerKeys { log, object: object.name(), epoch },
+            ref fault => ChainError::Damaged { log, object: object.name(), fault: fault.to_string() },
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The heads of logs that this host has seen, so that nobody shows it an older repository, or another one.
 //!
 //! A store cannot alter an entry unnoticed, but it can leave out the newest ones, or show one line of entries to one host and
-//! another line to another. Whoever has seen an entry recognises that: the entry is not there any more
-//! ([`Fault::RolledBack`]), or is another one ([`Fault::Forked`]). Readers are told, writers stop.
+//! another line to another. Whoever has seen an entry recognises that: the log ends before it
+//! ([`Fault::RolledBack`]), or it is another one ([`Fault::Forked`]), or cannot be read although the log goes on
+//! ([`Fault::Withheld`]). Readers are told, writers stop.
 //!
 //! One small file for each log in the machine's state directory, written beside the old one and renamed. Losing it
 //! loses the memory and nothing else; a repository that was put back on purpose is accepted with
@@ -62,13 +63,15 @@ impl Head {
         *self.seen.lock()
     }
 
-    /// What is wrong with a log that ends in `tip`, `there` being the hash of the entry that was seen.
-    pub(super) fn judge(&self, tip: LogNumber, there: Option<EntryHash>) -> Option<Damage> {
+    /// What is wrong with a log that ends in `tip`, `there` being the hash of the entry that was seen, or why it cannot be had.
+    pub(super) fn judge(&self, tip: LogNumber, there: Result<EntryHash, String>) -> Option<Damage> {
         let (number, hash) = self.seen()?;
         let fault = match there {
             _ if tip < number => Fault::RolledBack(number),
-            Some(there) if there != hash => Fault::Forked,
-            Some(_) | None => return None,
+            Ok(there) if there != hash => Fault::Forked,
+            Ok(_) => return None,
+            // Entries are never collected.
+            Err(why) => Fault::Withheld(why),
         };
         Some(Damage { number, fault })
     }
@@ -84,7 +87,8 @@ impl Head {
     /// Remembers that entry `number` was seen, if it is newer than what was.
     pub(super) fn remember(&self, number: LogNumber, hash: EntryHash) {
         let mut seen = self.seen.lock();
-        if seen.is_some_and(|(known, _)| known >= number) {
+        // An empty log has no entry to remember.
+        if number.0 == 0 || seen.is_some_and(|(known, _)| known >= number) {
             return;
         }
         *seen = Some((number, hash));
@@ -109,7 +113,7 @@ impl Head {
 
 fn parse(text: &str) -> Option<(LogNumber, EntryHash)> {
     let (number, hash) = text.strip_suffix('\n')?.split_once(' ')?;
-    Some((LogNumber(number.parse().ok()?), EntryHash(hex::decode(hash)?)))
+    Some((LogNumber(number.parse().ok()?), EntryHash(hex::decode(hash)?))).filter(|(number, _)| number.0 > 0)
 }
 
 #[cfg(test)]
@@ -123,16 +127,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let head = || Head::of(dir.path(), REPO, LogId::Repo);
         let hash = |n: u8| EntryHash([n; 16]);
-        assert_eq!(head().judge(LogNumber(0), None), None);
+        assert_eq!(head().judge(LogNumber(0), Ok(hash(0))), None);
+        head().remember(LogNumber(0), hash(0));
+        assert_eq!(head().seen(), None, "an empty log has no entry");
         head().remember(LogNumber(5), hash(5));
         head().remember(LogNumber(4), hash(4));
         assert_eq!(head().seen(), Some((LogNumber(5), hash(5))));
         let fault = |tip, there| head().judge(LogNumber(tip), there).map(|damage| damage.fault);
-        assert_eq!(fault(5, Some(hash(5))), None);
-        assert_eq!(fault(9, Some(hash(5))), None);
-        assert_eq!(fault(4, None), Some(Fault::RolledBack(LogNumber(5))));
-        assert_eq!(fault(5, Some(hash(6))), Some(Fault::Forked));
-        assert_eq!(fault(9, Some(hash(6))), Some(Fault::Forked));
+        assert_eq!(fault(5, Ok(hash(5))), None);
+        assert_eq!(fault(9, Ok(hash(5))), None);
+        assert_eq!(fault(4, Err("gone".into())), Some(Fault::RolledBack(LogNumber(5))));
+        assert_eq!(fault(5, Ok(hash(6))), Some(Fault::Forked));
+        assert_eq!(fault(9, Ok(hash(6))), Some(Fault::Forked));
+        assert_eq!(fault(9, Err("gone".into())), Some(Fault::Withheld("gone".into())));
         // A torn file is no memory.
         std::fs::write(dir.path().join(REPO.to_string()).join("repository"), "5 05").unwrap();
         assert_eq!(head().seen(), None);

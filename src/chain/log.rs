@@ -31,7 +31,7 @@ use crate::format::log::{
     Checkpoint, EntryHash, LogBody, LogEntry, decode_checkpoint, decode_entry, encode_checkpoint, encode_entry,
 };
 use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
-use crate::format::{Epoch, LogNumber, Nonce, Realm};
+use crate::format::{Epoch, FormatError, LogNumber, Nonce, Realm};
 use crate::seal::padme;
 use crate::store::{CreateSupport, Created, Store, StoreError};
 
@@ -69,6 +69,8 @@ pub(super) enum Reading<B> {
     Found(Arc<LogEntry<B>>, EntryHash),
     Missing,
     Unreadable(String),
+    /// Sealed with keys of an epoch that this process does not have.
+    Sealed(Epoch),
 }
 
 /// How an append ended well.
@@ -176,6 +178,9 @@ impl<S: LogState> Log<S> {
                     Ok(Reading::Found(entry, hash)) => Answer::Found(entry, hash),
                     Ok(Reading::Missing) => Answer::Missing,
                     Ok(Reading::Unreadable(why)) => Answer::Unreadable(why),
+                    Ok(Reading::Sealed(epoch)) => {
+                        return Err(self.damaged(&Damage { number, fault: Fault::NewerKeys(epoch) }));
+                    }
                     Err(error) => unanswered(&mut last_error, error),
                 },
                 Step::Create(entry) => {
@@ -257,13 +262,7 @@ impl<S: LogState> Log<S> {
     }
 
     pub(super) fn damaged(&self, damage: &Damage) -> ChainError {
-        let object = match damage.fault {
-            Fault::Checkpoint(_) => Object::Checkpoint(self.id, damage.number).name(),
-            Fault::Missing | Fault::Unreadable(_) | Fault::Discontinuous | Fault::RolledBack(_) | Fault::Forked => {
-                self.entry_name(damage.number)
-            }
-        };
-        ChainError::Damaged { log: self.id, object, fault: damage.fault.to_string() }
+        ChainError::damaged(self.id, damage)
     }
 
     fn entry_name(&self, number: LogNumber) -> ObjectName {
@@ -283,7 +282,12 @@ impl<S: LogState> Log<S> {
             Arc::make_mut(&mut state).tip_mut().note(damage);
         }
         let listed = reachable(state.tip().number, &listed);
+        Arc::make_mut(&mut state).told(&self.realm, self.id);
         self.read_on(&mut state, listed)?;
+        let tip = state.tip().number;
+        if let Some(fault) = state.contradiction(LogNumber(tip.0.saturating_add(1)), None) {
+            Arc::make_mut(&mut state).tip_mut().note(Damage { number: tip, fault });
+        }
         self.hold_against_memory(&mut state)?;
         Ok(Arc::unwrap_or_clone(state))
     }
@@ -293,16 +297,16 @@ impl<S: LogState> Log<S> {
         let Some(head) = &self.head else { return Ok(()) };
         let Some((number, _)) = head.seen() else { return Ok(()) };
         let tip = state.tip();
-        let there = if tip.number == number {
-            tip.hash
-        } else if tip.number > number {
-            match self.get(number).map_err(|source| self.failed(source))? {
-                Reading::Found(_, hash) => Some(hash),
-                // Readers are told of that otherwise, if they need the entry.
-                Reading::Missing | Reading::Unreadable(_) => None,
-            }
-        } else {
-            None
+        let there = match tip.hash.filter(|_| tip.number == number) {
+            Some(hash) => Ok(hash),
+            None if tip.number < number => Err(String::new()),
+            None => match self.get(number).map_err(|source| self.failed(source))? {
+                Reading::Found(_, hash) => Ok(hash),
+                Reading::Missing => Err("it is missing".to_owned()),
+                Reading::Unreadable(why) => Err(why),
+                // Whoever lacks the keys is told of that otherwise.
+                Reading::Sealed(_) => return Ok(()),
+            },
         };
         if let Some(damage) = head.judge(tip.number, there) {
             if head.is_news(&damage) {
@@ -414,6 +418,7 @@ impl<S: LogState> Log<S> {
                     }
                     Reading::Missing => state.pass(number, Fault::Missing),
                     Reading::Unreadable(why) => state.pass(number, Fault::Unreadable(why)),
+                    Reading::Sealed(epoch) => state.pass(number, Fault::NewerKeys(epoch)),
                 }
             }
             if state.tip().number.0 < last {
@@ -457,6 +462,7 @@ impl<S: LogState> Log<S> {
         match self.store.get(&self.entry_name(number), limits::LOG_ENTRY_BYTES_MAX as u64 + OVERHEAD_BYTES) {
             Ok(bytes) => Ok(match decode_entry(&self.realm, self.id, number, &bytes) {
                 Ok((entry, hash)) => Reading::Found(Arc::new(entry), hash),
+                Err(FormatError::NoEpoch { epoch, .. }) => Reading::Sealed(epoch),
                 Err(error) => Reading::Unreadable(error.to_string()),
             }),
             Err(error) => match error.class() {

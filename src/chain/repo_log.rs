@@ -116,10 +116,14 @@ impl RepoLog {
         if known.by_id(source).is_none() {
             return Err(ChainError::Refused { log: LogId::Repo, refusal: Refusal::Void(Void::NoSource(source)) });
         }
-        let log = SourceLog::open(self.log.store().clone(), self.log.env().clone(), self.log.realm().clone(), source);
-        log.append(SourceGoal::Seal)?;
+        self.source_log(source).append(SourceGoal::Seal)?;
         self.log.append(Some(RepoGoal::Remove(source)))?;
         Ok(())
+    }
+
+    /// The log of one of the sources.
+    pub(super) fn source_log(&self, source: SourceId) -> SourceLog {
+        SourceLog::open(self.log.store().clone(), self.log.env().clone(), self.log.realm().clone(), source)
     }
 
     /// Makes `goal` true: revokes a key, or goes on to a generation of keys.

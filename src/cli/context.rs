@@ -13,9 +13,11 @@ use super::exit::Exit;
 use super::failure::Failure;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Class, Env, hex, limits};
-use crate::chain::{Point, RepoLog, SourceLog, SourceState};
+use crate::chain::state::{Fault, Tip};
+use crate::chain::{ChainError, Point, RepoLog, RepoState, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
 use crate::format::marker::Marker;
+use crate::format::object::LogId;
 use crate::job::config::RepositoryConfig;
 use crate::job::{ConfigFile, Places, credentials};
 use crate::repo::{CacheSizes, Closed, Repo, RepoError};
@@ -279,12 +281,30 @@ impl Opened {
         SourceLog::open(self.repo.store().clone(), self.repo.env().clone(), self.repo.realm(), source.id)
     }
 
+    /// Which sources there are. Where the log that says so is damaged, the user is told: others may be missing.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn known(&self) -> Result<Arc<RepoState>, Failure> {
+        let state = self.sources.load()?;
+        tell_of_damage(LogId::Repo, state.read(), "sources may be missing, or be others than they seem");
+        Ok(state)
+    }
+
+    /// What points a source has. Where its log is damaged, the user is told.
+    fn state(&self, source: &SourceRecord) -> Result<Arc<SourceState>, Failure> {
+        let state = self.log(source).load()?;
+        let what = format!("points of {} may be missing", source.name);
+        tell_of_damage(LogId::Source(source.id), state.read(), &what);
+        Ok(state)
+    }
+
     /// The source of that name.
     ///
     /// # Errors
     /// When there is none, or the log cannot be read.
     pub fn source(&self, name: &str) -> Result<SourceRecord, Failure> {
-        let state = self.sources.load()?;
+        let state = self.known()?;
         state.by_name(name).cloned().ok_or_else(|| {
             let suggestion = did_you_mean(name, state.sources().map(|record| record.name.as_str()));
             Failure::new(Class::NotFound, format!("no source {name:?} in this repository{suggestion}"))
@@ -298,9 +318,9 @@ impl Opened {
     pub fn selected(&self, name: Option<&str>) -> Result<Vec<(SourceRecord, Arc<SourceState>)>, Failure> {
         let records = match name {
             Some(name) => vec![self.source(name)?],
-            None => self.sources.load()?.sources().cloned().collect(),
+            None => self.known()?.sources().cloned().collect(),
         };
-        records.into_iter().map(|record| Ok((record.clone(), self.log(&record).load()?))).collect()
+        records.into_iter().map(|record| Ok((record.clone(), self.state(&record)?))).collect()
     }
 
     /// The source and the point that a selector means.
@@ -309,7 +329,7 @@ impl Opened {
     /// When there is none.
     pub fn resolve(&self, selector: &Selector) -> Result<(SourceRecord, Arc<Point>), Failure> {
         let record = self.source(&selector.source)?;
-        let state = self.log(&record).load()?;
+        let state = self.state(&record)?;
         let point = selector.pick.resolve(&state, self.repo.env().now(), &TimeZone::system());
         let in_doubt = |doubt: ViewError| {
             Failure::from(doubt)
@@ -324,6 +344,16 @@ impl Opened {
             Some(doubt) => Err(in_doubt(doubt)),
             None => Ok((record, point)),
         }
+    }
+}
+
+/// Whoever reads goes on past damage in a log, and must know.
+fn tell_of_damage(log: LogId, tip: &Tip, what: &str) {
+    let Some(damage) = tip.obstacle() else { return };
+    match damage.fault {
+        // What this host remembers is told of where it is found.
+        Fault::RolledBack(_) | Fault::Forked | Fault::Withheld(_) => {}
+        _ => tracing::warn!("{what}: {}", ChainError::damaged(log, damage)),
     }
 }
 

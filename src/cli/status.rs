@@ -101,7 +101,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
             name: record.name,
         });
     }
-    let damaged = sources.iter().any(|source| source.damaged_log);
+    let damaged = opened.sources.load()?.read().obstacle().is_some() || sources.iter().any(|source| source.damaged_log);
     let (files, bytes) = opened.repo.store().unfinished().map_err(RepoError::store("look for what is unfinished"))?;
     let status = Status {
         message_type: "status",

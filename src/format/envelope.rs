@@ -197,7 +197,7 @@ pub fn open(
         (false, None) => None,
         (false, Some(_)) => return Err(FormatError::NotSealed { what }),
         (true, key) => {
-            let key = key.and_then(|key| key(epoch)).ok_or_else(|| super::keyring::no_key(what, epoch))?;
+            let key = key.and_then(|key| key(epoch)).ok_or(FormatError::NoEpoch { what, epoch })?;
             Some(open_body(repo, name, what, bound(found_kind, flags), stored, &key)?)
         }
     };

@@ -1,5 +1,6 @@
 //! Why bytes were refused.
 
+use super::ids::Epoch;
 use crate::base::{Class, Classed};
 use crate::seal::SealError;
 
@@ -60,6 +61,14 @@ pub enum FormatError {
         /// What would open it.
         key: String,
     },
+    /// It is sealed with keys of a generation that this key ring does not have.
+    #[error("{what} is sealed with keys of epoch {epoch}, which the key that was given does not open")]
+    NoEpoch {
+        /// The structure.
+        what: &'static str,
+        /// The generation.
+        epoch: Epoch,
+    },
     /// It is not sealed, in a repository where everything is.
     #[error("{what} is not encrypted, and this repository is: somebody else put it there")]
     NotSealed {
@@ -86,7 +95,7 @@ impl Classed for FormatError {
             | FormatError::Misplaced { .. }
             | FormatError::Seal { .. }
             | FormatError::NotSealed { .. } => Class::Corrupt,
-            FormatError::NoKey { .. } => Class::Denied,
+            FormatError::NoKey { .. } | FormatError::NoEpoch { .. } => Class::Denied,
             FormatError::Newer { .. } => Class::Unsupported,
             FormatError::TooLarge { .. } => Class::Invalid,
         }

@@ -34,6 +34,7 @@ use super::author::{Author, Certificate, Role, Signed, key_id};
 use super::envelope::Kind;
 use super::error::{FormatError, refused};
 use super::ids::{ChunkHash, Epoch, KeyId, PackId, RepoId, SessionId, SourceId};
+use super::log::Pin;
 use super::object::ObjectName;
 use super::sealed::PackKeys;
 use crate::seal::chunker::ChunkerKey;
@@ -138,6 +139,8 @@ pub struct Told {
     pub owner: Option<KeyId>,
     /// The generation of keys from which on entries count.
     pub epoch: Epoch,
+    /// An entry that stands in it, and what holds behind that.
+    pub pin: Option<Pin>,
 }
 
 /// The keys of an encrypted repository that somebody has.
@@ -321,7 +324,7 @@ impl Keyring {
     /// The secrets of a session that was begun here or is known from what it left.
     ///
     /// # Errors
-    /// [`FormatError::NoKey`] when nothing is known of it, or its epoch is not on this ring.
+    /// [`FormatError::NoKey`] when nothing is known of it, [`FormatError::NoEpoch`] when its epoch is not on this ring.
     pub fn session(&self, source: SourceId, session: SessionId) -> Result<SessionSecrets, FormatError> {
         if let Some(secrets) = self.sessions.lock().get(&(source, session)) {
             return Ok(secrets.clone());
@@ -329,7 +332,7 @@ impl Keyring {
         let what = "pack";
         let unknown = || FormatError::NoKey { what, key: format!("the keys of session {}", session.random) };
         let seal = self.seals.lock().get(&(source, session)).copied().ok_or_else(unknown)?;
-        let keys = self.epochs.get(&seal.epoch).ok_or_else(|| no_key(what, seal.epoch))?;
+        let keys = self.epochs.get(&seal.epoch).ok_or(FormatError::NoEpoch { what, epoch: seal.epoch })?;
         let maker = Recipient(seal.public);
         let share = |pair: &Option<Pair>, purpose: &'static [u8]| {
             pair.as_ref().map(|pair| pair.shared(&maker, &maker, &purposes(purpose)).map_err(refused(what))).transpose()
@@ -386,8 +389,4 @@ const DATA: &[u8] = b"data";
 
 fn purposes(purpose: &'static [u8]) -> [&'static [u8]; 2] {
     [b"amberfs session ", purpose]
-}
-
-pub(super) fn no_key(what: &'static str, epoch: Epoch) -> FormatError {
-    FormatError::NoKey { what, key: format!("the keys of epoch {epoch}") }
 }

@@ -59,6 +59,21 @@ pub struct Origin {
     pub path: Vec<u8>,
 }
 
+/// What the repository's log knows of a source's: which entry stands at a number, and what holds behind it. A log from which
+/// that entry is missing, or in which another stands there, is found out by whoever reads both, and gives nobody back what he
+/// has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Pin {
+    /// The entry.
+    pub number: LogNumber,
+    /// Its hash.
+    pub hash: EntryHash,
+    /// The one writer key that may add points behind it.
+    pub writer: Option<KeyId>,
+    /// Behind it, older generations of keys count for nothing.
+    pub epoch: Epoch,
+}
+
 /// What an entry of the repository log says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum RepoBody {
@@ -92,6 +107,11 @@ pub enum RepoBody {
     Epoch {
         /// The generation.
         epoch: Epoch,
+    },
+    /// In the logs of these sources stand these entries.
+    Pin {
+        /// By source, ascending.
+        pins: Vec<(SourceId, Pin)>,
     },
 }
 
@@ -359,6 +379,8 @@ pub struct SourceRecord {
     pub owner: Option<KeyId>,
     /// The generation of keys from which on entries of its log count, when it was added.
     pub epoch: Epoch,
+    /// The newest entry of its log that is pinned.
+    pub pin: Option<Pin>,
 }
 
 /// What a source's log amounts to.

@@ -8,7 +8,7 @@ use super::{Options, Progress, VerifyError};
 use crate::base::limits;
 use crate::base::suggest::did_you_mean;
 use crate::chain::state::{Damage, Fault, LogState};
-use crate::chain::{Audit, RepoLog, SourceLog, SourceState};
+use crate::chain::{Audit, ChainError, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
 use crate::format::marker::Marker;
 use crate::format::object::{LogId, Object};
@@ -46,10 +46,11 @@ pub(super) fn check(
     let log = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.realm());
     progress.at(|| "the repository's log".to_owned());
     let audit = log.audit()?;
+    readable(&audit, LogId::Repo)?;
     let mut notes = Vec::new();
     account(&audit, LogId::Repo, "the repository's log", progress, &mut notes);
     for damage in &audit.damage {
-        let also = matches!(damage.fault, Fault::Missing | Fault::Unreadable(_))
+        let also = matches!(damage.fault, Fault::Missing | Fault::Unreadable(_) | Fault::Replaced)
             .then(|| "a source, its place or its removal, as far as no checkpoint says it".to_owned());
         note(findings, LogId::Repo, damage, "", also.into_iter().collect());
     }
@@ -113,6 +114,12 @@ fn slots(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Resu
     Ok(())
 }
 
+/// Whoever lacks keys that were made since says nothing of what is sealed with them.
+fn readable<S>(audit: &Audit<S>, log: LogId) -> Result<(), ChainError> {
+    let newer = audit.damage.iter().find(|damage| matches!(damage.fault, Fault::NewerKeys(_)));
+    newer.map_or(Ok(()), |damage| Err(ChainError::damaged(log, damage)))
+}
+
 fn source(
     repo: &Arc<Repo>,
     record: SourceRecord,
@@ -123,17 +130,23 @@ fn source(
     let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);
     progress.at(|| format!("the log of source {}", record.name));
     let audit = log.audit()?;
+    readable(&audit, LogId::Source(record.id))?;
     account(&audit, LogId::Source(record.id), &format!("the log of source {}", record.name), progress, notes);
     let state = log.load()?;
     for damage in &audit.damage {
-        let lost = match (&damage.fault, state.point(PointId(damage.number.0))) {
-            (Fault::Missing | Fault::Unreadable(_) | Fault::RolledBack(_) | Fault::Forked, Some(point)) => {
-                Some(format!("nothing: point {} is known from a checkpoint", point.name()))
-            }
-            (Fault::Missing | Fault::Unreadable(_) | Fault::RolledBack(_) | Fault::Forked, None) => {
-                Some("a point, unless the entry was of another kind; which, only the entry said".to_owned())
-            }
-            (Fault::Discontinuous | Fault::Checkpoint(_), _) => None,
+        let lost = match &damage.fault {
+            Fault::Discontinuous | Fault::Checkpoint(_) => None,
+            Fault::Missing
+            | Fault::Unreadable(_)
+            | Fault::RolledBack(_)
+            | Fault::Forked
+            | Fault::Withheld(_)
+            | Fault::Replaced
+            | Fault::Shortened(_)
+            | Fault::NewerKeys(_) => Some(match state.point(PointId(damage.number.0)) {
+                Some(point) => format!("nothing: point {} is known from a checkpoint", point.name()),
+                None => "a point, unless the entry was of another kind; which, only the entry said".to_owned(),
+            }),
         };
         note(findings, LogId::Source(record.id), damage, &record.name, lost.into_iter().collect());
     }
@@ -159,9 +172,15 @@ fn account<S: LogState>(audit: &Audit<S>, log: LogId, name: &str, progress: &Pro
 
 fn note(findings: &Findings<'_>, log: LogId, damage: &Damage, source: &str, also: Vec<String>) {
     let (object, harm) = match &damage.fault {
-        Fault::Missing | Fault::RolledBack(_) => (Object::Entry(log, damage.number), Harm::Missing),
-        Fault::Unreadable(_) => (Object::Entry(log, damage.number), Harm::Damaged),
-        Fault::Discontinuous | Fault::Forked => (Object::Entry(log, damage.number), Harm::Contradiction),
+        Fault::Missing | Fault::RolledBack(_) | Fault::Shortened(_) => {
+            (Object::Entry(log, damage.number), Harm::Missing)
+        }
+        Fault::Unreadable(_) | Fault::Withheld(_) | Fault::NewerKeys(_) => {
+            (Object::Entry(log, damage.number), Harm::Damaged)
+        }
+        Fault::Discontinuous | Fault::Forked | Fault::Replaced => {
+            (Object::Entry(log, damage.number), Harm::Contradiction)
+        }
         Fault::Checkpoint(_) => (Object::Checkpoint(log, damage.number), Harm::Damaged),
     };
     let object = object.name();

@@ -6,7 +6,7 @@
 
 use crate::chain::state::{Damage, Fault, Tip};
 use crate::chain::{ChainError, Point, SourceState};
-use crate::format::object::{LogId, Object};
+use crate::format::object::LogId;
 use crate::format::{LogNumber, SourceId};
 use crate::view::moment::Moment;
 use crate::view::namespace::ViewError;
@@ -15,13 +15,16 @@ use crate::view::selector::Pick;
 /// The fault that an entry is lost which could have changed the answer, if one is.
 pub(super) fn doubt(tip: &Tip, log: LogId, matters: impl Fn(LogNumber) -> bool) -> Option<ViewError> {
     let lost = |damage: &&Damage| match damage.fault {
-        Fault::Missing | Fault::Unreadable(_) | Fault::RolledBack(_) => matters(damage.number),
-        Fault::Discontinuous | Fault::Checkpoint(_) | Fault::Forked => false,
+        Fault::Missing
+        | Fault::Unreadable(_)
+        | Fault::RolledBack(_)
+        | Fault::Replaced
+        | Fault::Shortened(_)
+        | Fault::NewerKeys(_) => matters(damage.number),
+        Fault::Discontinuous | Fault::Checkpoint(_) | Fault::Forked | Fault::Withheld(_) => false,
     };
     let damage = tip.damage.iter().find(lost)?;
-    let object = Object::Entry(log, damage.number).name();
-    let error = ChainError::Damaged { log, object, fault: damage.fault.to_string() };
-    Some(ViewError::fault("tell whether it exists", error))
+    Some(ViewError::fault("tell whether it exists", ChainError::damaged(log, damage)))
 }
 
 /// The fault that `point` may not be what `pick` means: a lost entry may hold a point that is. What is picked

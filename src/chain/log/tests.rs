@@ -3,7 +3,7 @@ mod faults;
 use std::sync::Arc;
 
 use crate::base::{Class, Classed, Env, Instant, limits};
-use crate::chain::state::{Fault, LogState, SourceGoal};
+use crate::chain::state::{Damage, Fault, LogState, SourceGoal};
 use crate::chain::testing::{commit, origin};
 use crate::chain::{ChainError, Point, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceKind;
@@ -481,6 +481,32 @@ fn fill_on(store: &Store, entries: u64) {
     while log.refresh().unwrap().tip().number.0 < entries {
         let session = log.begin().unwrap();
         drop(log.commit(commit(session, 0, Some(2), 500)).unwrap());
+    }
+}
+
+#[test]
+fn another_history_is_found_although_the_one_entry_that_was_seen_is_withheld() {
+    let heads = tempfile::tempdir().unwrap();
+    // As this host meets the store: what it remembers outlives what the store is by then.
+    let met = |store: &Store| {
+        let met = Store::memory();
+        for object in store.list("", None, None).unwrap() {
+            met.create(&object.name, store.get(&object.name, 1 << 26).unwrap().to_vec()).unwrap();
+        }
+        met.remember_heads_in(heads.path().to_owned());
+        source_log(&met, 3)
+    };
+    let store = Store::memory();
+    fill(&store, 5);
+    assert_eq!(met(&store).load().unwrap().tip().damage, []);
+    fill_on(&store, limits::CHECKPOINT_ENTRIES + 2);
+    store.delete(&entry_name(5)).unwrap();
+    for _ in 0..2 {
+        let log = met(&store);
+        let state = log.load().unwrap();
+        assert!(matches!(state.tip().damage[..], [Damage { fault: Fault::Withheld(_), .. }]), "{:?}", state.tip());
+        assert_eq!(state.tip().number.0, limits::CHECKPOINT_ENTRIES + 2, "readers go on");
+        assert!(log.begin().unwrap_err().to_string().contains("accept-history"));
     }
 }
 

@@ -60,6 +60,21 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
         Self::default()
     }
 
+    /// Takes what the repository's log says of a source, which may have been said after the state was stored.
+    fn told(&mut self, realm: &Realm, log: LogId) {
+        let _ = (realm, log);
+    }
+
+    /// What is wrong with entry `number`, which has this hash, or none at all, according to another log.
+    fn contradiction(&self, number: LogNumber, hash: Option<EntryHash>) -> Option<Fault> {
+        let _ = (number, hash);
+        None
+    }
+
+    /// What holds behind the entry at the tip according to another log.
+    #[doc(hidden)]
+    fn heed(&mut self) {}
+
     /// What a reader of other logs must know of this one.
     fn tell(&self, keys: &Keyring) {
         let _ = keys;
@@ -107,6 +122,10 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Void`] when it has no effect; it has been read all the same.
     fn apply(&mut self, entry: &LogEntry<Self::Body>, hash: EntryHash) -> Result<(), Void> {
+        if let Some(fault) = self.contradiction(entry.number, Some(hash)) {
+            self.pass(entry.number, fault);
+            return Err(Void::Replaced);
+        }
         let authorized = self.authorize(&entry.author, &entry.body);
         // What somebody says who may not says nothing about the entry below either.
         let previous = match &authorized {
@@ -114,13 +133,15 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
             Err(_) => None,
         };
         self.tip_mut().advance(entry.number, previous, hash);
-        authorized?;
-        self.judge(entry)
+        let judged = authorized.and_then(|()| self.judge(entry));
+        self.heed();
+        judged
     }
 
     /// Passes over entry `number`, which is the next, because of `fault`.
     fn pass(&mut self, number: LogNumber, fault: Fault) {
         self.tip_mut().pass(number, fault);
+        self.heed();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::chain::name;
 use crate::chain::origin::same_place;
 use crate::format::author::{Author, Role};
 use crate::format::keyring::{Keyring, Told};
-use crate::format::log::{Checkpoint, LogEntry, Origin, RepoBody, RepoSnapshot, SourceKind, SourceRecord};
+use crate::format::log::{Checkpoint, LogEntry, Origin, Pin, RepoBody, RepoSnapshot, SourceKind, SourceRecord};
 use crate::format::{Epoch, KeyId, SourceId};
 
 /// The sources of a repository.
@@ -42,6 +42,8 @@ pub enum RepoGoal {
     Revoke(KeyId),
     /// That older generations of keys count for nothing.
     Epoch(Epoch),
+    /// That these entries of sources' logs be known to stand there; by source, ascending.
+    Pin(Vec<(SourceId, Pin)>),
 }
 
 impl RepoState {
@@ -102,8 +104,10 @@ impl LogState for RepoState {
             RepoBody::AddSource { name, kind, origin } => {
                 name::check_source(name)?;
                 if let Some(older) = self.by_name(name).map(|record| record.id) {
-                    // A lost entry may have removed the older one; hiding the newer would hide all its points.
-                    if !self.tip.lost_entries().any(|lost| lost.0 > older.0) {
+                    // A lost entry may have removed the older one; hiding the newer would hide all its points. Whoever has a
+                    // lesser key is not believed that: with it, damage would give him the names of others.
+                    let may = entry.author.role == Role::Full;
+                    if !may || !self.tip.lost_entries().any(|lost| lost.0 > older.0) {
                         return Err(Void::SourceTaken(name.clone()));
                     }
                     self.live(older)?.removed = true;
@@ -119,6 +123,7 @@ impl LogState for RepoState {
                         Role::Full | Role::Collector(_) | Role::Nobody => None,
                     },
                     epoch: self.epoch,
+                    pin: None,
                 });
             }
             RepoBody::MoveSource { source, origin } => self.live(*source)?.origin = origin.clone(),
@@ -127,6 +132,16 @@ impl LogState for RepoState {
             RepoBody::Epoch { epoch } => {
                 check_epoch(&entry.author, *epoch, self.epoch)?;
                 self.epoch = *epoch;
+            }
+            RepoBody::Pin { pins } => {
+                for (source, pin) in pins {
+                    // A source whose own entry is lost has nothing to be pinned to.
+                    if let Ok(record) = self.live(*source)
+                        && record.pin.is_none_or(|known| known.number < pin.number)
+                    {
+                        record.pin = Some(*pin);
+                    }
+                }
             }
         }
         Ok(())
@@ -143,9 +158,10 @@ impl LogState for RepoState {
                     Ok(())
                 }
                 RepoBody::MoveSource { .. } => Err(Void::NotOwner(key)),
-                RepoBody::RemoveSource { .. } | RepoBody::RevokeKey { .. } | RepoBody::Epoch { .. } => {
-                    Err(Void::NotAllowed(author.role))
-                }
+                RepoBody::RemoveSource { .. }
+                | RepoBody::RevokeKey { .. }
+                | RepoBody::Epoch { .. }
+                | RepoBody::Pin { .. } => Err(Void::NotAllowed(author.role)),
             },
             Role::Collector(_) | Role::Nobody => Err(Void::NotAllowed(author.role)),
         }
@@ -153,7 +169,7 @@ impl LogState for RepoState {
 
     fn tell(&self, keys: &Keyring) {
         for record in &self.records {
-            keys.tell(record.id, Told { owner: record.owner, epoch: record.epoch });
+            keys.tell(record.id, Told { owner: record.owner, epoch: record.epoch, pin: record.pin });
         }
     }
 
@@ -189,6 +205,14 @@ impl LogState for RepoState {
             RepoGoal::Revoke(key) => Ok(Proposal::Write(RepoBody::RevokeKey { key: *key })),
             RepoGoal::Epoch(epoch) if *epoch <= self.epoch => Ok(Proposal::Holds),
             RepoGoal::Epoch(epoch) => Ok(Proposal::Write(RepoBody::Epoch { epoch: *epoch })),
+            RepoGoal::Pin(pins) => {
+                let is_news = |(source, pin): &&(SourceId, Pin)| {
+                    let record = self.by_id(*source).filter(|record| !record.removed);
+                    record.is_some_and(|record| record.pin.is_none_or(|known| known.number < pin.number))
+                };
+                let pins: Vec<(SourceId, Pin)> = pins.iter().filter(is_news).copied().collect();
+                Ok(if pins.is_empty() { Proposal::Holds } else { Proposal::Write(RepoBody::Pin { pins }) })
+            }
         }
     }
 

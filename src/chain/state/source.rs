@@ -8,6 +8,7 @@
 //! - it commits into a chain that is not open, with a parent that is no point of that chain, or a
 //!   second full point; or under a name that is taken, or with names that break their rules;
 //! - it deletes, undeletes or makes the head what is no point, or makes the head what is in the trash;
+//! - the repository's log names another entry in its place;
 //! - its signature is not valid, or of keys that were replaced; or its author's key may not say it: a collector opens no
 //!   chain and commits nothing, and a writer does nothing else, and that only in a source that it added to the
 //!   repository, or that a full key has given to it since.
@@ -21,13 +22,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{LogState, Proposal, Refusal, Tip, Void, check_author, check_epoch};
+use super::{Fault, LogState, Proposal, Refusal, Tip, Void, check_author, check_epoch};
 use crate::base::Instant;
 use crate::chain::name;
 use crate::chain::point::Point;
 use crate::format::author::{Author, Role};
 use crate::format::keyring::SessionSeal;
-use crate::format::log::{Checkpoint, Commit, Deletion, LogEntry, SourceBody, SourceSnapshot};
+use crate::format::log::{Checkpoint, Commit, Deletion, EntryHash, LogEntry, Pin, SourceBody, SourceSnapshot};
 use crate::format::object::LogId;
 use crate::format::{ChainId, Epoch, KeyId, LogNumber, PointId, Realm, SessionId};
 
@@ -59,6 +60,8 @@ pub struct SourceState {
     writer: Option<KeyId>,
     /// Older generations of keys count for nothing.
     epoch: Epoch,
+    /// What the repository's log says stands further up, or at the tip.
+    pin: Option<Pin>,
     /// Those of `committed` that are not in the trash.
     points: Vec<Arc<Point>>,
     /// Indexes of each chain's `points`, in log order. A chain without any has no item.
@@ -167,6 +170,12 @@ impl SourceState {
     /// The one writer key that may add points, if any may.
     pub fn writer(&self) -> Option<KeyId> {
         self.writer
+    }
+
+    /// What the repository's log may say of this one from now on; nothing while it is damaged.
+    pub fn pin(&self) -> Option<Pin> {
+        let hash = self.tip.hash.filter(|_| self.tip.obstacle().is_none())?;
+        Some(Pin { number: self.tip.number, hash, writer: self.writer, epoch: self.epoch })
     }
 
     /// The points in log order. What is in the trash is not among them.
@@ -532,7 +541,30 @@ impl LogState for SourceState {
     fn begin(realm: &Realm, log: LogId) -> SourceState {
         let LogId::Source(source) = log else { return SourceState::default() };
         let told = realm.keys().map(|keys| keys.told_of(source)).unwrap_or_default();
-        SourceState { writer: told.owner, epoch: told.epoch, ..SourceState::default() }
+        SourceState { writer: told.owner, epoch: told.epoch, pin: told.pin, ..SourceState::default() }
+    }
+
+    fn told(&mut self, realm: &Realm, log: LogId) {
+        let LogId::Source(source) = log else { return };
+        let pin = realm.keys().and_then(|keys| keys.told_of(source).pin);
+        self.pin = pin.filter(|pin| pin.number > self.tip.number);
+    }
+
+    fn contradiction(&self, number: LogNumber, hash: Option<EntryHash>) -> Option<Fault> {
+        let pin = self.pin?;
+        match hash {
+            Some(hash) if pin.number == number => (pin.hash != hash).then_some(Fault::Replaced),
+            Some(_) => None,
+            None => (pin.number >= number).then_some(Fault::Shortened(pin.number)),
+        }
+    }
+
+    fn heed(&mut self) {
+        if let Some(pin) = self.pin.filter(|pin| pin.number <= self.tip.number) {
+            self.writer = pin.writer;
+            self.epoch = self.epoch.max(pin.epoch);
+            self.pin = None;
+        }
     }
 
     fn authorize(&self, author: &Author, body: &SourceBody) -> Result<(), Void> {

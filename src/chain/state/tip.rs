@@ -1,7 +1,7 @@
 //! How far a log has been read, and what was wrong on the way.
 
-use crate::format::LogNumber;
 use crate::format::log::EntryHash;
+use crate::format::{Epoch, LogNumber};
 
 /// What is wrong with an object of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +18,15 @@ pub enum Fault {
     RolledBack(LogNumber),
     /// The entry is another one than this host has seen under its number.
     Forked,
+    /// This host has seen the entry, which cannot be read any more; why, in words. A checkpoint may have what it said, or have
+    /// another's in its place.
+    Withheld(String),
+    /// The repository's log says that another entry stands here.
+    Replaced,
+    /// The log ends before this entry, which stands in it according to the repository's log.
+    Shortened(LogNumber),
+    /// The entry is sealed with keys of this epoch, which this process does not have.
+    NewerKeys(Epoch),
 }
 
 impl std::fmt::Display for Fault {
@@ -34,6 +43,20 @@ impl std::fmt::Display for Fault {
             Fault::Forked => f.write_str(
                 "this host has seen another entry here: the repository was replaced, or shows different hosts \
                  different histories; if that was done on purpose, `amberfs repo accept-history` accepts it",
+            ),
+            Fault::Withheld(why) => write!(
+                f,
+                "this host has seen it, and now {why}: what stands behind it may be another history; if that was done on \
+                 purpose, `amberfs repo accept-history` accepts it"
+            ),
+            Fault::Replaced => f.write_str("it was replaced: the repository's log names another entry in its place"),
+            Fault::Shortened(number) => {
+                write!(f, "entry {number} is gone, which the repository's log names: entries were taken away")
+            }
+            Fault::NewerKeys(epoch) => write!(
+                f,
+                "it is sealed with keys of epoch {epoch}, which came with `amberfs key rotate` and which this process \
+                 does not have"
             ),
         }
     }
@@ -52,7 +75,15 @@ impl Damage {
     /// Whether the log itself is in doubt, so that nothing may be appended.
     pub fn stops_writers(&self) -> bool {
         match self.fault {
-            Fault::Missing | Fault::Unreadable(_) | Fault::Discontinuous | Fault::RolledBack(_) | Fault::Forked => true,
+            Fault::Missing
+            | Fault::Unreadable(_)
+            | Fault::Discontinuous
+            | Fault::RolledBack(_)
+            | Fault::Forked
+            | Fault::Withheld(_)
+            | Fault::Replaced
+            | Fault::Shortened(_)
+            | Fault::NewerKeys(_) => true,
             Fault::Checkpoint(_) => false,
         }
     }
@@ -107,7 +138,7 @@ impl Tip {
     pub fn lost_entries(&self) -> impl Iterator<Item = LogNumber> {
         self.damage
             .iter()
-            .filter(|damage| matches!(damage.fault, Fault::Missing | Fault::Unreadable(_)))
+            .filter(|damage| matches!(damage.fault, Fault::Missing | Fault::Unreadable(_) | Fault::Replaced))
             .map(|damage| damage.number)
     }
 

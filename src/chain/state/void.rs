@@ -106,6 +106,9 @@ pub enum Void {
     /// The key was removed.
     #[error("this key was removed from the repository")]
     Revoked(KeyId),
+    /// The repository's log names another entry in its place.
+    #[error("the repository's log names another entry in its place")]
+    Replaced,
     /// Generations of keys are counted upwards.
     #[error("epoch {0} is not above the one that counts")]
     EpochFalls(Epoch),
@@ -130,6 +133,7 @@ impl Classed for Void {
             | Void::PointsOutOfOrder
             | Void::EpochFalls(_)
             | Void::FloorAhead(_) => Class::Invalid,
+            Void::Replaced => Class::Corrupt,
             Void::Name(error) => error.class(),
             Void::Unsigned | Void::OldKeys { .. } | Void::NotAllowed(_) | Void::NotOwner(_) | Void::Revoked(_) => {
                 Class::Denied

@@ -8,6 +8,7 @@
 //!  rotation   new passphrases, new keys, removed keys; rotations that are interrupted, or meet
 //! ```
 
+mod pins;
 mod roles;
 mod rotation;
 mod secrecy;

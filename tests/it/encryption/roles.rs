@@ -13,13 +13,20 @@ use amberfs::format::object::{LogId, Object};
 use amberfs::format::{ChainId, Epoch, KeyId, LogNumber, Nonce, SessionId};
 use amberfs::repo::Repo;
 use amberfs::store::Operation;
-use amberfs::view::{MountSettings, MountView};
 use amberfs::view::namespace::Namespace;
+use amberfs::view::{MountSettings, MountView};
 
 use super::*;
 
 /// What this key's holder writes as the next entry of a log, with a valid signature of his own.
-fn forge<B: LogBody>(bench: &Bench, by: &Arc<Repo>, at: LogId, tip: (LogNumber, [u8; 16]), body: B, as_whom: Author) {
+pub(super) fn forge<B: LogBody>(
+    bench: &Bench,
+    by: &Arc<Repo>,
+    at: LogId,
+    tip: (LogNumber, [u8; 16]),
+    body: B,
+    as_whom: Author,
+) {
     let entry = LogEntry {
         number: LogNumber(tip.0.0 + 1),
         nonce: Nonce(by.env().random()),

@@ -2,7 +2,7 @@
 
 use amberfs::base::{Class, Classed};
 use amberfs::capture::Options;
-use amberfs::chain::state::{Dependents, LogState, RepoGoal, SourceGoal};
+use amberfs::chain::state::{Dependents, LogState, SourceGoal};
 use amberfs::format::log::{Checkpoint, SourceBody, SourceSnapshot, encode_checkpoint};
 use amberfs::format::object::{LogId, Object};
 use amberfs::format::{ChainId, Epoch};
@@ -20,17 +20,21 @@ fn try_rotate(store: &Store, env: &Env, n: u8) -> Result<Epoch, (Class, String)>
     let counts = sources(&repo).refresh().map_err(told)?.epoch();
     let rotation = repo.begin_rotation(counts).map_err(told)?;
     let repo = open(store, env, &key(n)).map_err(told)?;
-    sources(&repo).append(RepoGoal::Epoch(rotation.epoch)).map_err(told)?;
-    for record in sources(&repo).load().map_err(told)?.sources() {
-        log(&repo, record).append(SourceGoal::Epoch(rotation.epoch)).map_err(told)?;
+    if let Some(unreached) = sources(&repo).raise_epoch(rotation.epoch).map_err(told)?.into_iter().next() {
+        return Err(told(unreached.error));
     }
     repo.finish_rotation().map_err(told)?;
     Ok(rotation.epoch)
 }
 
+/// A rotation, after which no other key is left.
+pub(super) fn rotate_only(bench: &Bench, n: u8) -> Epoch {
+    try_rotate(&bench.store, &bench.env, n).unwrap()
+}
+
 /// A rotation, after which all other keys are added again, and the writers' sources are handed over to their new keys.
 pub(super) fn rotate(bench: &Bench, n: u8) -> Epoch {
-    let epoch = try_rotate(&bench.store, &bench.env, n).unwrap();
+    let epoch = rotate_only(bench, n);
     add_others(bench, n);
     epoch
 }
@@ -47,7 +51,7 @@ fn add_others(bench: &Bench, n: u8) {
     for (other, role, name) in keys.into_iter().filter(|(other, ..)| *other != n) {
         let slot = full.add_slot(&format!("key {other}"), role, &key(other)).unwrap();
         if let Some(record) = sources(&full).load().unwrap().by_name(name) {
-            log(&full, record).append(SourceGoal::Writer(slot.key)).unwrap();
+            sources(&full).grant(record.id, slot.key.unwrap()).unwrap();
         }
     }
 }

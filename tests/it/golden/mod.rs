@@ -127,11 +127,12 @@ fn repo_word(body: &RepoBody) -> &'static str {
         RepoBody::RemoveSource { .. } => "remove source",
         RepoBody::RevokeKey { .. } => "revoke key",
         RepoBody::Epoch { .. } => "epoch",
+        RepoBody::Pin { .. } => "pin",
     }
 }
 
 /// What the log of every repository can hold, and then what only an encrypted one has.
-const REPO_WORDS: [&str; 5] = ["add source", "move source", "remove source", "revoke key", "epoch"];
+const REPO_WORDS: [&str; 6] = ["add source", "move source", "remove source", "revoke key", "epoch", "pin"];
 
 fn source_word(body: &SourceBody) -> &'static str {
     match body {
@@ -167,7 +168,7 @@ fn frame_word(kind: FrameKind) -> &'static str {
 const FRAME_WORDS: [&str; 6] = ["data", "entries", "maps", "usage", "problems", "padding"];
 
 /// How many of these words belong to encrypted repositories alone; they stand last.
-const SEALED_WORDS: (usize, usize, usize) = (2, 2, 1);
+const SEALED_WORDS: (usize, usize, usize) = (3, 2, 1);
 
 /// What opens the encrypted ones.
 fn key() -> Credential {

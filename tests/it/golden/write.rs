@@ -173,8 +173,8 @@ fn write_repository(place: &Path, is_sealed: bool) {
         log.append(SourceGoal::Writer(Some(key))).unwrap();
         let epoch = opened.begin_rotation(Epoch(0)).unwrap().epoch;
         let opened = reopened(opened.store().clone(), env.clone());
-        RepoLog::open(opened.store().clone(), env.clone(), opened.realm()).append(RepoGoal::Epoch(epoch)).unwrap();
-        log_of(&opened, &dump).append(SourceGoal::Epoch(epoch)).unwrap();
+        let sources = RepoLog::open(opened.store().clone(), env.clone(), opened.realm());
+        assert!(sources.raise_epoch(epoch).unwrap().is_empty());
         opened.finish_rotation().unwrap();
         // One of two lengths half a step of the padding apart is padded by more than a footer takes.
         for (from, to) in [(0, 200_000u64), (500_000, 702_000)] {
