@@ -31,9 +31,11 @@ use crate::view::point::PointView;
 use crate::view::selector::Pick;
 
 use self::disks::OfDisk;
+use self::fresh::{Asked, Fresh};
 use self::names::{chain_name, link_target};
 
 mod disks;
+mod fresh;
 mod located;
 mod names;
 
@@ -76,6 +78,7 @@ pub struct MountView {
     nodes: Nodes<Generated>,
     paths: Paths,
     open: Mutex<Open>,
+    fresh: Fresh,
     last_map: Arc<LastMap>,
 }
 
@@ -112,6 +115,7 @@ impl MountView {
             nodes: Nodes::new(),
             paths: Paths::new(),
             open,
+            fresh: Fresh::default(),
             last_map: Arc::default(),
         })
     }
@@ -136,21 +140,22 @@ impl MountView {
         self.open.lock().failing.values().min_by_key(|(since, _)| *since).cloned()
     }
 
-    /// What is to be shown of a log that was asked again: what it says now, or what was known.
-    fn refreshed<S>(&self, log: LogId, known: Arc<S>, asked: Result<Arc<S>, ChainError>) -> Arc<S> {
-        match asked {
-            Ok(state) => {
+    /// Asks a log of which something is known what is new in it. What is known afterwards is to be shown, be it new or not.
+    fn refresh(&self, log: LogId, ask: impl FnOnce() -> Result<(), ChainError> + Send + 'static) {
+        let why = match self.fresh.ask(log, ask) {
+            Asked::Answered => {
                 self.open.lock().failing.remove(&log);
-                state
+                return;
             }
-            Err(error) => {
-                tracing::warn!("show what was known before: {error}");
-                let now = self.repo.env().now();
-                let mut open = self.open.lock();
-                let (_, why) = open.failing.entry(log).or_insert((now, String::new()));
-                *why = error.to_string();
-                known
-            }
+            Asked::Waiting => "the store has not answered yet".to_owned(),
+            Asked::Failed(why) => why,
+        };
+        let now = self.repo.env().now();
+        let mut open = self.open.lock();
+        let (_, told) = open.failing.entry(log).or_insert((now, String::new()));
+        if *told != why {
+            tracing::warn!("show what was known before: {why}");
+            *told = why;
         }
     }
 
@@ -170,11 +175,11 @@ impl MountView {
             }
             stale
         };
-        let known = self.sources.load().map_err(chain_fault)?;
-        if !ask {
-            return Ok(known);
+        if ask && self.sources.load().is_ok() {
+            let sources = self.sources.clone();
+            self.refresh(LogId::Repo, move || sources.refresh().map(drop));
         }
-        Ok(self.refreshed(LogId::Repo, known, self.sources.refresh()))
+        self.sources.load().map_err(chain_fault)
     }
 
     /// The log of a source, for callers that read or write beside the mount.
@@ -213,11 +218,17 @@ impl MountView {
                 return Err(chain_fault(error));
             }
         };
-        let state = if !ask || first { known } else { self.refreshed(LogId::Source(source), known, log.refresh()) };
-        if self.settings.sum_up && (ask || first) {
+        if !ask && !first {
+            return Ok(known);
+        }
+        if !first {
+            let log = Arc::clone(&log);
+            self.refresh(LogId::Source(source), move || log.refresh().map(drop));
+        }
+        if self.settings.sum_up {
             log.sum_up();
         }
-        Ok(state)
+        log.load().map_err(chain_fault)
     }
 
     fn record(&self, source: SourceId) -> Result<SourceRecord, ViewError> {

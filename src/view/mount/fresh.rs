@@ -1,0 +1,139 @@
+//! Asks what is new in a log without keeping those waiting who can be shown what is known.
+//!
+//! One question for each log is under way at a time, on a thread of its own. Whoever comes waits a moment for its answer
+//! ([`limits::REFRESH_PATIENCE`]); once somebody has waited in vain, and after a failure, nobody does any more until an answer has come.
+//! A question that hangs ends at the store's own deadline. No more than [`limits::REFRESHES_UNDER_WAY`] are under way at
+//! once: the others' logs are asked later.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::base::limits;
+use crate::format::object::LogId;
+
+/// What came of asking.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// All that was new is known.
+    Answered,
+    /// No answer yet; what is known is what there is.
+    Waiting,
+    /// It could not be asked; why, in words.
+    Failed(String),
+}
+
+/// The questions that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    logs: Arc<Mutex<HashMap<LogId, Arc<Question>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Question {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether nobody waits for an answer, because somebody did in vain, or because the last question failed.
+    in_vain: bool,
+    under_way: bool,
+    outcome: Option<Result<(), String>>,
+}
+
+impl Fresh {
+    /// Has `ask` ask `log`, unless somebody does already, and waits for the answer as long as is reasonable.
+    pub(super) fn ask<E: std::fmt::Display>(
+        &self,
+        log: LogId,
+        ask: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> Asked {
+        let question = {
+            let mut logs = self.logs.lock();
+            let under_way = logs.values().filter(|question| question.state.lock().under_way).count();
+            let question = Arc::clone(logs.entry(log).or_default());
+            let mut state = question.state.lock();
+            if !state.under_way {
+                if under_way >= limits::REFRESHES_UNDER_WAY {
+                    return Asked::Waiting;
+                }
+                state.under_way = true;
+                state.outcome = None;
+                let of = Arc::clone(&question);
+                let thread = std::thread::Builder::new().name("refresh".to_owned()).spawn(move || {
+                    let outcome = ask().map_err(|error| error.to_string());
+                    let mut state = of.state.lock();
+                    state.under_way = false;
+                    state.in_vain = outcome.is_err();
+                    state.outcome = Some(outcome);
+                    of.changed.notify_all();
+                });
+                if let Err(error) = thread {
+                    state.under_way = false;
+                    return Asked::Failed(format!("no thread to ask with: {error}"));
+                }
+            }
+            drop(state);
+            question
+        };
+        let mut state = question.state.lock();
+        if state.under_way && !state.in_vain {
+            let waited = question.changed.wait_while_for(&mut state, |state| state.under_way, limits::REFRESH_PATIENCE);
+            state.in_vain |= waited.timed_out();
+        }
+        match &state.outcome {
+            Some(Ok(())) => Asked::Answered,
+            Some(Err(why)) => Asked::Failed(why.clone()),
+            None => Asked::Waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Instant;
+
+    use super::*;
+
+    const LOG: LogId = LogId::Repo;
+
+    #[test]
+    fn an_answer_is_waited_for_and_a_question_that_hangs_once_only() {
+        let fresh = Fresh::default();
+        assert_eq!(fresh.ask(LOG, || Ok::<_, String>(())), Asked::Answered);
+        let (release, hold) = channel::<()>();
+        let hanging = move || hold.recv().map_err(|_| "nobody");
+        assert_eq!(fresh.ask(LOG, hanging), Asked::Waiting);
+        let begun = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(fresh.ask(LOG, || Err("a second question")), Asked::Waiting);
+        }
+        assert!(begun.elapsed() < limits::REFRESH_PATIENCE, "nobody waits behind one who did in vain");
+        // Other logs are asked meanwhile.
+        assert_eq!(fresh.ask(LogId::Source(crate::format::SourceId(1)), || Ok::<_, String>(())), Asked::Answered);
+        release.send(()).unwrap();
+        while fresh.logs.lock()[&LOG].state.lock().under_way {
+            std::thread::yield_now();
+        }
+        assert_eq!(fresh.ask(LOG, || Ok::<_, String>(())), Asked::Answered);
+    }
+
+    #[test]
+    fn a_failure_is_told_and_then_tried_again_with_nobody_waiting() {
+        let fresh = Fresh::default();
+        assert_eq!(fresh.ask(LOG, || Err::<(), _>("down")), Asked::Failed("down".to_owned()));
+        let (release, hold) = channel::<()>();
+        let begun = Instant::now();
+        assert_eq!(fresh.ask(LOG, move || hold.recv().map_err(|_| "nobody")), Asked::Waiting);
+        assert!(begun.elapsed() < limits::REFRESH_PATIENCE);
+        release.send(()).unwrap();
+        while fresh.logs.lock()[&LOG].state.lock().under_way {
+            std::thread::yield_now();
+        }
+        assert_eq!(fresh.ask(LOG, || Ok::<_, String>(())), Asked::Answered);
+    }
+}
