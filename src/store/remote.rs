@@ -27,6 +27,7 @@ use crate::base::{Env, limits};
 use super::error::StoreError;
 use super::hedge::Hedges;
 use super::meter::{Meter, Operation};
+use super::respite::Respite;
 use super::retry::{Attempts, Retries};
 use super::store::Created;
 
@@ -38,8 +39,8 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(env: Env) -> Remote {
-        Remote { retries: Retries::new(env), hedges: Hedges::default() }
+    pub(super) fn new(env: Env, respite: Arc<Respite>) -> Remote {
+        Remote { retries: Retries::new(env, respite), hedges: Hedges::default() }
     }
 
     /// The attempts of a request that begins now and has so long.
@@ -79,8 +80,7 @@ impl Request {
         loop {
             match attempts.within(&self.object, attempt(Some(attempts.patience()))).await {
                 Ok(value) => return Ok(value),
-                Err(error) if attempts.again(&error).await => {}
-                Err(error) => return Err(error),
+                Err(error) => attempts.again(&self.object, error).await?,
             }
         }
     }
@@ -236,9 +236,9 @@ impl Request {
             };
             match attempts.within(&self.object, attempt).await {
                 Ok(created) => return Ok(created),
-                Err(error) if attempts.again(&error).await => in_doubt = true,
-                Err(error) => return Err(error),
+                Err(error) => attempts.again(&self.object, error).await?,
             }
+            in_doubt = true;
         }
     }
 

@@ -241,14 +241,14 @@ impl Store {
         // Each page has the deadline of a request.
         let mut attempts = remote.attempts(self.meter(), Operation::List, self.deadlines().metadata * 3);
         loop {
+            while let Some(wait) = attempts.respite(prefix)? {
+                std::thread::sleep(wait);
+            }
             let listed = self.list_objects(prefix, above, after, most);
             attempts.answered(&listed);
             match listed {
                 Ok(listed) => return Ok(listed),
-                Err(error) => match attempts.pause(&error) {
-                    Some(pause) => std::thread::sleep(pause),
-                    None => return Err(error),
-                },
+                Err(error) => std::thread::sleep(attempts.pause(prefix, error)?),
             }
         }
     }

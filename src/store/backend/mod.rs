@@ -12,6 +12,8 @@ mod aws_profile;
 mod azure;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod client;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod connector;
 #[cfg(feature = "cos")]
 mod cos;
 #[cfg(feature = "gcs")]
@@ -20,6 +22,8 @@ mod gcs;
 mod hdfs;
 #[cfg(feature = "oss")]
 mod oss;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod retry_after;
 #[cfg(feature = "s3")]
 mod s3;
 
@@ -37,6 +41,7 @@ use zeroize::Zeroizing;
 
 use super::address::{Options, Place, Scheme, check_option, check_value};
 use super::error::StoreError;
+use super::respite::Respite;
 
 /// What is known of a store beside its address.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +82,8 @@ pub(super) struct Opened {
     pub(super) ordered: bool,
     /// The address with all options that hold.
     pub(super) identity: String,
+    /// How long its server has asked to be left alone.
+    pub(super) respite: Arc<Respite>,
 }
 
 /// What a backend has made.
@@ -91,6 +98,7 @@ struct Request<'r> {
     place: &'r Place,
     options: Options,
     credentials: Option<&'r Credentials>,
+    respite: Arc<Respite>,
 }
 
 #[cfg_attr(
@@ -132,7 +140,8 @@ impl Request<'_> {
 pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError> {
     let mut options = access.options.clone();
     options.extend(place.options.clone());
-    let request = Request { place, options, credentials: access.credentials.as_ref() };
+    let respite = Arc::default();
+    let request = Request { place, options, credentials: access.credentials.as_ref(), respite: Arc::clone(&respite) };
     for (option, value) in &request.options {
         check_option(place.scheme, option).map_err(|error| request.unusable(error))?;
         check_value(place.scheme, option, value).map_err(|error| request.unusable(error))?;
@@ -167,7 +176,7 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
             Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>
         }
     };
-    Ok(Opened { objects, ordered, identity })
+    Ok(Opened { objects, ordered, identity, respite })
 }
 
 /// The store of that name in this process's memory.
