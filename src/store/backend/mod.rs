@@ -4,7 +4,7 @@
 //! names are relative to the repository's prefix. Nothing is asked of the store meanwhile. What each kind does with
 //! "create only if absent", on which every commit rests, is said in its file, and found out again by the probe.
 
-#[cfg(any(feature = "azure", feature = "hdfs"))]
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure", feature = "hdfs"))]
 mod adapted;
 #[cfg(feature = "s3")]
 mod aws_profile;

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential, AwsCredentialProvider};
 use object_store::{CredentialProvider, StaticCredentialProvider};
 
+use super::adapted::Adapted;
 use super::aws_profile::{Files, Profile, ProfileProvider};
 use super::connector::Connector;
 use super::{Made, Request, client};
@@ -80,7 +81,8 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         }
     };
     let objects = builder.build().map_err(unusable)?;
-    Ok(Made { objects: Arc::new(objects), ordered: !directory })
+    let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
+    Ok(Made { objects: Arc::new(adapted), ordered: !directory })
 }
 
 /// Credentials of our own finding; none where the environment's are to be used.
