@@ -286,6 +286,8 @@ impl Store {
             }
         }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        // A page that is asked for again may begin elsewhere than the first time.
+        found.dedup_by(|a, b| a.name == b.name);
         found.truncate(most.unwrap_or(usize::MAX));
         Ok(found)
     }

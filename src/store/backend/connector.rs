@@ -12,7 +12,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 
-use super::retry_after;
+use super::{listing, retry_after};
 use crate::base::Env;
 use crate::store::respite::Respite;
 
@@ -51,6 +51,7 @@ impl HttpService for Connection {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         // Of the kinds of errors only this one is never tried again below.
         self.respite.over().await.map_err(|left_alone| HttpError::new(HttpErrorKind::Unknown, left_alone))?;
+        let lists = listing::is_asked_by(&request);
         let response = self.client.execute(request).await?;
         if matches!(response.status().as_u16(), 429 | 503)
             && let Some(wait) = retry_after::wait(response.headers(), self.env.now())
@@ -58,7 +59,7 @@ impl HttpService for Connection {
             tracing::debug!(status = response.status().as_u16(), ?wait, "the server asks to be left alone");
             self.respite.ask(wait);
         }
-        Ok(response)
+        if lists { listing::checked(response).await } else { Ok(response) }
     }
 }
 

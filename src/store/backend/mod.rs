@@ -20,6 +20,8 @@ mod cos;
 mod gcs;
 #[cfg(feature = "hdfs")]
 mod hdfs;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod listing;
 #[cfg(feature = "oss")]
 mod oss;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
