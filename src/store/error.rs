@@ -304,6 +304,15 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the store may have meant that there is no such range: not when it was not reached, or has trouble of its own.
+    pub(super) fn may_be_of_the_range(&self) -> bool {
+        let StoreError::Failed { source, .. } = self else { return false };
+        let text = source.to_string();
+        !["HTTP error", "status code: 5", "status code: 429", "bytes came of"].iter().any(|word| text.contains(word))
+    }
+}
+
 /// The class of an error of the operating system that is not a plain "no such object": a parent
 /// directory or staging file that has gone is a disturbance, and must never read as absence.
 fn class_of_io(error: &std::io::Error) -> Class {

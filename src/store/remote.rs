@@ -22,7 +22,7 @@ use object_store::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::base::{Env, limits};
+use crate::base::{Class, Env, limits};
 
 use super::error::StoreError;
 use super::hedge::Hedges;
@@ -114,7 +114,9 @@ impl Request {
         let (range, accept) = (&range, &accept);
         self.attempted(|patience| async move {
             match (self.read_once(range.clone(), accept, patience).await, range) {
-                (Err(error @ StoreError::Failed { .. }), Some(GetRange::Bounded(range))) if self.remote.is_some() => {
+                (Err(error), Some(GetRange::Bounded(range)))
+                    if self.remote.is_some() && error.may_be_of_the_range() =>
+                {
                     Err(self.behind_the_end(range, patience).await.unwrap_or(error))
                 }
                 (read, _) => read,
@@ -158,6 +160,11 @@ impl Request {
         let bytes = self.collect(result, expected, patience).await?;
         if bytes.len() as u64 != expected {
             let (operation, object, actual) = (self.operation, self.object.clone(), bytes.len() as u64);
+            if self.remote.is_some() {
+                // What stands there is long enough, as the store has just said: the answer is not whole.
+                let source = format!("{actual} bytes came of {expected}").into();
+                return Err(StoreError::Failed { operation, object, class: Class::Transient, source });
+            }
             return Err(StoreError::Truncated { operation, object, expected, actual });
         }
         Ok((bytes, size))
