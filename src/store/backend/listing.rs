@@ -8,6 +8,11 @@ use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 /// The outermost elements of listings: of S3 and GCS, and of Azure.
 const ROOTS: [&str; 2] = ["ListBucketResult", "EnumerationResults"];
 
+/// Something else came, which begins so.
+#[derive(Debug, thiserror::Error)]
+#[error("\"{0}\" came in place of a listing")]
+struct NoListing(String);
+
 /// Whether `request` asks for one.
 pub(super) fn is_asked_by(request: &HttpRequest) -> bool {
     let parameters = request.uri().query().unwrap_or_default();
@@ -25,25 +30,20 @@ pub(super) async fn checked(answer: HttpResponse) -> Result<HttpResponse, HttpEr
         Some(root) if ROOTS.iter().any(|known| root == known.as_bytes()) => {
             Ok(HttpResponse::from_parts(head, page.into()))
         }
-        found => Err(NoListing(found.unwrap_or(&page)).into()),
+        found => {
+            let found = found.unwrap_or(&page);
+            let shown = found.get(..40).unwrap_or(found).escape_ascii();
+            Err(HttpError::new(HttpErrorKind::Decode, NoListing(shown.to_string())))
+        }
     }
 }
 
 /// The name of the outermost element of an XML document.
 fn root(page: &[u8]) -> Option<&[u8]> {
-    // Of what may stand before it, nothing holds this sign but declarations and comments, which go on with another.
+    // Before it stand declarations and comments. One that holds this sign itself makes a page that is refused.
     let mut elements = page.split(|byte| *byte == b'<').skip(1);
     let element = elements.find(|element| !element.starts_with(b"?") && !element.starts_with(b"!"))?;
     element.split(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'/' | b'>')).next()
-}
-
-struct NoListing<'p>(&'p [u8]);
-
-impl From<NoListing<'_>> for HttpError {
-    fn from(NoListing(found): NoListing<'_>) -> HttpError {
-        let shown = found.get(..40).unwrap_or(found).escape_ascii();
-        HttpError::new(HttpErrorKind::Decode, std::io::Error::other(format!("\"{shown}\" came in place of a listing")))
-    }
 }
 
 #[cfg(test)]
