@@ -139,6 +139,8 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 pub const RETRIES_PER_ANSWER: u64 = 2;
 /// Repetitions that a store's requests begin with, and save up at most: all that a store gets while it is down.
 pub const RETRIES_SAVED_MAX: u64 = 64;
+/// A server that asks to be left alone for longer (`Retry-After`) is asked again after this.
+pub const RESPITE_MAX: Duration = Duration::from_secs(300);
 /// Parts of its deadline after which one attempt of a request counts as lost when nothing has come.
 pub const ATTEMPTS_PER_DEADLINE: u32 = 3;
 /// Answers to reads by whose times a slow one is told.
@@ -311,5 +313,7 @@ const _: () = {
     );
     assert!(4 * DISK_CACHE_LOOK_BYTES <= DISK_CACHE_BYTES_MIN && DISK_CACHE_BYTES_MIN <= DISK_CACHE_BYTES);
     assert!(RETRY_PAUSE_MAX.as_secs() < METADATA_DEADLINE.as_secs());
+    // No request that has the time comes before the server wanted it.
+    assert!(RESPITE_MAX.as_secs() > DURABLE_DEADLINE.as_secs());
     assert!(HEDGE_SAMPLES_MIN <= HEDGE_SAMPLES && HEDGE_PERCENTILE < 100);
 };

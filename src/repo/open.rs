@@ -16,7 +16,7 @@ use crate::base::{Class, Classed, Env, Instant, limits};
 use crate::format::marker::{Encryption, Marker};
 use crate::format::object::{LogId, Object, entries_prefix, slot_prefix};
 use crate::format::slot::{At, Masters, Slot};
-use crate::format::{Realm, RepoId, SlotId};
+use crate::format::{Epoch, Realm, RepoId, SlotId};
 use crate::seal::Secret;
 use crate::seal::derive::Cost;
 use crate::store::{CreateSupport, Created, Store};
@@ -112,8 +112,13 @@ fn unlock(
         _ => None,
     });
     let wrong = || RepoError::WrongKey { store: store.describe(), given: credential.kind() };
-    let at = newest.ok_or_else(wrong)?;
-    let bytes = store.get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64).map_err(&reading)?;
+    // A listing may lag behind, and must not make the right key a wrong one: where keys were never changed, the slot has one
+    // object, whose name needs no listing.
+    let at = newest.unwrap_or(At { repo, slot, epoch: Epoch(1) });
+    let bytes = match store.get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
+        Err(error) if newest.is_none() && error.class() == Class::NotFound => return Err(wrong()),
+        bytes => bytes.map_err(&reading)?,
+    };
     let key = unlock.key(repo);
     let slot = Slot::decode(at, &key, &bytes).map_err(RepoError::object(&at.name()))?;
     Ok(OpenedBy { id: unlock.slot(repo), key, slot })

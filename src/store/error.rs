@@ -66,6 +66,19 @@ pub enum StoreError {
         /// The deadline that passed.
         after: Duration,
     },
+    /// The store has asked to be left alone for longer than the request may take.
+    #[error(
+        "{operation} {object}: the store asks not to be asked anything for {} s, longer than this request may take; try again after that",
+        wait.as_secs_f32().ceil()
+    )]
+    Respite {
+        /// The request.
+        operation: Operation,
+        /// The object's name or prefix.
+        object: String,
+        /// For how long, from now on.
+        wait: Duration,
+    },
     /// A name that no store holds.
     #[error("{operation} {object:?}: not a name for an object: {why}")]
     Name {
@@ -186,7 +199,7 @@ impl Classed for StoreError {
             | StoreError::NotEmpty { .. }
             | StoreError::Leased { .. }
             | StoreError::LeaseLost { .. } => Class::Conflict,
-            StoreError::Broken { .. } | StoreError::RootGone { .. } => Class::Transient,
+            StoreError::Respite { .. } | StoreError::Broken { .. } | StoreError::RootGone { .. } => Class::Transient,
             StoreError::Root { source, .. } => Class::of_io(source),
             StoreError::Failed { class, .. } => *class,
         }
@@ -288,6 +301,15 @@ impl StoreError {
     pub(super) fn exists(source: &object_store::Error) -> bool {
         let text = source.to_string();
         !["ConditionalRequestConflict", "OperationAborted"].iter().any(|word| text.contains(word))
+    }
+}
+
+impl StoreError {
+    /// Whether the store may have meant that there is no such range: not when it was not reached, or has trouble of its own.
+    pub(super) fn may_be_of_the_range(&self) -> bool {
+        let StoreError::Failed { source, .. } = self else { return false };
+        let text = source.to_string();
+        !["HTTP error", "status code: 5", "status code: 429", "bytes came of"].iter().any(|word| text.contains(word))
     }
 }
 

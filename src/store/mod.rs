@@ -21,6 +21,7 @@ mod proof;
 pub mod record;
 mod remote;
 mod requests;
+mod respite;
 mod retry;
 #[allow(clippy::module_inception)]
 mod store;

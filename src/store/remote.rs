@@ -22,11 +22,12 @@ use object_store::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::base::{Env, limits};
+use crate::base::{Class, Env, limits};
 
 use super::error::StoreError;
 use super::hedge::Hedges;
 use super::meter::{Meter, Operation};
+use super::respite::Respite;
 use super::retry::{Attempts, Retries};
 use super::store::Created;
 
@@ -38,8 +39,8 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(env: Env) -> Remote {
-        Remote { retries: Retries::new(env), hedges: Hedges::default() }
+    pub(super) fn new(env: Env, respite: Arc<Respite>) -> Remote {
+        Remote { retries: Retries::new(env, respite), hedges: Hedges::default() }
     }
 
     /// The attempts of a request that begins now and has so long.
@@ -79,8 +80,7 @@ impl Request {
         loop {
             match attempts.within(&self.object, attempt(Some(attempts.patience()))).await {
                 Ok(value) => return Ok(value),
-                Err(error) if attempts.again(&error).await => {}
-                Err(error) => return Err(error),
+                Err(error) => attempts.again(&self.object, error).await?,
             }
         }
     }
@@ -114,7 +114,9 @@ impl Request {
         let (range, accept) = (&range, &accept);
         self.attempted(|patience| async move {
             match (self.read_once(range.clone(), accept, patience).await, range) {
-                (Err(error @ StoreError::Failed { .. }), Some(GetRange::Bounded(range))) if self.remote.is_some() => {
+                (Err(error), Some(GetRange::Bounded(range)))
+                    if self.remote.is_some() && error.may_be_of_the_range() =>
+                {
                     Err(self.behind_the_end(range, patience).await.unwrap_or(error))
                 }
                 (read, _) => read,
@@ -158,6 +160,11 @@ impl Request {
         let bytes = self.collect(result, expected, patience).await?;
         if bytes.len() as u64 != expected {
             let (operation, object, actual) = (self.operation, self.object.clone(), bytes.len() as u64);
+            if self.remote.is_some() {
+                // What stands there is long enough, as the store has just said: the answer is not whole.
+                let source = format!("{actual} bytes came of {expected}").into();
+                return Err(StoreError::Failed { operation, object, class: Class::Transient, source });
+            }
             return Err(StoreError::Truncated { operation, object, expected, actual });
         }
         Ok((bytes, size))
@@ -236,9 +243,9 @@ impl Request {
             };
             match attempts.within(&self.object, attempt).await {
                 Ok(created) => return Ok(created),
-                Err(error) if attempts.again(&error).await => in_doubt = true,
-                Err(error) => return Err(error),
+                Err(error) => attempts.again(&self.object, error).await?,
             }
+            in_doubt = true;
         }
     }
 

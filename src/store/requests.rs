@@ -121,8 +121,8 @@ impl Store {
                 });
             match fetched {
                 Ok((bytes, _)) => Ok(bytes),
-                // Stores report a range behind the end in ways of their own; the size tells.
-                Err(error @ StoreError::Failed { .. }) => match self.size(name) {
+                // Stores report a range behind the end in ways of their own; the size tells, and over a network has told.
+                Err(error @ StoreError::Failed { .. }) if !self.is_remote() => match self.size(name) {
                     Ok(size) if size < end => {
                         Err(StoreError::Truncated { operation, object: name.to_string(), expected: end, actual: size })
                     }
@@ -241,14 +241,14 @@ impl Store {
         // Each page has the deadline of a request.
         let mut attempts = remote.attempts(self.meter(), Operation::List, self.deadlines().metadata * 3);
         loop {
+            while let Some(wait) = attempts.respite(prefix)? {
+                std::thread::sleep(wait);
+            }
             let listed = self.list_objects(prefix, above, after, most);
             attempts.answered(&listed);
             match listed {
                 Ok(listed) => return Ok(listed),
-                Err(error) => match attempts.pause(&error) {
-                    Some(pause) => std::thread::sleep(pause),
-                    None => return Err(error),
-                },
+                Err(error) => std::thread::sleep(attempts.pause(prefix, error)?),
             }
         }
     }
@@ -286,6 +286,8 @@ impl Store {
             }
         }
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        // A page that is asked for again may begin elsewhere than the first time.
+        found.dedup_by(|a, b| a.name == b.name);
         found.truncate(most.unwrap_or(usize::MAX));
         Ok(found)
     }

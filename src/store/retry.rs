@@ -7,7 +7,11 @@
 //! **No storm.** Each request that is answered earns [`limits::RETRIES_PER_ANSWER`] repetitions for all requests of the store,
 //! and no more than [`limits::RETRIES_SAVED_MAX`] are saved: a store that is down gets so many repetitions and no more, besides
 //! those that its client makes by itself ([`limits::CLIENT_RETRIES_MAX`]).
+//!
+//! **Left alone.** While the store's server has asked for a respite (`respite.rs`), no attempt begins. A request that cannot
+//! wait for its end fails at once, and says how long it is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,17 +21,19 @@ use crate::base::{Class, Classed, Env, limits};
 
 use super::error::StoreError;
 use super::meter::{Meter, Operation};
+use super::respite::Respite;
 
 /// The pauses and the budget of one store's requests.
 #[derive(Debug)]
 pub(super) struct Retries {
     env: Env,
     saved: AtomicU64,
+    respite: Arc<Respite>,
 }
 
 impl Retries {
-    pub(super) fn new(env: Env) -> Retries {
-        Retries { env, saved: AtomicU64::new(limits::RETRIES_SAVED_MAX) }
+    pub(super) fn new(env: Env, respite: Arc<Respite>) -> Retries {
+        Retries { env, saved: AtomicU64::new(limits::RETRIES_SAVED_MAX), respite }
     }
 
     fn earn(&self) {
@@ -47,6 +53,11 @@ impl Retries {
             .min(limits::RETRY_PAUSE_MAX);
         let chance = u32::from(u16::from_le_bytes(self.env.random()));
         whole / 2 + (whole / 2).saturating_mul(chance) / u32::from(u16::MAX)
+    }
+
+    /// How long no attempt may begin, if the server wants to be left alone. Chance keeps those who wait from coming together.
+    fn respite(&self) -> Option<Duration> {
+        self.respite.left().map(|left| left + self.pause(1))
     }
 }
 
@@ -72,13 +83,16 @@ impl<'r> Attempts<'r> {
         Attempts { retries, meter, operation, deadline, end: Instant::now() + deadline, failures: 0 }
     }
 
-    /// The result of one attempt, which must have one by the request's end.
+    /// The result of one attempt, which begins when the server lets it and must have one by the request's end.
     pub(super) async fn within<T>(
         &self,
         object: &str,
         attempt: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let (operation, after) = (self.operation, self.deadline);
+        while let Some(wait) = self.respite(object)? {
+            tokio::time::sleep(wait).await;
+        }
         let result = tokio::time::timeout_at(self.end, attempt)
             .await
             .unwrap_or_else(|_| Err(StoreError::Deadline { operation, object: object.to_owned(), after }));
@@ -98,28 +112,44 @@ impl<'r> Attempts<'r> {
         self.deadline / limits::ATTEMPTS_PER_DEADLINE
     }
 
-    /// After an attempt failed: false when `error` is the request's. Otherwise the pause is over, and the next attempt's
-    /// time has come.
-    pub(super) async fn again(&mut self, error: &StoreError) -> bool {
-        match self.pause(error) {
-            Some(pause) => {
-                tokio::time::sleep(pause).await;
-                true
-            }
-            None => false,
-        }
+    /// After an attempt failed: the next one's time has come.
+    ///
+    /// # Errors
+    /// That of the request, when there is no next attempt.
+    pub(super) async fn again(&mut self, object: &str, error: StoreError) -> Result<(), StoreError> {
+        let pause = self.pause(object, error)?;
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 
     /// As [`Attempts::again`], for whoever pauses without the runtime.
-    pub(super) fn pause(&mut self, error: &StoreError) -> Option<Duration> {
+    pub(super) fn pause(&mut self, object: &str, error: StoreError) -> Result<Duration, StoreError> {
         self.failures += 1;
-        let pause = self.retries.pause(self.failures);
-        if !passes(error.class()) || Instant::now() + pause >= self.end || !self.retries.spend() {
-            return None;
+        let mut pause = self.retries.pause(self.failures);
+        if !passes(error.class()) {
+            return Err(error);
+        }
+        if let Some(wait) = self.respite(object)? {
+            pause = pause.max(wait);
+        }
+        if Instant::now() + pause >= self.end || !self.retries.spend() {
+            return Err(error);
         }
         tracing::debug!(%error, ?pause, "try a request again");
         self.meter.retry(self.operation);
-        Some(pause)
+        Ok(pause)
+    }
+
+    /// How long the server wants no attempt to begin.
+    ///
+    /// # Errors
+    /// When the request does not have the time.
+    pub(super) fn respite(&self, object: &str) -> Result<Option<Duration>, StoreError> {
+        let (operation, object) = (self.operation, object.to_owned());
+        match self.retries.respite() {
+            Some(wait) if Instant::now() + wait >= self.end => Err(StoreError::Respite { operation, object, wait }),
+            wait => Ok(wait),
+        }
     }
 }
 
@@ -143,7 +173,7 @@ mod tests {
     use super::*;
 
     fn retries() -> Retries {
-        Retries::new(Env::seeded(1, crate::base::Instant::from_nanos(0)))
+        Retries::new(Env::seeded(1, crate::base::Instant::from_nanos(0)), Arc::default())
     }
 
     #[test]
@@ -155,6 +185,41 @@ mod tests {
             let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
             assert!(most - least > whole / 4, "{failures}: {least}..{most} is no chance");
         }
+    }
+
+    #[test]
+    fn attempts_wait_for_the_end_of_a_respite_or_fail_at_once() {
+        let (respite, meter) = (Arc::<Respite>::default(), Meter::default());
+        let retries = Retries::new(Env::seeded(1, crate::base::Instant::from_nanos(0)), Arc::clone(&respite));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let lost = || StoreError::Deadline {
+                operation: Operation::Get,
+                object: "x".to_owned(),
+                after: Duration::from_secs(1),
+            };
+            respite.ask(Duration::from_millis(300));
+            let begun = Instant::now();
+            let mut attempts = Attempts::new(&retries, &meter, Operation::Get, Duration::from_secs(60));
+            attempts.within("x", async { Ok(()) }).await.unwrap();
+            assert!(begun.elapsed() >= Duration::from_millis(300), "the first attempt, too");
+            respite.ask(Duration::from_secs(2));
+            let pause = attempts.pause("x", lost()).unwrap();
+            assert!(pause > Duration::from_millis(1900), "{pause:?}");
+
+            respite.ask(Duration::from_secs(90));
+            let (begun, spent) = (Instant::now(), retries.saved.load(Ordering::Relaxed));
+            for error in [
+                attempts.within("x", async { Ok(()) }).await.unwrap_err(),
+                attempts.again("x", lost()).await.unwrap_err(),
+            ] {
+                assert!(matches!(error, StoreError::Respite { .. }), "{error}");
+                assert!(error.to_string().contains("for 9"), "the wait is named: {error}");
+                assert_eq!(error.class(), Class::Transient);
+            }
+            assert!(begun.elapsed() < Duration::from_secs(1));
+            assert_eq!(retries.saved.load(Ordering::Relaxed), spent, "what is not sent costs nothing");
+        });
     }
 
     #[test]

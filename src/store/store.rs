@@ -52,7 +52,8 @@ impl Deadlines {
         Deadlines { metadata: deadline, data: deadline, durable: deadline }
     }
 
-    fn of(&self, operation: Operation) -> Duration {
+    /// How long a request of this kind may take.
+    pub(super) fn of(&self, operation: Operation) -> Duration {
         match operation {
             Operation::Size | Operation::List | Operation::Delete | Operation::Begin | Operation::Abort => {
                 self.metadata
@@ -176,7 +177,7 @@ impl Store {
     }
 
     fn in_place(place: &Place, access: &Access) -> Result<Store, StoreError> {
-        let Opened { objects, ordered, identity } = backend::open(place, access)?;
+        let Opened { objects, ordered, identity, respite } = backend::open(place, access)?;
         let in_memory = place.scheme == Scheme::Memory;
         Ok(Store::from_inner(Inner {
             objects,
@@ -187,7 +188,7 @@ impl Store {
             ordered,
             tasks: Tasks::new(in_memory),
             meter: Arc::default(),
-            remote: (!in_memory).then(|| Arc::new(Remote::new(Env::system()))),
+            remote: (!in_memory).then(|| Arc::new(Remote::new(Env::system(), respite))),
             proof: Proof::given(in_memory),
             single_writer: SingleWriter::default(),
             kept_in: OnceLock::new(),
@@ -203,14 +204,15 @@ impl Store {
 
     /// A store in this process's memory that is treated as one over a network, for tests.
     pub fn memory_as_remote(env: Env) -> Store {
-        let remote = Some(Arc::new(Remote::new(env)));
+        let remote = Some(Arc::new(Remote::new(env, Arc::default())));
         Store::asynchronous(Arc::new(InMemory::new()), true, Proof::given(true), remote)
     }
 
     /// A store over a network, by any implementation that does not block in its polls and lists in any order. What it
     /// does by itself about failures must be little: they are tried again here.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Store {
-        Store::asynchronous(objects, false, Proof::default(), Some(Arc::new(Remote::new(Env::system()))))
+        let remote = Remote::new(Env::system(), Arc::default());
+        Store::asynchronous(objects, false, Proof::default(), Some(Arc::new(remote)))
     }
 
     fn asynchronous(objects: Arc<dyn ObjectStore>, ordered: bool, proof: Proof, remote: Option<Arc<Remote>>) -> Store {

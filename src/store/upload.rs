@@ -14,12 +14,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use object_store::path::Path as ObjectPath;
 use object_store::{MultipartUpload, PutPayload};
+use tokio::time::Instant;
 
 use crate::base::{Class, Classed, limits};
 use crate::format::object::ObjectName;
 
 use super::error::StoreError;
 use super::meter::Operation;
+use super::respite;
 use super::store::{Created, Store};
 use super::tasks::Running;
 
@@ -107,17 +109,18 @@ impl Upload {
             self.settle(part)?;
         }
         let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        let completing = self.in_client(operation, async move {
+            let completed = parts.complete().await.map(|_| ());
+            if completed.is_err() {
+                // It may have been completed all the same, and then there is nothing to give up.
+                drop(parts.abort().await);
+            }
+            completed
+        });
         self.store
             .counted(operation, || {
                 self.store
-                    .run(operation, &self.name, async move {
-                        let completed = parts.complete().await.map(|_| ());
-                        if completed.is_err() {
-                            // It may have been completed all the same, and then there is nothing to give up.
-                            drop(parts.abort().await);
-                        }
-                        completed
-                    })?
+                    .run(operation, &self.name, completing)?
                     .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
             })
             .or_else(|error| self.completed_all_the_same(error))
@@ -167,6 +170,7 @@ impl Upload {
         meter.request(Operation::Part);
         meter.moved(Operation::Part, part.content_length() as u64);
         let sending = parts.put_part(part);
+        let sending = self.in_client(Operation::Part, sending);
         self.in_flight.push_back(self.store.start(Operation::Part, &self.name, sending)?);
         Ok(())
     }
@@ -176,12 +180,18 @@ impl Upload {
         self.store.counted(operation, || {
             self.store.prepare(operation, &self.name)?;
             let (objects, path) = (self.store.objects().clone(), self.path.clone());
+            let beginning = self.in_client(operation, async move {
+                objects.put_multipart_opts(&path, object_store::PutMultipartOptions::default()).await
+            });
             self.store
-                .run(operation, &self.name, async move {
-                    objects.put_multipart_opts(&path, object_store::PutMultipartOptions::default()).await
-                })?
+                .run(operation, &self.name, beginning)?
                 .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
         })
+    }
+
+    /// Nothing here is tried again above the client, so that a respite of the server must be waited for there.
+    fn in_client<F: Future>(&self, operation: Operation, request: F) -> impl Future<Output = F::Output> + use<F> {
+        respite::in_client(Instant::now() + self.store.deadlines().of(operation), request)
     }
 
     fn settle(&self, part: Running<object_store::Result<()>>) -> Result<(), StoreError> {
@@ -198,9 +208,10 @@ impl Drop for Upload {
     fn drop(&mut self) {
         self.in_flight.clear();
         let Some(mut parts) = self.parts.take() else { return };
+        let giving_up = self.in_client(Operation::Abort, async move { parts.abort().await });
         let given_up = self.store.counted(Operation::Abort, || {
             self.store
-                .run(Operation::Abort, &self.name, async move { parts.abort().await })?
+                .run(Operation::Abort, &self.name, giving_up)?
                 .map_err(|error| StoreError::reported(Operation::Abort, self.name.as_str(), error))
         });
         if let Err(error) = given_up {

@@ -6,6 +6,8 @@
 // A failed unwrap is a failed test, in a helper as much as in the test itself.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/faulty_http.rs"]
+mod faulty_http;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/servers.rs"]
@@ -30,6 +32,7 @@ mod log_model;
 mod log_schedules;
 mod log_world;
 mod model;
+mod network_faults;
 mod no_forgotten_files;
 mod power;
 mod remote_reads;

@@ -1,4 +1,5 @@
-//! A client's store with what it lacks: ends of objects where the protocol has none, and listings without what is no object.
+//! A client's store with what it lacks: ends of objects where the protocol has none, listings without what is no object, and
+//! disbelief of answers that are not the store's.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,12 +22,15 @@ pub(super) struct Adapted {
     pub(super) hides: Option<fn(&ObjectPath) -> bool>,
     /// Whether the end of an object is asked for by its size, with a request more: objects never change in between.
     pub(super) ends_by_size: bool,
+    /// Whether the store gives each object a tag. What comes without one is the word of somebody on the way, or an error that
+    /// says that all is well, whose page would be taken for the object.
+    pub(super) tags: bool,
 }
 
 impl Adapted {
     /// As it is.
     pub(super) fn new(inner: Arc<dyn ObjectStore>) -> Adapted {
-        Adapted { inner, hides: None, ends_by_size: false }
+        Adapted { inner, hides: None, ends_by_size: false, tags: false }
     }
 
     fn without_hidden(
@@ -62,7 +66,7 @@ impl ObjectStore for Adapted {
 
     async fn get_opts(&self, object: &ObjectPath, mut options: GetOptions) -> Result<GetResult> {
         if let (true, Some(GetRange::Suffix(bytes))) = (self.ends_by_size, &options.range) {
-            let size = match self.inner.head(object).await {
+            let size = match self.head(object).await {
                 Ok(meta) => meta.size,
                 // A read says what it is that does not exist.
                 Err(object_store::Error::NotFound { .. }) => self.inner.get(object).await?.meta.size,
@@ -71,7 +75,12 @@ impl ObjectStore for Adapted {
             // No range of an empty object is one.
             options.range = (size > 0).then(|| GetRange::Bounded(size.saturating_sub(*bytes)..size));
         }
-        self.inner.get_opts(object, options).await
+        let result = self.inner.get_opts(object, options).await?;
+        if self.tags && result.meta.e_tag.is_none() {
+            let source = format!("the answer for {object} has no ETag, so it is not the store's").into();
+            return Err(object_store::Error::Generic { store: "HTTP", source });
+        }
+        Ok(result)
     }
 
     fn delete_stream(&self, objects: BoxStream<'static, Result<ObjectPath>>) -> BoxStream<'static, Result<ObjectPath>> {

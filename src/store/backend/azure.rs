@@ -13,6 +13,7 @@ use std::sync::Arc;
 use object_store::azure::MicrosoftAzureBuilder;
 
 use super::adapted::Adapted;
+use super::connector::Connector;
 use super::{Made, Request, client};
 use crate::store::error::StoreError;
 
@@ -47,6 +48,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     builder = builder
         .with_container_name(&request.place.container)
         .with_client_options(client::options(endpoint.as_deref()))
+        .with_http_connector(Connector::new(&request.respite))
         .with_retry(client::retries())
         .with_use_emulator(request.is_set("emulator"))
         .with_use_azure_cli(request.is_set("azure_cli"))
@@ -70,7 +72,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         builder = builder.with_client_secret_authorization(client, secret, tenant);
     }
     let objects = builder.build().map_err(|error| request.unusable(error))?;
-    let adapted = Adapted { ends_by_size: true, ..Adapted::new(Arc::new(objects)) };
+    let adapted = Adapted { ends_by_size: true, tags: true, ..Adapted::new(Arc::new(objects)) };
     Ok(Made { objects: Arc::new(adapted), ordered: true })
 }
 

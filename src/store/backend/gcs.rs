@@ -12,6 +12,8 @@ use std::sync::Arc;
 use object_store::StaticCredentialProvider;
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
 
+use super::adapted::Adapted;
+use super::connector::Connector;
 use super::{Made, Request, client};
 use crate::store::error::StoreError;
 
@@ -28,6 +30,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     builder = builder
         .with_bucket_name(&request.place.container)
         .with_client_options(client::options(endpoint))
+        .with_http_connector(Connector::new(&request.respite))
         .with_retry(client::retries())
         .with_skip_signature(request.is_set("anonymous"));
     if request.is_set("anonymous") {
@@ -39,5 +42,6 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         builder = builder.with_base_url(endpoint);
     }
     let objects = builder.build().map_err(|error| request.unusable(error))?;
-    Ok(Made { objects: Arc::new(objects), ordered: true })
+    let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
+    Ok(Made { objects: Arc::new(adapted), ordered: true })
 }

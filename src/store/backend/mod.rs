@@ -4,7 +4,7 @@
 //! names are relative to the repository's prefix. Nothing is asked of the store meanwhile. What each kind does with
 //! "create only if absent", on which every commit rests, is said in its file, and found out again by the probe.
 
-#[cfg(any(feature = "azure", feature = "hdfs"))]
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure", feature = "hdfs"))]
 mod adapted;
 #[cfg(feature = "s3")]
 mod aws_profile;
@@ -12,14 +12,20 @@ mod aws_profile;
 mod azure;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod client;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod connector;
 #[cfg(feature = "cos")]
 mod cos;
 #[cfg(feature = "gcs")]
 mod gcs;
 #[cfg(feature = "hdfs")]
 mod hdfs;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod listing;
 #[cfg(feature = "oss")]
 mod oss;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod retry_after;
 #[cfg(feature = "s3")]
 mod s3;
 
@@ -37,6 +43,7 @@ use zeroize::Zeroizing;
 
 use super::address::{Options, Place, Scheme, check_option, check_value};
 use super::error::StoreError;
+use super::respite::Respite;
 
 /// What is known of a store beside its address.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +84,8 @@ pub(super) struct Opened {
     pub(super) ordered: bool,
     /// The address with all options that hold.
     pub(super) identity: String,
+    /// How long its server has asked to be left alone.
+    pub(super) respite: Arc<Respite>,
 }
 
 /// What a backend has made.
@@ -91,6 +100,7 @@ struct Request<'r> {
     place: &'r Place,
     options: Options,
     credentials: Option<&'r Credentials>,
+    respite: Arc<Respite>,
 }
 
 #[cfg_attr(
@@ -132,7 +142,8 @@ impl Request<'_> {
 pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError> {
     let mut options = access.options.clone();
     options.extend(place.options.clone());
-    let request = Request { place, options, credentials: access.credentials.as_ref() };
+    let respite = Arc::default();
+    let request = Request { place, options, credentials: access.credentials.as_ref(), respite: Arc::clone(&respite) };
     for (option, value) in &request.options {
         check_option(place.scheme, option).map_err(|error| request.unusable(error))?;
         check_value(place.scheme, option, value).map_err(|error| request.unusable(error))?;
@@ -167,7 +178,7 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
             Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>
         }
     };
-    Ok(Opened { objects, ordered, identity })
+    Ok(Opened { objects, ordered, identity, respite })
 }
 
 /// The store of that name in this process's memory.

@@ -15,7 +15,9 @@ use async_trait::async_trait;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential, AwsCredentialProvider};
 use object_store::{CredentialProvider, StaticCredentialProvider};
 
+use super::adapted::Adapted;
 use super::aws_profile::{Files, Profile, ProfileProvider};
+use super::connector::Connector;
 use super::{Made, Request, client};
 use crate::store::error::StoreError;
 
@@ -58,6 +60,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         .with_virtual_hosted_style_request(!path_style && !directory)
         .with_s3_express(directory)
         .with_client_options(client::options(endpoint.as_deref()))
+        .with_http_connector(Connector::new(&request.respite))
         .with_retry(client::retries())
         // One name at a time is deleted, and not every server knows the other request.
         .with_disable_bulk_delete(true)
@@ -78,7 +81,8 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         }
     };
     let objects = builder.build().map_err(unusable)?;
-    Ok(Made { objects: Arc::new(objects), ordered: !directory })
+    let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
+    Ok(Made { objects: Arc::new(adapted), ordered: !directory })
 }
 
 /// Credentials of our own finding; none where the environment's are to be used.
