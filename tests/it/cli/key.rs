@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::bench::{Bench, Ran};
 
 /// A file for its owner alone.
-fn private(path: &Path, text: &str) {
+pub(super) fn private(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
@@ -20,7 +20,7 @@ fn mode(path: &Path) -> u32 {
 
 /// Runs `amberfs` at a terminal of its own, at which each of `answers` is typed when it is asked for something and does
 /// not show what is typed. The terminal's text is the output.
-fn typed(bench: &Bench, arguments: &[&str], answers: &[&str]) -> Ran {
+pub(super) fn typed(bench: &Bench, arguments: &[&str], answers: &[&str]) -> Ran {
     const TERMINAL: &str = r#"
 import json, os, pty, sys, termios, time
 arguments, answers = json.loads(sys.argv[1])
@@ -70,7 +70,7 @@ fn with(bench: &Bench, environment: &[(&str, &str)], arguments: &[impl AsRef<std
 }
 
 /// A repository that the key file `key` opens, which every command here is told by the configuration.
-fn encrypted() -> Bench {
+pub(super) fn encrypted() -> Bench {
     let bench = Bench::new();
     bench.good(["init", "-q", "--new-keyfile", "key", "--key-name", "mine"]);
     std::fs::create_dir_all(bench.path("tree/sub")).unwrap();
@@ -80,12 +80,12 @@ fn encrypted() -> Bench {
 }
 
 /// The same command with a key file.
-fn keyed(bench: &Bench, key: &str, arguments: &[&str]) -> Ran {
+pub(super) fn keyed(bench: &Bench, key: &str, arguments: &[&str]) -> Ran {
     bench.run([&["--keyfile", key], arguments].concat())
 }
 
 #[track_caller]
-fn good(ran: Ran) -> Ran {
+pub(super) fn good(ran: Ran) -> Ran {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
     ran
 }

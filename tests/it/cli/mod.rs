@@ -9,6 +9,7 @@ mod key;
 mod repository;
 mod restore;
 mod source;
+mod status;
 mod stores;
 mod together;
 mod usage;
