@@ -176,7 +176,7 @@ fn a_key_file_is_made_for_its_owner_and_never_overwritten() {
     keyed(&bench, "other.key", &["points"]).fails(12, "no key");
     private(&bench.path("none"), "no key\n");
     keyed(&bench, "none", &["points"]).fails(2, "is no key file");
-    keyed(&bench, "absent", &["points"]).fails(1, "absent");
+    keyed(&bench, "absent", &["points"]).fails(12, "does not exist");
     std::fs::set_permissions(bench.path("key"), std::fs::Permissions::from_mode(0o640)).unwrap();
     keyed(&bench, "key", &["points"]).fails(1, "chmod 600");
     // In every directory of the repository, too, nobody else looks.
