@@ -334,7 +334,7 @@ fn keys_are_listed_added_changed_removed_and_rotated() {
     bench.run(["--password-file", "p", "points"]).fails(12, "no key");
     run(&["key", "remove", "gone"]);
     keyed(&bench, "key", &["key", "remove", "mine"]).fails(11, "last that gives everything");
-    let rotated = run(&["--json", "key", "rotate"]).json();
+    let rotated = run(&["--json", "key", "rotate", "--yes"]).json();
     assert_eq!((&rotated[0]["epoch"], &rotated[0]["removed"]), (&Value::from(2), &serde_json::json!(["web1"])));
     keyed(&bench, "web1.key", &["points"]).fails(12, "no key");
     assert_eq!(names(), ["mine"]);

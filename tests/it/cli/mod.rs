@@ -9,6 +9,7 @@ mod generated;
 mod key;
 mod repository;
 mod restore;
+mod slots;
 mod source;
 mod status;
 mod stores;
