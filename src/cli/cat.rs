@@ -1,6 +1,6 @@
 //! `amberfs cat`: the bytes of a file as they were.
 
-use super::context::Context;
+use super::context::{Context, Opened};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::ls::reading;
@@ -28,6 +28,10 @@ const STEP: usize = 1 << 20;
 /// When a file does not exist, is no regular file, or cannot be read.
 pub fn run(args: &CatArgs, context: &Context) -> Result<Exit, Failure> {
     let opened = context.open()?;
+    print(args, &opened).map_err(|failure| opened.explained(failure))
+}
+
+fn print(args: &CatArgs, opened: &Opened) -> Result<Exit, Failure> {
     let mut out = Output::open();
     for selector in &args.selectors {
         let selector = Selector::parse(selector.as_encoded_bytes())?;

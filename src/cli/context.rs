@@ -17,7 +17,8 @@ use crate::chain::state::{Fault, Tip};
 use crate::chain::{ChainError, Point, RepoLog, RepoState, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
 use crate::format::marker::Marker;
-use crate::format::object::LogId;
+use crate::format::object::{LogId, Object};
+use crate::format::slot;
 use crate::job::config::RepositoryConfig;
 use crate::job::{ConfigFile, Places, credentials};
 use crate::repo::{CacheSizes, Closed, Repo, RepoError};
@@ -115,6 +116,18 @@ impl Context {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(&self) -> Result<Opened, Failure> {
+        self.open_with(None)
+    }
+
+    /// Opens it anew with the key that it was opened with: nobody is asked again, and no pipe is read twice.
+    ///
+    /// # Errors
+    /// As [`Context::open`].
+    pub fn reopen(&self, opened: &Opened) -> Result<Opened, Failure> {
+        self.open_with(opened.given.clone())
+    }
+
+    fn open_with(&self, given: Option<Given>) -> Result<Opened, Failure> {
         let address = self.repository()?;
         let absent = || {
             Failure::new(Class::NotFound, format!("there is no repository at {address}"))
@@ -132,7 +145,11 @@ impl Context {
         };
         let closed = Closed::find(store).map_err(failed)?;
         self.recognise(&address, &closed)?;
-        let given = match self.given()? {
+        let given = match given {
+            Some(given) => Some(given),
+            None => self.given()?,
+        };
+        let given = match given {
             Some(given) => Some(given),
             None if closed.is_encrypted() => Some(self.ask(&format!("Passphrase of {address}"))?),
             None => None,
@@ -252,7 +269,8 @@ fn fingerprint(marker: &Marker) -> String {
     hex::encode(blake3::hash(&marker.encode()).as_bytes())
 }
 
-/// Why a repository cannot be opened. Its marker cannot be verified beside anything else: it is what comes first.
+/// Why a repository cannot be opened. Its marker, and the slot of the key, cannot be verified beside anything else: they
+/// are what comes first.
 fn unopened(error: RepoError) -> Failure {
     let why = match &error {
         RepoError::WrongKey { .. } => {
@@ -267,6 +285,13 @@ fn unopened(error: RepoError) -> Failure {
                  no --keyfile, --password-file or --password-command, and no AMBERFS_KEYFILE or AMBERFS_PASSWORD...",
             );
         }
+        RepoError::Damaged { object, source } if matches!(Object::parse(object), Some(Object::Slot(..))) => {
+            return Failure::new(
+                Class::Corrupt,
+                format!("the key slot that this key should open, the object `{object}`, is damaged: {source}"),
+            )
+            .hint("open the repository with another key, or restore this small file from a copy of the repository");
+        }
         RepoError::Missing { .. } => "does not exist".to_owned(),
         RepoError::Damaged { source, .. } => format!("is damaged: {source}"),
         _ => return error.into(),
@@ -276,6 +301,19 @@ fn unopened(error: RepoError) -> Failure {
 }
 
 impl Opened {
+    /// `failure` to read what is stored, in the words of whoever has a key that does not read it.
+    pub fn explained(&self, failure: Failure) -> Failure {
+        let Some(slot) = self.repo.slot().filter(|slot| !matches!(slot.access, slot::Access::Full(_))) else {
+            return failure;
+        };
+        if failure.class() != Class::Denied {
+            return failure;
+        }
+        let role = slot::role_name(&slot.access);
+        Failure::new(Class::Denied, format!("your key is a {role} key, which cannot read contents"))
+            .hint(format!("open the repository with a full key ({})", failure.text()))
+    }
+
     /// The log of a source.
     pub fn log(&self, source: &SourceRecord) -> SourceLog {
         SourceLog::open(self.repo.store().clone(), self.repo.env().clone(), self.repo.realm(), source.id)

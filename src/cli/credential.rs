@@ -1,8 +1,9 @@
 //! Where the key to an encrypted repository comes from, and how the processes of a mount come by it.
 //!
 //! In this order: the options, the environment, the configuration, and at last whoever sits at the terminal. A
-//! passphrase is never an argument: arguments are for all to see. What was typed, or told by a program, reaches the
-//! processes that a mount starts in a file without a name (memfd_create(2)), which they inherit.
+//! passphrase is never an argument: arguments are for all to see. What was typed, told by a program, or read from a pipe,
+//! which gives it once, reaches the processes that a mount starts in a file without a name (memfd_create(2)), which they
+//! inherit.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -38,18 +39,20 @@ pub struct KeyOptions {
 }
 
 /// A key, and where it came from.
+#[derive(Clone)]
 pub struct Given {
     /// The key.
     pub credential: Credential,
     origin: Origin,
 }
 
+#[derive(Clone)]
 enum Origin {
     PasswordFile(PathBuf),
     KeyFile(PathBuf),
     /// The environment or the configuration, which the processes that we start have as well.
     Shared,
-    /// A person or a program, which is not to be asked again.
+    /// A person, a program or a pipe, which is not to be asked again.
     Told,
 }
 
@@ -63,15 +66,18 @@ impl Given {
         match (&self.origin, &self.credential) {
             (Origin::PasswordFile(path), _) => Ok(option("--password-file", path)),
             (Origin::KeyFile(path), _) => Ok(option("--keyfile", path)),
-            (Origin::Told, Credential::Passphrase(text)) => {
-                let kept = sys::keep_for_children(text);
-                let kept =
-                    kept.map_err(|error| Failure::io("keep the passphrase for the processes of a mount", &error))?;
-                Ok(option("--password-file", &kept))
+            (Origin::Told, Credential::Passphrase(text)) => Ok(option("--password-file", &keep(text)?)),
+            (Origin::Told, Credential::KeyFile(secret)) => {
+                Ok(option("--keyfile", &keep(Credential::key_file(secret).as_bytes())?))
             }
-            (Origin::Shared | Origin::Told, _) => Ok(Vec::new()),
+            (Origin::Shared, _) => Ok(Vec::new()),
         }
     }
+}
+
+/// A file without a name that holds this key.
+fn keep(key: &[u8]) -> Result<PathBuf, Failure> {
+    sys::keep_for_children(key).map_err(|error| Failure::io("keep the key for the processes of a mount", &error))
 }
 
 impl Context {
@@ -86,7 +92,7 @@ impl Context {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let shared = |credential| Given { credential, origin: Origin::Shared };
         if let Some(text) = variable("AMBERFS_PASSWORD") {
-            return Ok(Some(shared(passphrase(text.into_vec(), "AMBERFS_PASSWORD")?)));
+            return Ok(Some(shared(passphrase(Zeroizing::new(text.into_vec()), "AMBERFS_PASSWORD")?)));
         }
         let named = KeyOptions {
             password_file: variable("AMBERFS_PASSWORD_FILE").map(PathBuf::from),
@@ -120,7 +126,7 @@ impl Context {
         }
         let text = rpassword::prompt_password(format!("{prompt}: "));
         let text = text.map_err(|error| Failure::io("ask for the passphrase", &error))?;
-        Ok(Given { credential: passphrase(text.into_bytes(), "the passphrase")?, origin: Origin::Told })
+        Ok(Given { credential: passphrase(Zeroizing::new(text.into_bytes()), "the passphrase")?, origin: Origin::Told })
     }
 
     /// A new passphrase from the terminal, twice.
@@ -144,30 +150,29 @@ impl Context {
 pub fn of_options(options: &KeyOptions) -> Result<Option<Given>, Failure> {
     if let Some(path) = &options.keyfile {
         let path = absolute(path.clone())?;
-        let text = read_private(&path, "key file")?;
+        let Private { text, lasts } = read_private(&path, "key file")?;
         let text = std::str::from_utf8(&text).ok().and_then(Credential::of_key_file);
         let credential = text.ok_or_else(|| {
             Failure::usage(format!("{path:?} is no key file of amberfs"))
                 .hint("`amberfs init --new-keyfile FILE` and `amberfs key add --new-keyfile FILE` make one")
         })?;
-        return Ok(Some(Given { credential, origin: Origin::KeyFile(path) }));
+        return Ok(Some(Given { credential, origin: if lasts { Origin::KeyFile(path) } else { Origin::Told } }));
     }
     if let Some(path) = &options.password_file {
         let path = absolute(path.clone())?;
-        let text = read_private(&path, "password file")?;
-        let credential = passphrase(text.to_vec(), &format!("the first line of {path:?}"))?;
-        return Ok(Some(Given { credential, origin: Origin::PasswordFile(path) }));
+        let Private { text, lasts } = read_private(&path, "password file")?;
+        let credential = passphrase(text, &format!("the first line of {path:?}"))?;
+        return Ok(Some(Given { credential, origin: if lasts { Origin::PasswordFile(path) } else { Origin::Told } }));
     }
     if let Some(command) = &options.password_command {
         let text = told_by(command)?;
-        return Ok(Some(Given { credential: passphrase(text.to_vec(), "what it printed")?, origin: Origin::Told }));
+        return Ok(Some(Given { credential: passphrase(text, "what it printed")?, origin: Origin::Told }));
     }
     Ok(None)
 }
 
 /// The first line of `text`, which must not be empty.
-fn passphrase(text: Vec<u8>, what: &str) -> Result<Credential, Failure> {
-    let text = Zeroizing::new(text);
+fn passphrase(text: Zeroizing<Vec<u8>>, what: &str) -> Result<Credential, Failure> {
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
@@ -176,9 +181,41 @@ fn passphrase(text: Vec<u8>, what: &str) -> Result<Credential, Failure> {
     Ok(Credential::passphrase(line))
 }
 
+/// Says so when a new passphrase is one that whoever has the repository guesses.
+pub fn warn_of_short(credential: &Credential) {
+    let Credential::Passphrase(text) = credential else { return };
+    let characters = String::from_utf8_lossy(text).chars().count();
+    if characters < PASSPHRASE_CHARACTERS {
+        tracing::warn!(
+            "the passphrase is short ({characters} of at least {PASSPHRASE_CHARACTERS} characters): whoever has the \
+             repository can guess it; `amberfs key change` replaces it"
+        );
+    }
+}
+
+/// Fewer are guessed whatever they cost.
+const PASSPHRASE_CHARACTERS: usize = 8;
+
+/// Room for all that is read of a key: what grows leaves copies behind, which nobody overwrites.
+fn room() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(limits::PASSPHRASE_BYTES_MAX as usize + 64))
+}
+
+/// What a private file holds.
+struct Private {
+    text: Zeroizing<Vec<u8>>,
+    /// Whether it can be read again: a pipe cannot.
+    lasts: bool,
+}
+
 /// A file that nobody but its owner, who is this user or root, has access to. A pipe is whoever's who made it.
-fn read_private(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |doing: &str, error: &std::io::Error| Failure::io(format!("{doing} the {what} {path:?}"), error);
+fn read_private(path: &Path, what: &str) -> Result<Private, Failure> {
+    let failed = |doing: &str, error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Failure::new(Class::NotFound, format!("the {what} {path:?} does not exist")).ending(Exit::WrongKey)
+        }
+        _ => Failure::io(format!("{doing} the {what} {path:?}"), error),
+    };
     let mut file = File::open(path).map_err(|error| failed("open", &error))?;
     let meta = file.metadata().map_err(|error| failed("examine", &error))?;
     if meta.is_file() && meta.mode() & 0o077 != 0 {
@@ -195,12 +232,12 @@ fn read_private(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
     if !meta.is_file() && !meta.file_type().is_fifo() && !meta.file_type().is_char_device() {
         return Err(Failure::usage(format!("the {what} {path:?} is no file")));
     }
-    let mut bytes = Zeroizing::new(Vec::new());
+    let mut text = room();
     Read::by_ref(&mut file)
         .take(limits::PASSPHRASE_BYTES_MAX)
-        .read_to_end(&mut bytes)
+        .read_to_end(&mut text)
         .map_err(|error| failed("read", &error))?;
-    Ok(bytes)
+    Ok(Private { text, lasts: meta.is_file() })
 }
 
 /// What the command prints; its standard error is ours.
@@ -209,15 +246,18 @@ fn told_by(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let words =
         words.ok_or_else(|| Failure::usage(format!("the password command {command:?} makes no sense to a shell")))?;
     let (program, arguments) = words.split_first().ok_or_else(|| Failure::usage("the password command is empty"))?;
-    let output = Command::new(OsStr::new(program)).args(arguments).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| Failure::io(format!("run the password command {program:?}"), &error))?;
-    let text = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(Failure::new(
-            Class::Denied,
-            format!("the password command {program:?} ended with {}", output.status),
-        )
-        .ending(Exit::WrongKey));
+    let failed = |error: std::io::Error| Failure::io(format!("run the password command {program:?}"), &error);
+    let mut command = Command::new(OsStr::new(program));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = command.spawn().map_err(failed)?;
+    let mut text = room();
+    // The pipe is closed before we wait: a program that prints without end is ended by that.
+    let read = child.stdout.take().map(|pipe| pipe.take(limits::PASSPHRASE_BYTES_MAX).read_to_end(&mut text));
+    let status = child.wait().map_err(failed)?;
+    read.transpose().map_err(failed)?;
+    if !status.success() {
+        return Err(Failure::new(Class::Denied, format!("the password command {program:?} ended with {status}"))
+            .ending(Exit::WrongKey));
     }
     Ok(text)
 }
@@ -235,13 +275,13 @@ mod tests {
     #[test]
     fn a_passphrase_is_the_first_line_and_never_empty() {
         for (text, expected) in [("abc", "abc"), ("abc\n", "abc"), ("a b \r\nx", "a b "), ("ä\n\n", "ä")] {
-            match passphrase(text.into(), "it").unwrap() {
+            match passphrase(Zeroizing::new(text.into()), "it").unwrap() {
                 Credential::Passphrase(found) => assert_eq!(found.as_slice(), expected.as_bytes()),
                 Credential::KeyFile(_) => panic!("{text}"),
             }
         }
         for text in ["", "\n", "\r\nabc"] {
-            assert_eq!(passphrase(text.into(), "it").unwrap_err().exit(), Exit::Usage);
+            assert_eq!(passphrase(Zeroizing::new(text.into()), "it").unwrap_err().exit(), Exit::Usage);
         }
     }
 
@@ -270,12 +310,38 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_is_read_once_and_its_key_handed_on_as_what_was_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let secret = crate::seal::Secret::new([7; 32]);
+        let key_file = Credential::key_file(&secret).to_string();
+        for (option, text) in [("--password-file", "hidden"), ("--keyfile", key_file.as_str())] {
+            let options = match option {
+                "--keyfile" => KeyOptions { keyfile: Some(path.clone()), ..KeyOptions::default() },
+                _ => named(&path),
+            };
+            let given = std::thread::scope(|scope| {
+                scope.spawn(|| std::fs::write(&path, text).unwrap());
+                of_options(&options).unwrap().unwrap()
+            });
+            let arguments = given.arguments().unwrap();
+            assert_eq!(arguments[0], option);
+            assert_ne!(Path::new(&arguments[1]), path);
+            assert_eq!(std::fs::read_to_string(&arguments[1]).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn what_was_told_reaches_a_child_in_a_file_without_a_name() {
         let given = Given { credential: Credential::passphrase("hidden"), origin: Origin::Told };
         let arguments = given.arguments().unwrap();
         let path = arguments.get(1).unwrap();
         let output = Command::new("cat").arg(path).output().unwrap();
         assert_eq!(output.stdout, b"hidden");
+        // Whoever reads it can hand it on.
+        let again = of_options(&named(Path::new(path))).unwrap().unwrap();
+        assert_eq!(again.arguments().unwrap().get(1), Some(path));
         assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("hidden")));
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::context::Context;
+use super::credential::warn_of_short;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::key::{New, check_name, make_key_file};
@@ -48,18 +49,19 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
     check_name(&args.key_name)?;
     // Before anything is made: whoever has no key, or mistypes it, finds nothing half-done.
     let new = if args.unencrypted { None } else { Some(key(args, context)?) };
-    let create = || -> Result<_, Failure> {
-        let store = context.remembered(Store::create_at(&address, &context.access(&address)?)?, &address)?;
-        let env = context.env.clone();
-        Ok(match &new {
-            Some(new) => Repo::init_encrypted(store, env, &new.credential, &args.key_name, Cost::STANDARD)?,
-            None => Repo::init(store, env)?,
-        })
+    let place = || -> Result<_, Failure> {
+        context.remembered(Store::create_at(&address, &context.access(&address)?)?, &address)
     };
-    let repo = create().map_err(|failure| match &new {
-        Some(new) => new.failed(failure),
+    let store = place().map_err(|failure| match &new {
+        Some(new) => new.useless(failure),
         None => failure,
     })?;
+    let env = context.env.clone();
+    let repo = match &new {
+        Some(new) => Repo::init_encrypted(store, env, &new.credential, &args.key_name, Cost::STANDARD)
+            .map_err(|error| new.failed(error))?,
+        None => Repo::init(store, env)?,
+    };
     context.make_known(&address, &repo);
     let mut out = Output::open();
     if context.global.json {
@@ -95,5 +97,6 @@ fn key(args: &InitArgs, context: &Context) -> Result<New, Failure> {
             _ => failure,
         })?,
     };
+    warn_of_short(&given.credential);
     Ok(New::of(given.credential))
 }

@@ -1,7 +1,7 @@
 //! `amberfs key`: who may open an encrypted repository, and as what.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{IsTerminal, Write, stderr, stdin};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::context::{Context, Opened};
-use super::credential::{KeyOptions, of_options};
+use super::credential::{KeyOptions, of_options, warn_of_short};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, printable, timestamp};
-use crate::chain::state::{LogState, RepoGoal, SourceGoal};
-use crate::chain::{ChainError, SourceLog};
+use super::rotation::{RotateArgs, named, rotate};
+use crate::base::{Class, Classed, hex};
+use crate::chain::state::LogState;
 use crate::format::KeyId;
-use crate::repo::{Credential, SlotInfo, SlotRole};
+use crate::repo::{Credential, RepoError, SlotInfo, SlotRole};
 use crate::seal::Secret;
 
 /// Manage the keys of an encrypted repository
@@ -34,7 +35,7 @@ pub enum KeyCommand {
     Change(NewKey),
     /// Give the repository new keys. What is written from then on is sealed with these; of the keys that are listed, only
     /// the one that was given knows them, and the others have to be added again
-    Rotate,
+    Rotate(RotateArgs),
 }
 
 /// How a new key is told.
@@ -96,8 +97,11 @@ pub struct GrantArgs {
 /// `amberfs key remove`.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
-    /// Its name, or its id
+    /// Its name, its id, or the id of the key that it gives
     name: String,
+    /// Do not ask before the key in use is removed
+    #[arg(short, long)]
+    yes: bool,
 }
 
 #[derive(Serialize)]
@@ -109,14 +113,19 @@ struct Listed<'a> {
     created: Option<String>,
     epoch: u32,
     own: bool,
+    /// The id of the key that signs, where it is not the repository's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// Whether its holder can open the repository.
+    sound: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_objects: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Rotated {
+struct Revoked {
     message_type: &'static str,
-    epoch: u32,
-    /// Keys that have to be added again.
-    removed: Vec<String>,
+    key: String,
 }
 
 /// Runs it.
@@ -136,22 +145,10 @@ pub fn run(command: &KeyCommand, context: &Context) -> Result<Exit, Failure> {
             check_name(&args.name)?;
             let new = args.new.obtain(context, &args.name)?;
             let made = opened.repo.add_slot(&args.name, args.role.into(), &new.credential);
-            let slot = made.map_err(|error| new.failed(error.into()))?;
+            let slot = made.map_err(|error| new.failed(error))?;
             tell(context, &mut out, "added", &slot)?;
         }
-        KeyCommand::Remove(args) => {
-            let slot = opened.repo.slot_named(&args.name)?;
-            opened.repo.remove_slot(&slot)?;
-            tell(context, &mut out, "removed", &slot)?;
-            if let Some(key) = slot.key {
-                revoke(&opened, key)?;
-            }
-            if !context.global.quiet && !context.global.json {
-                out.line(
-                    "Whoever has had it may have kept what it opens: `amberfs key rotate` seals what is written later",
-                )?;
-            }
-        }
+        KeyCommand::Remove(args) => remove(args, &opened, context, &mut out)?,
         KeyCommand::Grant(args) => {
             let slots = opened.repo.slots()?;
             let named = |slot: &&SlotInfo| slot.name.as_deref() == Some(&args.name) || slot.id.to_string() == args.name;
@@ -160,17 +157,25 @@ pub fn run(command: &KeyCommand, context: &Context) -> Result<Exit, Failure> {
             let key = slot.key.filter(|_| slot.role == Some("writer"));
             let key =
                 key.ok_or_else(|| Failure::usage(format!("key {:?} is no writer key: it needs no grant", args.name)))?;
-            opened.log(&opened.source(&args.source)?).append(SourceGoal::Writer(Some(key)))?;
+            opened.sources.grant(opened.source(&args.source)?.id, key)?;
             tell(context, &mut out, "granted", slot)?;
         }
         KeyCommand::Change(new) => {
             let name = opened.repo.slot().map(|slot| slot.name.clone()).unwrap_or_default();
             let new = new.obtain(context, &name)?;
             let changed = opened.repo.replace_own_slot(&new.credential);
-            let slot = changed.map_err(|error| new.failed(error.into()))?;
-            tell(context, &mut out, "changed", &slot)?;
+            let changed = changed.map_err(|error| new.failed(error))?;
+            for fault in &changed.left {
+                tracing::warn!(
+                    object = %fault.object,
+                    "the old key may still open the repository: its slot could not be removed: {}; once it can, \
+                     `amberfs key list` shows the id to give to `amberfs key remove`",
+                    fault.why
+                );
+            }
+            tell(context, &mut out, "changed", &changed.slot)?;
         }
-        KeyCommand::Rotate => rotate(&opened, context, &mut out)?,
+        KeyCommand::Rotate(args) => rotate(args, &opened, context, &mut out)?,
     }
     out.close()?;
     Ok(Exit::Done)
@@ -189,59 +194,81 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     }
 }
 
-/// Gives the repository new keys: into our own slot, then into the logs, and at last no other slot is left.
-fn rotate(opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Failure> {
-    let counts = opened.sources.refresh()?.epoch();
-    let rotation = opened.repo.begin_rotation(counts)?;
-    // Only who has the new keys can seal with them.
-    let opened = context.open()?;
-    opened.sources.append(RepoGoal::Epoch(rotation.epoch))?;
-    each_log(&opened, |log| match log.load()?.is_sealed() {
-        true => Ok(()),
-        false => log.append(SourceGoal::Epoch(rotation.epoch)).map(drop),
-    })?;
-    let dropped = opened.repo.finish_rotation()?;
-    if context.global.json {
-        let removed = dropped.iter().filter_map(|slot| slot.name.clone()).collect();
-        return out.json(&Rotated { message_type: "rotated", epoch: rotation.epoch.0, removed });
+/// Revokes a key and removes its slot, in this order: whatever is left undone, the key is known by its name or id, and
+/// the same command goes on.
+fn remove(args: &RemoveArgs, opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Failure> {
+    let state = opened.sources.refresh()?;
+    let counts = state.read().obstacle().is_none().then(|| state.epoch());
+    let wanted = hex::decode(&args.name).map(KeyId);
+    let of_key = match wanted {
+        Some(key) => opened.repo.slots()?.into_iter().find(|slot| slot.key == Some(key)),
+        None => None,
+    };
+    let slot = match opened.repo.slot_named(&of_key.map_or(args.name.clone(), |slot| slot.id.to_string()), counts) {
+        Ok(slot) => Some(slot),
+        // A slot that is gone, whose key was not revoked everywhere.
+        Err(error) if error.class() == Class::NotFound && wanted.is_some() => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(slot) = slot.as_ref().filter(|slot| slot.own) {
+        let refused = format!("key {}, which is in use, would be removed", called(slot));
+        agree(context, args.yes, &format!("remove key {}, which is in use?", called(slot)), &refused)?;
     }
-    if context.global.quiet {
+    let key = slot.as_ref().map_or(wanted, |slot| slot.key);
+    let unreached = match key {
+        Some(key) => named(opened.sources.revoke(key)?),
+        None => Vec::new(),
+    };
+    match &slot {
+        Some(slot) => {
+            opened.repo.remove_slot(slot)?;
+            tell(context, out, "removed", slot)?;
+        }
+        None if context.global.json => out.json(&Revoked { message_type: "revoked", key: args.name.clone() })?,
+        None if context.global.quiet => {}
+        None => out.line(format!("no slot gives key {}: it is revoked", args.name))?,
+    }
+    if slot.is_some() && !context.global.quiet && !context.global.json {
+        out.line("Whoever has had it may have kept what it opens: `amberfs key rotate` seals what is written later")?;
+    }
+    match (unreached.into_iter().next(), key) {
+        (Some((_, failure)), Some(key)) => Err(failure.hint(format!(
+            "the key is revoked in all other logs; once this one is repaired, run `amberfs key remove {key}`"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether somebody says yes to `question`. Without anybody to ask, `refused` is why nothing is done.
+///
+/// # Errors
+/// [`Failure::usage`] when nobody can be asked, a cancellation when the answer is no.
+pub fn agree(context: &Context, yes: bool, question: &str, refused: &str) -> Result<(), Failure> {
+    if yes {
         return Ok(());
     }
-    out.line(format!("what is written from now on is sealed with keys of epoch {}", rotation.epoch))?;
-    if !dropped.is_empty() {
-        let named = |slot: &SlotInfo| printable(slot.name.as_deref().unwrap_or("(damaged)").as_bytes());
-        let names: Vec<String> = dropped.iter().map(named).collect();
-        out.line(format!(
-            "add these keys again, whose passphrases and key files are not known here: {}",
-            names.join(", ")
-        ))?;
+    if context.global.json || !stdin().is_terminal() || !stderr().is_terminal() {
+        return Err(
+            Failure::usage(format!("{refused}, and there is nobody to ask")).hint("--yes does it without asking")
+        );
     }
-    out.line("mounts that are running must be mounted again")
+    let mut err = stderr();
+    let mut answer = String::new();
+    (err.write_all(format!("{question} [y/N] ").as_bytes()).and_then(|()| err.flush()))
+        .and_then(|()| stdin().read_line(&mut answer).map(drop))
+        .map_err(|error| Failure::io("ask", &error))?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Class::Cancelled, "nothing was done")),
+    }
 }
 
-/// Voids what this key would write from now on.
-fn revoke(opened: &Opened, key: KeyId) -> Result<(), Failure> {
-    opened.sources.append(RepoGoal::Revoke(key))?;
-    each_log(opened, |log| match log.load()?.writer() == Some(key) {
-        true => log.append(SourceGoal::Writer(None)).map(drop),
-        false => Ok(()),
-    })
-}
-
-/// Does the same to the log of each source; one that is damaged keeps nobody from the others.
-fn each_log(opened: &Opened, act: impl Fn(&SourceLog) -> Result<(), ChainError>) -> Result<(), Failure> {
-    let mut first = None;
-    for record in opened.sources.load()?.sources() {
-        if let Err(error) = act(&opened.log(record)) {
-            let failure = Failure::from(error).during(format!("source {}", record.name));
-            tracing::warn!("{}", failure.text());
-            first.get_or_insert(failure);
-        }
+/// What a slot is called, for people; one that cannot be opened has an id only.
+pub fn called(slot: &SlotInfo) -> String {
+    match &slot.name {
+        Some(name) => printable(name.as_bytes()),
+        None => format!("(damaged) {}", slot.id),
     }
-    first.map_or(Ok(()), |failure| {
-        Err(failure.hint("the logs of all other sources are done; once this one is repaired, run `amberfs key rotate`"))
-    })
 }
 
 fn list(opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Failure> {
@@ -255,6 +282,11 @@ fn list(opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Fail
     let mut rows = Vec::new();
     for slot in &slots {
         let name = slot.name.as_deref().map_or_else(|| "(damaged)".to_owned(), |name| printable(name.as_bytes()));
+        let note = match (slot.is_sound, slot.faults.len()) {
+            (true, 0) => String::new(),
+            (true, n) => format!("{n} damaged objects beside it: amberfs verify names them"),
+            (false, _) => "cannot open the repository: amberfs verify says why".to_owned(),
+        };
         let own = if slot.own { " (in use)" } else { "" };
         rows.push(vec![
             format!("{name}{own}"),
@@ -262,9 +294,10 @@ fn list(opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Fail
             slot.created.map_or_else(|| "-".to_owned(), timestamp),
             slot.epoch.to_string(),
             slot.id.to_string(),
+            note,
         ]);
     }
-    out.table(&["NAME", "ROLE", "CREATED", "EPOCH", "ID"], &rows)
+    out.table(&["NAME", "ROLE", "CREATED", "EPOCH", "ID", ""], &rows)
 }
 
 fn listed<'a>(message_type: &'static str, slot: &'a SlotInfo) -> Listed<'a> {
@@ -276,6 +309,9 @@ fn listed<'a>(message_type: &'static str, slot: &'a SlotInfo) -> Listed<'a> {
         created: slot.created.map(timestamp),
         epoch: slot.epoch.0,
         own: slot.own,
+        key: slot.key.map(|key| key.to_string()),
+        sound: slot.is_sound,
+        damaged_objects: slot.faults.iter().map(|fault| fault.object.to_string()).collect(),
     }
 }
 
@@ -286,8 +322,7 @@ fn tell(context: &Context, out: &mut Output, done: &'static str, slot: &SlotInfo
     if context.global.quiet {
         return Ok(());
     }
-    let name = printable(slot.name.as_deref().unwrap_or("(damaged)").as_bytes());
-    out.line(format!("{} key {name} {done}", slot.role.unwrap_or("damaged")))
+    out.line(format!("{} key {} {done}", slot.role.unwrap_or("damaged"), called(slot)))
 }
 
 /// A new key, and the file that was made for it.
@@ -303,8 +338,21 @@ impl New {
         New { credential, made: None }
     }
 
+    /// What `error` means to whoever has the file that was made: unless nothing can have been written that it opens, it
+    /// stays.
+    pub fn failed(&self, error: RepoError) -> Failure {
+        match (&error, &self.made) {
+            (RepoError::SlotInDoubt { .. }, Some(path)) => Failure::from(error)
+                .hint(format!("keep {path:?}, which may open the repository now: `amberfs status` with it tells")),
+            (RepoError::SlotInDoubt { .. }, None) => {
+                Failure::from(error).hint("`amberfs status` with the new passphrase tells")
+            }
+            _ => self.useless(error.into()),
+        }
+    }
+
     /// `failure`, after which the file that was made is of no use.
-    pub fn failed(&self, failure: Failure) -> Failure {
+    pub fn useless(&self, failure: Failure) -> Failure {
         if let Some(path) = &self.made
             && let Err(error) = std::fs::remove_file(path)
         {
@@ -332,6 +380,7 @@ impl NewKey {
             Some(given) => given,
             None => context.ask_new(&format!("New passphrase for key {name}"))?,
         };
+        warn_of_short(&given.credential);
         Ok(New::of(given.credential))
     }
 }
@@ -354,6 +403,6 @@ pub fn make_key_file(path: &Path, secret: Secret) -> Result<New, Failure> {
     let new = New { credential: Credential::KeyFile(secret), made: Some(path.to_owned()) };
     match written {
         Ok(()) => Ok(new),
-        Err(error) => Err(new.failed(failed(&error))),
+        Err(error) => Err(new.useless(failed(&error))),
     }
 }

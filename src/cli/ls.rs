@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::context::Context;
+use super::context::{Context, Opened};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, printable};
@@ -65,7 +65,11 @@ const DEPTH_MAX: usize = 4096;
 pub fn run(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
     let selector = Selector::parse(args.selector.as_encoded_bytes())?;
     let opened = context.open()?;
-    let (record, point) = opened.resolve(&selector)?;
+    list(args, context, &opened, &selector).map_err(|failure| opened.explained(failure))
+}
+
+fn list(args: &LsArgs, context: &Context, opened: &Opened, selector: &Selector) -> Result<Exit, Failure> {
+    let (record, point) = opened.resolve(selector)?;
     let view = PointView::new(&opened.repo, record.id, &point.commit.roots);
     let names = selector.names()?;
     let path = names.join(&b'/');

@@ -41,6 +41,7 @@ pub mod reference;
 pub mod repo;
 pub mod restore;
 pub mod rollback;
+pub mod rotation;
 pub mod scope;
 pub mod source;
 pub mod status;

@@ -20,7 +20,9 @@ struct Status {
     message_type: &'static str,
     repository: String,
     id: String,
-    created: String,
+    /// Of an encrypted repository the store is not to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
     encrypted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     unfinished: Option<Unfinished>,
@@ -103,12 +105,13 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
     }
     let damaged = opened.sources.load()?.read().obstacle().is_some() || sources.iter().any(|source| source.damaged_log);
     let (files, bytes) = opened.repo.store().unfinished().map_err(RepoError::store("look for what is unfinished"))?;
+    let is_encrypted = opened.repo.marker().encryption.is_some();
     let status = Status {
         message_type: "status",
         repository: opened.repo.store().describe(),
         id: opened.repo.id().to_string(),
-        created: timestamp(opened.repo.marker().created),
-        encrypted: false,
+        created: (!is_encrypted).then(|| timestamp(opened.repo.marker().created)),
+        encrypted: is_encrypted,
         unfinished: Some(Unfinished { files, bytes }).filter(|unfinished| unfinished.files > 0),
         disk_cache: opened.repo.disk_cache_usage().map(|usage| {
             let CacheUsage { bytes, bytes_max, .. } = usage;
@@ -138,8 +141,10 @@ pub fn kind(kind: SourceKind) -> &'static str {
 fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
     out.line(format!("repository  {}", status.repository))?;
     out.line(format!("id          {}", status.id))?;
-    out.line(format!("created     {}", status.created))?;
-    out.line("encrypted   no")?;
+    if let Some(created) = &status.created {
+        out.line(format!("created     {created}"))?;
+    }
+    out.line(format!("encrypted   {}", if status.encrypted { "yes" } else { "no" }))?;
     if let Some(Unfinished { files, bytes }) = status.unfinished {
         let of = "of captures under way, or of some that were killed: no point needs them";
         out.line(format!("unfinished  {} files, {}, {of}", count(files), size(bytes)))?;

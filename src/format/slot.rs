@@ -3,12 +3,13 @@
 //! A slot's name and its key both follow from what opens it ([`Unlock`]), so whoever has that finds the slot
 //! without a trial at each. The slot is sealed with its key, and nobody else can open it, nor make one that it opens: a
 //! rotation cannot hand new keys to slots whose passphrases it does not know, and so not to one that was removed
-//! either. What a slot is called and gives is sealed once more, for whoever has the repository's full key.
+//! either. What a slot is called and gives is sealed once more, for whoever has the repository's full key, together with a
+//! hash of what the slot's own key opens: who cannot open a slot can still tell whether its holder will be able to.
 
 use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::author::{Certificate, Grade, key_id};
 use super::error::{FormatError, malformed, refused};
@@ -17,13 +18,17 @@ use super::keyring::{ChunkKeys, EpochKeys, Keyring, admin, admin_seed};
 use super::object::{Object, ObjectName};
 use super::{codec, envelope};
 use crate::base::{Instant, limits};
-use crate::seal::aead::{Counter, Key};
+use crate::seal::aead::{Counter, Key, TAG_BYTES};
 use crate::seal::exchange::{Pair, Recipient};
 use crate::seal::sign::{Signer, Verifier};
 use crate::seal::{Secret, derive};
 
 const WHAT: &str = "key slot";
 const ONLY: Counter = Counter { part: 0, ordinal: 0 };
+/// What each part of a slot's object is bound to.
+const ABOUT: &[u8] = b"slot directory";
+const CONTENTS: &[u8] = b"slot contents";
+const BEGUN: &[u8] = b"slot rotation";
 
 /// What opens a slot: a stretched passphrase, or the secret of a key file.
 #[derive(Debug, Clone)]
@@ -53,7 +58,7 @@ pub struct Slot {
 }
 
 /// What a slot gives, by role.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Zeroize, ZeroizeOnDrop)]
 pub enum Access {
     /// Everything: the master secret of every epoch, from the first.
     Full(Vec<[u8; 32]>),
@@ -64,16 +69,17 @@ pub enum Access {
 }
 
 /// What signs for a lesser role.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Zeroize, ZeroizeOnDrop)]
 pub struct Lesser {
     /// Of its signing key.
     pub seed: [u8; 32],
-    /// By the repository's newest key.
+    /// By the repository's newest key; it stands in every entry, so it is no secret.
+    #[zeroize(skip)]
     pub certificate: Certificate,
 }
 
 /// The keys of an epoch that a collector has.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Zeroize, ZeroizeOnDrop)]
 pub struct CollectorEpoch {
     log: [u8; 32],
     tree_private: [u8; 32],
@@ -82,7 +88,7 @@ pub struct CollectorEpoch {
 }
 
 /// The keys of an epoch that a writer has.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Zeroize, ZeroizeOnDrop)]
 pub struct WriterEpoch {
     log: [u8; 32],
     tree: [u8; 32],
@@ -91,7 +97,7 @@ pub struct WriterEpoch {
 }
 
 /// The keys of chunks that a writer has.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Zeroize, ZeroizeOnDrop)]
 pub struct WriterChunks {
     ids: [u8; 32],
     cuts: [u8; 32],
@@ -100,29 +106,6 @@ pub struct WriterChunks {
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Slot({:?}, {})", self.name, role_name(&self.access))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        match &mut self.access {
-            Access::Full(masters) => masters.zeroize(),
-            Access::Collector(epochs, lesser) => {
-                lesser.seed.zeroize();
-                for epoch in epochs {
-                    epoch.log.zeroize();
-                    epoch.tree_private.zeroize();
-                }
-            }
-            Access::Writer(epochs, chunks, lesser) => {
-                lesser.seed.zeroize();
-                chunks.ids.zeroize();
-                chunks.cuts.zeroize();
-                for epoch in epochs {
-                    epoch.log.zeroize();
-                }
-            }
-        }
     }
 }
 
@@ -142,6 +125,17 @@ struct Stored {
     about: Sealed,
     /// Name, creation and access, sealed with the slot's key.
     contents: Sealed,
+    /// Of an object with which a rotation begins: the contents' hash, sealed for whoever has the full key of the epoch
+    /// that is left. The keys of the new epoch are drawn by whoever begins, so nobody else could tell it from junk.
+    begun: Option<Sealed>,
+}
+
+/// The text of `about`.
+#[derive(Encode, Decode)]
+struct Told {
+    about: About,
+    /// [`Sealed::hash`] of the contents.
+    contents: [u8; 32],
 }
 
 /// A salt, which is a keyed hash over the text so that no two texts share a key; the key's commitment; the sealed text.
@@ -150,6 +144,12 @@ struct Sealed {
     salt: [u8; 32],
     commitment: [u8; 32],
     text: Vec<u8>,
+}
+
+impl Sealed {
+    fn hash(&self) -> [u8; 32] {
+        *blake3::Hasher::new().update(&self.salt).update(&self.commitment).update(&self.text).finalize().as_bytes()
+    }
 }
 
 #[derive(Encode, Decode)]
@@ -179,6 +179,15 @@ impl About {
             Some((Grade::Writer, _)) => "writer",
         }
     }
+}
+
+/// What somebody who cannot open a slot finds out about one of its objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What it is called and gives.
+    pub about: About,
+    /// Whether what the slot's own key opens is what was sealed.
+    pub is_whole: bool,
 }
 
 /// Where a slot stands, and so to what its parts are bound.
@@ -215,8 +224,11 @@ impl At {
             .as_bytes();
         // The lengths of names are nobody's business.
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let mut padded = text.to_vec();
-        padded.resize(text.len() + PADDED_TO - text.len() % PADDED_TO, 0);
+        let padded_len = text.len() + PADDED_TO - text.len() % PADDED_TO;
+        // Room for all that follows: what grows leaves copies behind.
+        let mut padded = Vec::with_capacity(padded_len + 4 + TAG_BYTES);
+        padded.extend_from_slice(text);
+        padded.resize(padded_len, 0);
         padded.extend_from_slice(&length.to_le_bytes());
         let key = self.key(secret, purpose, &salt);
         key.seal(ONLY, purpose, &mut padded);
@@ -258,13 +270,17 @@ impl Slot {
         About { name: self.name.clone(), created: self.created, lesser }
     }
 
-    /// The object at `at` that holds this slot. `key` is the slot's own, `directory` the epoch's.
-    pub fn encode(&self, at: At, key: &Secret, directory: &Secret) -> Vec<u8> {
+    /// The object at `at` that holds this slot. `key` is the slot's own, `directory` the epoch's; `left` is the directory
+    /// key of the epoch that a rotation leaves with this object.
+    pub fn encode(&self, at: At, key: &Secret, directory: &Secret, left: Option<&Secret>) -> Vec<u8> {
         let contents = Contents { name: self.name.clone(), created: self.created, access: self.access.clone() };
-        let text = Zeroizing::new(codec::encode(&contents));
+        let contents = at.seal(key, CONTENTS, &Zeroizing::new(codec::encode(&contents)));
+        let hash = contents.hash();
+        let told = Told { about: self.about(), contents: hash };
         let stored = Stored {
-            about: at.seal(directory, b"slot directory", &codec::encode(&self.about())),
-            contents: at.seal(key, b"slot contents", &text),
+            about: at.seal(directory, ABOUT, &codec::encode(&told)),
+            contents,
+            begun: left.map(|left| at.seal(left, BEGUN, &hash)),
         };
         envelope::seal(at.repo, &at.name(), envelope::Kind::Slot, &codec::encode(&stored), None)
     }
@@ -274,7 +290,7 @@ impl Slot {
     /// # Errors
     /// [`FormatError`] when `key` does not open it.
     pub fn decode(at: At, key: &Secret, bytes: &[u8]) -> Result<Slot, FormatError> {
-        let text = at.open(key, b"slot contents", at.stored(bytes)?.contents)?;
+        let text = at.open(key, CONTENTS, at.stored(bytes)?.contents)?;
         let contents: Contents = codec::decode(WHAT, &text, limits::KEY_SLOT_BYTES_MAX)?;
         Ok(Slot { name: contents.name, created: contents.created, access: contents.access })
     }
@@ -283,9 +299,18 @@ impl Slot {
     ///
     /// # Errors
     /// [`FormatError`].
-    pub fn listed(at: At, directory: &Secret, bytes: &[u8]) -> Result<About, FormatError> {
-        let text = at.open(directory, b"slot directory", at.stored(bytes)?.about)?;
-        codec::decode(WHAT, &text, limits::KEY_SLOT_BYTES_MAX)
+    pub fn listed(at: At, directory: &Secret, bytes: &[u8]) -> Result<Listed, FormatError> {
+        let stored = at.stored(bytes)?;
+        let text = at.open(directory, ABOUT, stored.about)?;
+        let told: Told = codec::decode(WHAT, &text, limits::KEY_SLOT_BYTES_MAX)?;
+        Ok(Listed { about: told.about, is_whole: told.contents == stored.contents.hash() })
+    }
+
+    /// Whether somebody who has the full key of an earlier epoch, whose directory key is `left`, has begun a rotation with
+    /// the object `bytes` at `at`.
+    pub fn begins_rotation(at: At, left: &Secret, bytes: &[u8]) -> bool {
+        let Ok(Stored { contents, begun: Some(begun), .. }) = at.stored(bytes) else { return false };
+        at.open(left, BEGUN, begun).is_ok_and(|hash| hash[..] == contents.hash())
     }
 
     /// The key ring that it gives.
@@ -466,7 +491,7 @@ mod tests {
         let masters = Masters::first([1; 32]);
         let unlock = Unlock(Secret::new([2; 32]));
         let slot = masters.full("mine", instant());
-        let bytes = slot.encode(at(&unlock, 1), &unlock.key(REPO), &masters.directory(REPO).unwrap());
+        let bytes = slot.encode(at(&unlock, 1), &unlock.key(REPO), &masters.directory(REPO).unwrap(), None);
         assert_eq!(Slot::decode(at(&unlock, 1), &unlock.key(REPO), &bytes).unwrap(), slot);
         let other = Unlock(Secret::new([3; 32]));
         assert_ne!(other.slot(REPO), unlock.slot(REPO));
@@ -476,12 +501,74 @@ mod tests {
         assert!(!text.contains("mine"));
         // Whoever has the full key of the epoch learns its name, and nobody else.
         let listed = |masters: &Masters| Slot::listed(at(&unlock, 1), &masters.directory(REPO).unwrap(), &bytes);
-        assert_eq!(listed(&masters).unwrap(), slot.about());
+        assert_eq!(listed(&masters).unwrap(), Listed { about: slot.about(), is_whole: true });
         assert!(listed(&Masters::first([9; 32])).is_err());
         // No two texts share a key.
         let other = masters.full("other", instant());
-        let again = other.encode(at(&unlock, 1), &unlock.key(REPO), &masters.directory(REPO).unwrap());
+        let again = other.encode(at(&unlock, 1), &unlock.key(REPO), &masters.directory(REPO).unwrap(), None);
         assert!(!bytes.windows(32).any(|salt| again.windows(32).any(|other| salt == other && salt != [0; 32])));
+    }
+
+    #[test]
+    fn whoever_lists_a_slot_sees_whether_its_holder_can_open_it() {
+        let masters = Masters::first([1; 32]);
+        let directory = masters.directory(REPO).unwrap();
+        let (unlock, other) = (Unlock(Secret::new([2; 32])), Unlock(Secret::new([3; 32])));
+        let place = at(&unlock, 1);
+        let slot = masters.full("mine", instant());
+        let mut stored = place.stored(&slot.encode(place, &unlock.key(REPO), &directory, None)).unwrap();
+        // Whoever can write to the store computes every checksum that is not keyed.
+        let forge =
+            |stored: &Stored| envelope::seal(REPO, &place.name(), envelope::Kind::Slot, &codec::encode(stored), None);
+        assert!(Slot::listed(place, &directory, &forge(&stored)).unwrap().is_whole);
+        let sealed = stored.contents;
+        for at in 0..3 {
+            let mut contents = Sealed { text: sealed.text.clone(), ..sealed };
+            match at {
+                0 => contents.salt[0] ^= 1,
+                1 => contents.commitment[0] ^= 1,
+                _ => contents.text[0] ^= 1,
+            }
+            stored.contents = contents;
+            let forged = forge(&stored);
+            assert!(Slot::decode(place, &unlock.key(REPO), &forged).is_err());
+            assert!(!Slot::listed(place, &directory, &forged).unwrap().is_whole, "part {at}");
+        }
+        // And what another's key opens.
+        let theirs = slot.encode(place, &other.key(REPO), &directory, None);
+        stored.contents = place.stored(&theirs).unwrap().contents;
+        assert!(!Slot::listed(place, &directory, &forge(&stored)).unwrap().is_whole);
+    }
+
+    #[test]
+    fn the_beginning_of_a_rotation_is_told_from_junk_by_whoever_has_the_keys_that_it_leaves() {
+        let (before, stranger) = (Masters::first([1; 32]), Masters::first([9; 32]));
+        let after = before.rotated([2; 32]).unwrap();
+        let unlock = Unlock(Secret::new([2; 32]));
+        let place = at(&unlock, 2);
+        let left = |masters: &Masters| masters.directory(REPO).unwrap();
+        let encode = |begun: Option<&Secret>| {
+            after.full("mine", instant()).encode(place, &unlock.key(REPO), &left(&after), begun)
+        };
+        let begun = encode(Some(&left(&before)));
+        assert!(Slot::begins_rotation(place, &left(&before), &begun));
+        assert!(!Slot::begins_rotation(place, &left(&stranger), &begun));
+        assert!(!Slot::begins_rotation(at(&unlock, 3), &left(&before), &begun));
+        assert!(!Slot::begins_rotation(place, &left(&before), &encode(Some(&left(&stranger)))));
+        assert!(!Slot::begins_rotation(place, &left(&before), &encode(None)));
+        assert!(!Slot::begins_rotation(place, &left(&before), b"junk"));
+        assert_eq!(Slot::decode(place, &unlock.key(REPO), &begun).unwrap(), after.full("mine", instant()));
+    }
+
+    /// Compiles only as long as they are.
+    #[test]
+    fn what_a_slot_gives_is_overwritten_when_it_is_dropped() {
+        fn is_wiped<T: ZeroizeOnDrop>() {}
+        is_wiped::<Access>();
+        is_wiped::<Lesser>();
+        is_wiped::<CollectorEpoch>();
+        is_wiped::<WriterEpoch>();
+        is_wiped::<WriterChunks>();
     }
 
     #[test]

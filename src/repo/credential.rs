@@ -45,7 +45,13 @@ impl Credential {
 
     /// The text of a new key file with this secret, which is random.
     pub fn key_file(secret: &Secret) -> Zeroizing<String> {
-        Zeroizing::new(format!("{MAGIC} {}\n", hex::encode(secret.bytes())))
+        let digits = Zeroizing::new(hex::encode(secret.bytes()));
+        // Room for all of it: what grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(MAGIC.len() + 1 + digits.len() + 1));
+        for part in [MAGIC, " ", &digits, "\n"] {
+            text.push_str(part);
+        }
+        text
     }
 
     /// What it is, for messages.

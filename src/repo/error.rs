@@ -23,7 +23,7 @@ pub enum RepoError {
         object: ObjectName,
     },
     /// An object's bytes are not what they must be.
-    #[error("object {object} is damaged: {source}")]
+    #[error("object {object} {}: {source}", what_of(source))]
     Damaged {
         /// The object.
         object: ObjectName,
@@ -80,6 +80,14 @@ pub enum RepoError {
         /// What class of failure that is.
         class: Class,
     },
+    /// A key slot that may have been written, and may open.
+    #[error("whether key {name:?} opens the repository now is not known: {source}")]
+    SlotInDoubt {
+        /// Its name.
+        name: String,
+        /// Why it is not known.
+        source: Box<RepoError>,
+    },
     /// Commits would not be safe on this store.
     #[error(
         "{store} does not honour conditional creation: two writers could overwrite one another's commits; choose another \
@@ -115,6 +123,14 @@ pub enum RepoError {
     },
 }
 
+/// What is said of an object that does not decode: one that is for others is no damage.
+fn what_of(source: &FormatError) -> &'static str {
+    match source {
+        FormatError::NoKey { .. } => "cannot be read",
+        _ => "is damaged",
+    }
+}
+
 impl RepoError {
     /// For `map_err`: a store's failure while doing `context`; a missing object keeps its name.
     pub(crate) fn store(context: &'static str) -> impl Fn(StoreError) -> RepoError {
@@ -148,6 +164,7 @@ impl Classed for RepoError {
             RepoError::Locked { .. } | RepoError::WrongKey { .. } | RepoError::KeyRole { .. } => Class::Denied,
             RepoError::NotEncrypted { .. } => Class::Invalid,
             RepoError::Slot { class, .. } => *class,
+            RepoError::SlotInDoubt { source, .. } => source.class(),
             RepoError::Unsafe { .. } => Class::Unsupported,
             RepoError::Poisoned { .. } | RepoError::Defect { .. } => Class::Transient,
         }

@@ -13,6 +13,7 @@ mod error;
 mod kept;
 mod open;
 mod reader;
+mod rotation;
 mod session;
 mod slots;
 mod streams;
@@ -27,8 +28,9 @@ pub use dedup::{Dedup, locate_footer, read_footer};
 pub use error::RepoError;
 pub use open::Closed;
 pub use reader::{CacheSizes, Reader};
+pub use rotation::Rotation;
 pub use session::{Session, SessionTotals};
-pub use slots::{Rotation, SlotInfo, SlotRole};
+pub use slots::{Changed, SlotFault, SlotInfo, SlotRole};
 
 use blocks::Blocks;
 use open::OpenedBy;

@@ -1,7 +1,9 @@
 //! How a repository comes to be, and how it is opened.
 //!
 //! Requests: one GET for the marker; of an encrypted one also a LIST and a GET for the key slot, whose name
-//! follows from the key, so that nothing is tried out.
+//! follows from the key, so that nothing is tried out. What a store holds under that name and the key does not open is
+//! passed over with a warning: an older object of the slot opens what it always did, and whether it is too old to write
+//! with, the log says.
 //!
 //! Crash behaviour: the marker is created last, and makes the prefix a repository. Before it, there may be a key slot,
 //! which means nothing.
@@ -11,12 +13,13 @@ use std::sync::{Arc, OnceLock};
 use super::blocks::Blocks;
 use super::credential::Credential;
 use super::reader::{CacheSizes, Caches};
-use super::{Repo, RepoError};
+use super::{Repo, RepoError, slots};
 use crate::base::{Class, Classed, Env, Instant, limits};
+use crate::format::keyring::Keyring;
 use crate::format::marker::{Encryption, Marker};
 use crate::format::object::{LogId, Object, entries_prefix, slot_prefix};
 use crate::format::slot::{At, Masters, Slot};
-use crate::format::{Epoch, Realm, RepoId, SlotId};
+use crate::format::{Epoch, FormatError, Realm, RepoId, SlotId};
 use crate::seal::Secret;
 use crate::seal::derive::Cost;
 use crate::store::{CreateSupport, Created, Store};
@@ -73,7 +76,8 @@ impl Closed {
     /// not mean a repository that somebody has put in the place of his own.
     ///
     /// # Errors
-    /// [`RepoError::Locked`], [`RepoError::WrongKey`], [`RepoError::NotEncrypted`]; the store; a damaged slot.
+    /// [`RepoError::Locked`], [`RepoError::WrongKey`], [`RepoError::NotEncrypted`]; the store; a slot of which no object
+    /// opens.
     pub fn open(self, env: Env, sizes: CacheSizes, credential: Option<&Credential>) -> Result<Arc<Repo>, RepoError> {
         let Closed { store, marker } = self;
         let at_store = || store.describe();
@@ -82,9 +86,7 @@ impl Closed {
             (None, Some(_)) => return Err(RepoError::NotEncrypted { store: at_store() }),
             (Some(_), None) => return Err(RepoError::Locked { store: at_store() }),
             (Some(encryption), Some(credential)) => {
-                let opened = unlock(&store, marker.repo, encryption, credential)?;
-                let name = Object::Marker.name();
-                let keys = opened.slot.keyring(marker.repo).map_err(RepoError::object(&name))?;
+                let (opened, keys) = unlock(&store, marker.repo, encryption, credential)?;
                 (Some(opened), Realm::sealed(Arc::new(keys)))
             }
         };
@@ -92,36 +94,66 @@ impl Closed {
     }
 }
 
-/// The newest slot that opens with `credential`.
+/// The newest object of the slot of `credential` that opens, and the key ring that it gives.
 fn unlock(
     store: &Store,
     repo: RepoId,
     encryption: &Encryption,
     credential: &Credential,
-) -> Result<OpenedBy, RepoError> {
-    let reading = RepoError::store("open a key slot");
+) -> Result<(OpenedBy, Keyring), RepoError> {
     let parameters = |source| RepoError::Damaged {
         object: Object::Marker.name(),
-        source: crate::format::FormatError::Seal { what: "repository marker", source },
+        source: FormatError::Seal { what: "repository marker", source },
     };
     let unlock = credential.unlock(encryption).map_err(parameters)?;
-    let slot = unlock.slot(repo);
-    let listed = store.list(&slot_prefix(slot), None, Some(1)).map_err(&reading)?;
-    let newest = listed.first().and_then(|listed| match Object::parse(&listed.name) {
-        Some(Object::Slot(of, epoch)) if of == slot => Some(At { repo, slot, epoch }),
-        _ => None,
-    });
-    let wrong = || RepoError::WrongKey { store: store.describe(), given: credential.kind() };
-    // A listing may lag behind, and must not make the right key a wrong one: where keys were never changed, the slot has one
-    // object, whose name needs no listing.
-    let at = newest.unwrap_or(At { repo, slot, epoch: Epoch(1) });
-    let bytes = match store.get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
-        Err(error) if newest.is_none() && error.class() == Class::NotFound => return Err(wrong()),
-        bytes => bytes.map_err(&reading)?,
-    };
-    let key = unlock.key(repo);
-    let slot = Slot::decode(at, &key, &bytes).map_err(RepoError::object(&at.name()))?;
-    Ok(OpenedBy { id: unlock.slot(repo), key, slot })
+    let (id, key) = (unlock.slot(repo), unlock.key(repo));
+    let mut newest = None;
+    let mut objects: Vec<At> = slots::objects(store, repo, &slot_prefix(id))?.into_values().flatten().collect();
+    if objects.is_empty() {
+        // A listing may lag behind, and must not make the right key a wrong one: where keys were never changed, the slot has
+        // one object, whose name needs no listing.
+        objects.push(At { repo, slot: id, epoch: Epoch(1) });
+    }
+    for at in objects {
+        match open_slot(store, at, &key) {
+            Ok((slot, keys)) => {
+                if let Some(error) = newest {
+                    tracing::warn!(
+                        "the key opens an older object of its slot, of epoch {}, for {error}; `amberfs verify` says whether \
+                         anything needs newer keys",
+                        at.epoch
+                    );
+                }
+                return Ok((OpenedBy { id, key, slot }, keys));
+            }
+            // Somebody has just removed it.
+            Err(RepoError::Store { source, .. }) if source.class() == Class::NotFound => {}
+            Err(error @ RepoError::Damaged { .. }) => {
+                newest.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(newest.unwrap_or_else(|| RepoError::WrongKey { store: store.describe(), given: credential.kind() }))
+}
+
+fn open_slot(store: &Store, at: At, key: &Secret) -> Result<(Slot, Keyring), RepoError> {
+    let name = at.name();
+    if !slots::is_plausible(at.epoch) {
+        let source = FormatError::Malformed { what: "key slot", why: slots::NO_EPOCH.to_owned() };
+        return Err(RepoError::Damaged { object: name, source });
+    }
+    let bytes = store.get(&name, limits::KEY_SLOT_BYTES_MAX as u64).map_err(|source| match source.class() {
+        // Larger than any slot, or no file: as good as altered.
+        Class::Corrupt => RepoError::Damaged {
+            object: name.clone(),
+            source: FormatError::Malformed { what: "key slot", why: source.to_string() },
+        },
+        _ => RepoError::Store { context: "open a key slot", source },
+    })?;
+    let slot = Slot::decode(at, key, &bytes).map_err(RepoError::object(&name))?;
+    let keys = slot.keyring(at.repo).map_err(RepoError::object(&name))?;
+    Ok((slot, keys))
 }
 
 impl Repo {
@@ -163,10 +195,15 @@ impl Repo {
         let masters = Masters::first(env.random());
         let slot = masters.full(name, env.now());
         if let Some(encryption) = &marker.encryption {
-            super::slots::write(&store, marker.repo, encryption, credential, &masters, &slot)?;
+            slots::write(&store, marker.repo, encryption, credential, &masters, &slot, None)?;
         }
-        create_marker(&store, &marker)?;
-        Closed { store, marker }.open(env, CacheSizes::default(), Some(credential))
+        // From here on the credential may be what opens a repository, unless another one stands there.
+        let in_doubt = |error| match error {
+            RepoError::Exists { .. } => error,
+            error => RepoError::SlotInDoubt { name: name.to_owned(), source: Box::new(error) },
+        };
+        create_marker(&store, &marker).map_err(in_doubt)?;
+        Closed { store, marker }.open(env, CacheSizes::default(), Some(credential)).map_err(in_doubt)
     }
 
     /// Opens the repository behind `store`, which is not encrypted: one request.

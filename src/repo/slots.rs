@@ -1,16 +1,19 @@
 //! The key slots of an encrypted repository: who else may open it, and as what.
 //!
-//! Crash behaviour: a slot is one object, created whole. A removal deletes a slot's objects, newest last. A rotation writes
-//! the new keys into the slot that it was begun with before anything is sealed with them, and only at its end removes all
-//! others; one that was interrupted is finished by the next.
+//! A store may hold anything under the names of slots. What does not authenticate is listed as such, and is in nobody's
+//! way: neither in that of whoever lists, adds, changes or removes keys, nor of whoever rotates ([`super::rotation`]).
+//!
+//! Crash behaviour: a slot is one object, created whole, and read back and opened before anything rests on it. A removal
+//! deletes a slot's objects, newest last, so that one that was interrupted leaves the slot as it was. A change writes
+//! the new slot first: at every moment one of the two opens all that the old one did.
 
 use std::collections::BTreeMap;
 
 use crate::base::{Class, Classed, Instant, limits};
 use crate::format::author::Grade;
 use crate::format::marker::Encryption;
-use crate::format::object::{Object, SLOTS_PREFIX};
-use crate::format::slot::{About, At, Masters, Slot, role_name};
+use crate::format::object::{Object, ObjectName, SLOTS_PREFIX, slot_prefix};
+use crate::format::slot::{About, At, Listed, Masters, Slot, role_name};
 use crate::format::{Epoch, FormatError, KeyId, RepoId, SlotId};
 use crate::seal::Secret;
 use crate::store::{Created, Store};
@@ -34,21 +37,51 @@ pub enum SlotRole {
 pub struct SlotInfo {
     /// Its identity.
     pub id: SlotId,
-    /// Its name; none if it cannot be opened, which is damage.
+    /// Its name; none if nothing of it authenticates.
     pub name: Option<String>,
     /// `full`, `collector` or `writer`.
     pub role: Option<&'static str>,
     /// When it was made.
     pub created: Option<Instant>,
-    /// The newest generation of keys that it has.
+    /// The newest generation of keys that it has, as far as that authenticates.
     pub epoch: Epoch,
     /// The signing key of a lesser role.
     pub key: Option<KeyId>,
     /// Whether it is the one that this repository was opened with.
     pub own: bool,
+    /// Whether what it gives in that generation is what was sealed, so that its holder can open the repository.
+    pub is_sound: bool,
+    /// What else stands under its name.
+    pub faults: Vec<SlotFault>,
 }
 
-/// Creates the object of `slot`, for `credential`; the slot's place and key.
+/// An object of a slot that is not what was sealed, as far as anybody can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotFault {
+    /// The object.
+    pub object: ObjectName,
+    /// Of which generation of keys its name says that it is.
+    pub epoch: Epoch,
+    /// What is the matter, in words.
+    pub why: String,
+}
+
+impl SlotFault {
+    pub(super) fn new(at: At, why: impl ToString) -> SlotFault {
+        SlotFault { object: at.name(), epoch: at.epoch, why: why.to_string() }
+    }
+}
+
+/// A slot in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The new one.
+    pub slot: SlotInfo,
+    /// Objects of the old one that are still there, and why.
+    pub left: Vec<SlotFault>,
+}
+
+/// Creates the object of `slot`, for `credential`, and opens it; the slot's place and key.
 pub(super) fn write(
     store: &Store,
     repo: RepoId,
@@ -56,31 +89,53 @@ pub(super) fn write(
     credential: &Credential,
     masters: &Masters,
     slot: &Slot,
+    other_than: Option<SlotId>,
 ) -> Result<(SlotId, Secret), RepoError> {
     let name = Object::Marker.name();
     let sealing = |source| FormatError::Seal { what: "repository marker", source };
     let unlock = credential.unlock(encryption).map_err(sealing).map_err(RepoError::object(&name))?;
     let (id, key) = (unlock.slot(repo), unlock.key(repo));
-    match create(store, At { repo, slot: id, epoch: masters.epoch() }, &key, masters, slot)? {
+    let taken = || RepoError::Slot {
+        name: slot.name.clone(),
+        why: "would open with a passphrase or key file that opens another slot already",
+        class: Class::Conflict,
+    };
+    if other_than == Some(id) {
+        return Err(taken());
+    }
+    match create(store, At { repo, slot: id, epoch: masters.epoch() }, &key, masters, slot, None)? {
         Created::New => Ok((id, key)),
-        Created::Exists => Err(RepoError::Slot {
-            name: slot.name.clone(),
-            why: "would open with a passphrase or key file that opens another slot already",
-            class: Class::Conflict,
-        }),
+        Created::Exists => Err(taken()),
     }
 }
 
-fn create(store: &Store, at: At, key: &Secret, masters: &Masters, slot: &Slot) -> Result<Created, RepoError> {
-    let directory = masters.directory(at.repo).map_err(RepoError::object(&at.name()))?;
-    store.create(&at.name(), slot.encode(at, key, &directory)).map_err(RepoError::store("write a key slot"))
-}
-
-/// A rotation that has begun: the new keys are in the slot that it was begun with.
-#[derive(Debug)]
-pub struct Rotation {
-    /// The new generation of keys.
-    pub epoch: Epoch,
+/// Creates the object of `slot` at `at`, reads it back and opens it. After an error it may exist.
+pub(super) fn create(
+    store: &Store,
+    at: At,
+    key: &Secret,
+    masters: &Masters,
+    slot: &Slot,
+    left: Option<&Secret>,
+) -> Result<Created, RepoError> {
+    let name = at.name();
+    let directory = masters.directory(at.repo).map_err(RepoError::object(&name))?;
+    let bytes = slot.encode(at, key, &directory, left);
+    let in_doubt = |source| RepoError::SlotInDoubt { name: slot.name.clone(), source: Box::new(source) };
+    let created = store.create(&name, bytes.clone());
+    let created = created.map_err(RepoError::store("write a key slot")).map_err(in_doubt)?;
+    let found = store.get(&name, limits::KEY_SLOT_BYTES_MAX as u64);
+    let found = found.map_err(|source| in_doubt(RepoError::reading(&name, source)))?;
+    // Whoever has asked twice, because the first answer was lost, is told that it exists; it is the same then.
+    if created == Created::Exists && found != bytes {
+        return Ok(Created::Exists);
+    }
+    let opened = Slot::decode(at, key, &found).map_err(RepoError::object(&name)).map_err(in_doubt)?;
+    if opened != *slot {
+        let what = format!("the key slot {name} is another than was written");
+        return Err(in_doubt(RepoError::Inconsistent { what }));
+    }
+    Ok(Created::New)
 }
 
 impl Repo {
@@ -92,31 +147,76 @@ impl Repo {
         self.masters("a list of the keys")?;
         let own = self.opened_by.as_ref().map(|opened| opened.id);
         let mut found = Vec::new();
-        for objects in self.slot_objects()? {
-            let Some(at) = objects.first().copied() else { continue };
-            let about = match self.about(at) {
-                Ok(about) => Some(about),
-                Err(error) if matches!(error.class(), Class::Corrupt | Class::Denied) => None,
-                Err(error) => return Err(error),
-            };
-            found.push(SlotInfo {
-                id: at.slot,
-                own: own == Some(at.slot),
-                role: about.as_ref().map(About::role),
-                created: about.as_ref().map(|about| about.created),
-                epoch: at.epoch,
-                key: about.as_ref().and_then(|about| about.lesser).map(|(_, key)| key),
-                name: about.map(|about| about.name),
-            });
+        for (id, objects) in self.slot_objects(SLOTS_PREFIX)? {
+            found.extend(self.slot_of(id, &objects, own == Some(id))?);
         }
         found.sort_by_key(|slot| (slot.created, slot.id));
         Ok(found)
     }
 
+    /// What `objects`, newest first, amount to: the newest that its holder can open; none if they are gone.
+    fn slot_of(&self, id: SlotId, objects: &[At], own: bool) -> Result<Option<SlotInfo>, RepoError> {
+        let mut shown: Option<(Epoch, Listed)> = None;
+        let (mut faults, mut newest) = (Vec::new(), None);
+        for at in objects.iter().copied() {
+            let Some(listed) = self.listed(at)? else { continue };
+            newest = newest.or(Some(at.epoch));
+            match listed {
+                Ok(listed) => {
+                    if !listed.is_whole {
+                        let why = "what its holder's key opens is not what was sealed: he cannot open the repository";
+                        faults.push(SlotFault::new(at, why));
+                    }
+                    if shown.as_ref().is_none_or(|(_, shown)| !shown.is_whole && listed.is_whole) {
+                        shown = Some((at.epoch, listed));
+                    }
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let Some(newest) = newest else { return Ok(None) };
+        let (epoch, is_sound, about) = match shown {
+            Some((epoch, Listed { about, is_whole })) => (epoch, is_whole, Some(about)),
+            None => (newest, false, None),
+        };
+        Ok(Some(SlotInfo { faults, is_sound, ..info(id, epoch, about, own) }))
+    }
+
+    /// What whoever has the full key sees of an object; none if it is gone.
+    fn listed(&self, at: At) -> Result<Option<Result<Listed, SlotFault>>, RepoError> {
+        let fault = |why: String| Ok(Some(Err(SlotFault::new(at, why))));
+        if !is_plausible(at.epoch) {
+            return fault(NO_EPOCH.to_owned());
+        }
+        let bytes = match self.store().get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if error.class() == Class::NotFound => return Ok(None),
+            Err(error) if error.class() == Class::Corrupt => return fault(error.to_string()),
+            Err(source) => return Err(RepoError::Store { context: "read a key slot", source }),
+        };
+        let Some(keys) = self.directory(at.epoch) else {
+            let current = self.realm().keys().and_then(|keys| self.directory(keys.current()));
+            return fault(match current.is_some_and(|left| Slot::begins_rotation(at, &left, &bytes)) {
+                true => format!("a rotation to epoch {} was begun with it, and is not ended", at.epoch),
+                false => format!("it is of epoch {}, of which the key in use knows nothing", at.epoch),
+            });
+        };
+        match Slot::listed(at, &keys, &bytes) {
+            Ok(listed) => Ok(Some(Ok(listed))),
+            Err(error) => fault(error.to_string()),
+        }
+    }
+
+    /// What seals the names of slots in an epoch.
+    pub(super) fn directory(&self, epoch: Epoch) -> Option<Secret> {
+        self.realm().keys()?.epoch(epoch)?.directory.clone()
+    }
+
     /// A new slot, named `name`, that `credential` opens.
     ///
     /// # Errors
-    /// [`RepoError::Slot`] when the name or the credential is taken; [`RepoError::KeyRole`]; the store.
+    /// [`RepoError::Slot`] when the name or the credential is taken; [`RepoError::SlotInDoubt`] when it may be there all
+    /// the same; [`RepoError::KeyRole`]; the store.
     pub fn add_slot(&self, name: &str, role: SlotRole, credential: &Credential) -> Result<SlotInfo, RepoError> {
         let masters = self.masters("a new key")?;
         if self.slots()?.iter().any(|slot| slot.name.as_deref() == Some(name)) {
@@ -131,31 +231,53 @@ impl Repo {
             SlotRole::Writer => lesser(Grade::Writer),
         };
         let slot = slot.map_err(RepoError::object(&Object::Marker.name()))?;
-        let (id, _) = write(self.store(), repo, self.encryption()?, credential, &masters, &slot)?;
-        self.listed(id)
+        let (id, _) = write(self.store(), repo, self.encryption()?, credential, &masters, &slot, None)?;
+        Ok(info(id, masters.epoch(), Some(slot.about()), false))
     }
 
-    fn listed(&self, id: SlotId) -> Result<SlotInfo, RepoError> {
-        let gone = || RepoError::Inconsistent { what: "a key slot that was written is not there".to_owned() };
-        self.slots()?.into_iter().find(|slot| slot.id == id).ok_or_else(gone)
-    }
-
-    /// The slot named `name`, or with that identity, if it may be removed.
+    /// The slot named `name`, or with that identity, if it may be removed. `counts` is the generation of keys that the
+    /// repository's log says counts; none when that log cannot be read as a whole.
     ///
     /// # Errors
-    /// [`RepoError::Slot`] when there is none, or it is the last that gives everything; [`RepoError::KeyRole`]; the store.
-    pub fn slot_named(&self, name: &str) -> Result<SlotInfo, RepoError> {
+    /// [`RepoError::Slot`] when there is none, or several, or nobody could open all that is stored without it;
+    /// [`RepoError::KeyRole`]; the store.
+    pub fn slot_named(&self, name: &str, counts: Option<Epoch>) -> Result<SlotInfo, RepoError> {
+        let current = self.masters("the removal of a key")?.epoch();
         let all = self.slots()?;
-        let named = |slot: &&SlotInfo| slot.name.as_deref() == Some(name) || slot.id.to_string() == name;
-        let refused = |why, class| RepoError::Slot { name: name.to_owned(), why, class };
-        let slot = all.iter().find(named).cloned();
-        let slot = slot.ok_or_else(|| refused("does not exist; `amberfs key list` shows all", Class::NotFound))?;
-        let full = |slot: &&SlotInfo| slot.role == Some("full");
-        if full(&&slot) && all.iter().filter(full).count() == 1 {
-            let why = "is the last that gives everything: add another one first, or nobody could ever open all again";
-            return Err(refused(why, Class::Conflict));
+        let refused = |why| RepoError::Slot { name: name.to_owned(), why, class: Class::Conflict };
+        let slot = match all.iter().find(|slot| slot.id.to_string() == name) {
+            Some(slot) => slot,
+            None => {
+                let mut named = all.iter().filter(|slot| slot.name.as_deref() == Some(name));
+                let slot = named.next().ok_or_else(|| RepoError::Slot {
+                    name: name.to_owned(),
+                    why: "does not exist; `amberfs key list` shows all",
+                    class: Class::NotFound,
+                })?;
+                if named.next().is_some() {
+                    return Err(refused("is the name of several: give the id of one, as `amberfs key list` shows it"));
+                }
+                slot
+            }
+        };
+        // Nobody but its holder can tell whether an object of a newer generation is junk. The log tells whether it counts.
+        let may_be_newer = slot.faults.iter().any(|fault| fault.epoch > current && is_plausible(fault.epoch));
+        if may_be_newer && counts.is_none_or(|counts| counts > current) {
+            return Err(refused(
+                "may have newer keys than the one in use, which does not open all of the repository's log: open the \
+                 repository with that one",
+            ));
         }
-        Ok(slot)
+        // The one in use has been opened, which says more than its listing.
+        let stays = |other: &SlotInfo| {
+            other.id != slot.id && (other.own || other.role == Some("full") && other.is_sound && other.epoch == current)
+        };
+        if !all.iter().any(stays) {
+            return Err(refused(
+                "is the last that gives everything: add another one first, or nobody could ever open all again",
+            ));
+        }
+        Ok(slot.clone())
     }
 
     /// Removes a slot. Who has had it may have kept what it gave: only a rotation keeps him from what is written from
@@ -165,76 +287,35 @@ impl Repo {
     /// [`RepoError::KeyRole`]; the store.
     pub fn remove_slot(&self, slot: &SlotInfo) -> Result<(), RepoError> {
         self.masters("the removal of a key")?;
-        for objects in self.slot_objects()? {
-            for at in objects.iter().rev().filter(|at| at.slot == slot.id) {
-                self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
-            }
+        for at in self.slot_objects(&slot_prefix(slot.id))?.into_values().flatten().rev() {
+            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
         }
         Ok(())
     }
 
-    /// Gives what the slot gives that this repository was opened with to `credential` instead.
+    /// Gives what the slot gives that this repository was opened with to `credential` instead. Once the new slot is
+    /// there nothing fails any more: what could not be deleted of the old one is told.
     ///
     /// # Errors
-    /// [`RepoError::Slot`] when the credential is taken; [`RepoError::KeyRole`]; the store.
-    pub fn replace_own_slot(&self, credential: &Credential) -> Result<SlotInfo, RepoError> {
+    /// [`RepoError::Slot`] when the credential is taken; [`RepoError::SlotInDoubt`] when the new slot may be there, the
+    /// old one being as it was; [`RepoError::KeyRole`]; the store.
+    pub fn replace_own_slot(&self, credential: &Credential) -> Result<Changed, RepoError> {
         let masters = self.masters("the change of a key")?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
-        let (id, _) = write(self.store(), self.id(), self.encryption()?, credential, &masters, &opened.slot)?;
-        for at in self.slot_objects()?.into_iter().flatten().filter(|at| at.slot == opened.id) {
-            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
+        let old = self.slot_objects(&slot_prefix(opened.id))?;
+        let encryption = self.encryption()?;
+        let (id, _) = write(self.store(), self.id(), encryption, credential, &masters, &opened.slot, Some(opened.id))?;
+        let mut left = Vec::new();
+        // Oldest first: whatever is left opens all that it ever did.
+        for at in old.into_values().flatten().rev() {
+            if at.epoch > masters.epoch() {
+                // It could not be opened, and may be mended: what it holds is not in the new slot.
+                left.push(SlotFault::new(at, "it was not what was sealed when the repository was opened"));
+            } else if let Err(error) = self.store().delete(&at.name()) {
+                left.push(SlotFault::new(at, error));
+            }
         }
-        self.listed(id)
-    }
-
-    /// Begins a rotation: puts a new generation of keys into the slot that this repository was opened with, or takes up
-    /// one that was interrupted, `counts` being the generation that the repository's log says counts. What follows is
-    /// done with the repository opened anew; [`Repo::finish_rotation`] ends it.
-    ///
-    /// # Errors
-    /// [`RepoError::KeyRole`]; [`RepoError::Slot`] when somebody else rotates; the store.
-    pub fn begin_rotation(&self, counts: Epoch) -> Result<Rotation, RepoError> {
-        let masters = self.masters("a rotation")?;
-        let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
-        if masters.epoch() > Epoch(1) && counts < masters.epoch() {
-            return Ok(Rotation { epoch: masters.epoch() });
-        }
-        let name = Object::Marker.name();
-        let masters = masters.rotated(self.env().random()).map_err(RepoError::object(&name))?;
-        let at = At { repo: self.id(), slot: opened.id, epoch: masters.epoch() };
-        let slot = masters.full(&opened.slot.name, opened.slot.created);
-        let taken = || RepoError::Slot {
-            name: opened.slot.name.clone(),
-            why: "cannot be rotated: somebody else is rotating, or was interrupted; let him finish, or remove his key",
-            class: Class::Conflict,
-        };
-        match create(self.store(), at, &opened.key, &masters, &slot)? {
-            Created::New => {}
-            Created::Exists => return Err(taken()),
-        }
-        // Two that begin at once see one another, and both give way.
-        let others =
-            self.slot_objects()?.into_iter().flatten().any(|other| other.slot != at.slot && other.epoch >= at.epoch);
-        if others {
-            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
-            return Err(taken());
-        }
-        Ok(Rotation { epoch: masters.epoch() })
-    }
-
-    /// Removes every slot, and every generation of this one, that does not have the newest keys; those slots, by what they
-    /// were called.
-    ///
-    /// # Errors
-    /// [`RepoError::KeyRole`]; the store.
-    pub fn finish_rotation(&self) -> Result<Vec<SlotInfo>, RepoError> {
-        let masters = self.masters("a rotation")?;
-        let mut dropped = self.slots()?;
-        dropped.retain(|slot| slot.epoch < masters.epoch() && !slot.own);
-        for at in self.slot_objects()?.into_iter().flatten().filter(|at| at.epoch < masters.epoch()) {
-            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
-        }
-        Ok(dropped)
+        Ok(Changed { slot: info(id, masters.epoch(), Some(opened.slot.about()), false), left })
     }
 
     fn encryption(&self) -> Result<&Encryption, RepoError> {
@@ -243,33 +324,51 @@ impl Repo {
         self.marker().encryption.as_ref().ok_or_else(absent)
     }
 
-    fn masters(&self, what: &'static str) -> Result<Masters, RepoError> {
+    pub(super) fn masters(&self, what: &'static str) -> Result<Masters, RepoError> {
         self.encryption()?;
         let slot = self.slot().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
         Masters::of(slot).ok_or(RepoError::KeyRole { what, role: role_name(&slot.access) })
     }
 
-    /// The objects of each slot, newest first.
-    fn slot_objects(&self) -> Result<Vec<Vec<At>>, RepoError> {
-        let listed = self.store().list(SLOTS_PREFIX, None, None).map_err(RepoError::store("list the key slots"))?;
-        let mut slots: BTreeMap<SlotId, Vec<At>> = BTreeMap::new();
-        for object in listed {
-            if let Some(Object::Slot(slot, epoch)) = Object::parse(&object.name) {
-                slots.entry(slot).or_default().push(At { repo: self.id(), slot, epoch });
-            }
-        }
-        for objects in slots.values_mut() {
-            objects.sort_by_key(|at| std::cmp::Reverse(at.epoch));
-        }
-        Ok(slots.into_values().collect())
+    /// The objects of each slot below `prefix`, newest first.
+    pub(super) fn slot_objects(&self, prefix: &str) -> Result<BTreeMap<SlotId, Vec<At>>, RepoError> {
+        objects(self.store(), self.id(), prefix)
     }
+}
 
-    fn about(&self, at: At) -> Result<About, RepoError> {
-        let damaged = RepoError::object(&at.name());
-        let bytes = self.store().get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64);
-        let bytes = bytes.map_err(RepoError::store("read a key slot"))?;
-        let keys = self.realm().keys().and_then(|keys| keys.epoch(at.epoch)).and_then(|keys| keys.directory.clone());
-        let no_key = || FormatError::NoKey { what: "key slot", key: format!("the keys of epoch {}", at.epoch) };
-        Slot::listed(at, &keys.ok_or_else(no_key).map_err(&damaged)?, &bytes).map_err(&damaged)
+/// The objects of each slot below `prefix`, newest first.
+pub(super) fn objects(store: &Store, repo: RepoId, prefix: &str) -> Result<BTreeMap<SlotId, Vec<At>>, RepoError> {
+    let listed = store.list(prefix, None, None).map_err(RepoError::store("list the key slots"))?;
+    let mut slots: BTreeMap<SlotId, Vec<At>> = BTreeMap::new();
+    for object in listed {
+        if let Some(Object::Slot(slot, epoch)) = Object::parse(&object.name) {
+            slots.entry(slot).or_default().push(At { repo, slot, epoch });
+        }
+    }
+    for objects in slots.values_mut() {
+        objects.sort_by_key(|at| std::cmp::Reverse(at.epoch));
+    }
+    Ok(slots)
+}
+
+/// Whether a slot can be of this epoch. Objects that cannot are not even read, so that there are few to read of a slot.
+pub(super) fn is_plausible(epoch: Epoch) -> bool {
+    epoch > Epoch(0) && epoch.0 as usize <= limits::KEY_EPOCHS_MAX
+}
+
+/// What is wrong with an object whose epoch is not plausible.
+pub(super) const NO_EPOCH: &str = "no generation of keys has this number";
+
+fn info(id: SlotId, epoch: Epoch, about: Option<About>, own: bool) -> SlotInfo {
+    SlotInfo {
+        id,
+        own,
+        epoch,
+        role: about.as_ref().map(About::role),
+        created: about.as_ref().map(|about| about.created),
+        key: about.as_ref().and_then(|about| about.lesser).map(|(_, key)| key),
+        name: about.map(|about| about.name),
+        is_sound: true,
+        faults: Vec::new(),
     }
 }

@@ -94,7 +94,7 @@ fn marker(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Res
     Ok(())
 }
 
-/// Opens what tells of each key slot. Only a full key can; whether a slot opens with its own key, nobody else can tell.
+/// Reads every object of each key slot, and sees whether its holder can open it. Only a full key can.
 fn slots(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Result<(), VerifyError> {
     if !repo.realm().keys().is_some_and(|keys| keys.reads_content()) {
         return Ok(());
@@ -102,14 +102,8 @@ fn slots(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Resu
     let slots = repo.slots()?;
     progress.expect(slots.len() as u64, 0);
     progress.add_objects(slots.len() as u64);
-    for slot in slots.iter().filter(|slot| slot.name.is_none()) {
-        let name = Object::Slot(slot.id, slot.epoch).name();
-        findings.note(
-            &name,
-            Harm::Damaged,
-            None,
-            "it is not what was sealed: whoever has its key cannot open the repository",
-        );
+    for fault in slots.iter().flat_map(|slot| &slot.faults) {
+        findings.note(&fault.object, Harm::Damaged, None, fault.why.clone());
     }
     Ok(())
 }

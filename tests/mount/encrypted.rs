@@ -135,5 +135,14 @@ fn an_encrypted_repository_is_mounted_with_a_passphrase_that_is_told_once() {
     mount(&walk_in, &["--keyfile", "key"]);
     walk_in.is_as_it_was(&second);
     walk_in.unmount();
+
+    // By a pipe, which gives it once, to all processes of the mount and those of its jobs.
+    walk_in.sh("mkfifo pipe");
+    let (key, pipe) = (walk_in.path("key"), walk_in.path("pipe"));
+    let gives = std::thread::spawn(move || std::fs::write(pipe, std::fs::read(key).unwrap()).unwrap());
+    mount(&walk_in, &["--keyfile", "pipe"]);
+    gives.join().unwrap();
+    captured_by_order(&walk_in, "sixth");
+    walk_in.unmount();
     assert!(process(&walk_in, "server").is_none() || !is_mounted(&walk_in.path("mnt")));
 }

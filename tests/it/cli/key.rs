@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::bench::{Bench, Ran};
 
 /// A file for its owner alone.
-fn private(path: &Path, text: &str) {
+pub(super) fn private(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
@@ -20,7 +20,7 @@ fn mode(path: &Path) -> u32 {
 
 /// Runs `amberfs` at a terminal of its own, at which each of `answers` is typed when it is asked for something and does
 /// not show what is typed. The terminal's text is the output.
-fn typed(bench: &Bench, arguments: &[&str], answers: &[&str]) -> Ran {
+pub(super) fn typed(bench: &Bench, arguments: &[&str], answers: &[&str]) -> Ran {
     const TERMINAL: &str = r#"
 import json, os, pty, sys, termios, time
 arguments, answers = json.loads(sys.argv[1])
@@ -70,7 +70,7 @@ fn with(bench: &Bench, environment: &[(&str, &str)], arguments: &[impl AsRef<std
 }
 
 /// A repository that the key file `key` opens, which every command here is told by the configuration.
-fn encrypted() -> Bench {
+pub(super) fn encrypted() -> Bench {
     let bench = Bench::new();
     bench.good(["init", "-q", "--new-keyfile", "key", "--key-name", "mine"]);
     std::fs::create_dir_all(bench.path("tree/sub")).unwrap();
@@ -80,12 +80,12 @@ fn encrypted() -> Bench {
 }
 
 /// The same command with a key file.
-fn keyed(bench: &Bench, key: &str, arguments: &[&str]) -> Ran {
+pub(super) fn keyed(bench: &Bench, key: &str, arguments: &[&str]) -> Ran {
     bench.run([&["--keyfile", key], arguments].concat())
 }
 
 #[track_caller]
-fn good(ran: Ran) -> Ran {
+pub(super) fn good(ran: Ran) -> Ran {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
     ran
 }
@@ -176,7 +176,7 @@ fn a_key_file_is_made_for_its_owner_and_never_overwritten() {
     keyed(&bench, "other.key", &["points"]).fails(12, "no key");
     private(&bench.path("none"), "no key\n");
     keyed(&bench, "none", &["points"]).fails(2, "is no key file");
-    keyed(&bench, "absent", &["points"]).fails(1, "absent");
+    keyed(&bench, "absent", &["points"]).fails(12, "does not exist");
     std::fs::set_permissions(bench.path("key"), std::fs::Permissions::from_mode(0o640)).unwrap();
     keyed(&bench, "key", &["points"]).fails(1, "chmod 600");
     // In every directory of the repository, too, nobody else looks.
@@ -334,7 +334,7 @@ fn keys_are_listed_added_changed_removed_and_rotated() {
     bench.run(["--password-file", "p", "points"]).fails(12, "no key");
     run(&["key", "remove", "gone"]);
     keyed(&bench, "key", &["key", "remove", "mine"]).fails(11, "last that gives everything");
-    let rotated = run(&["--json", "key", "rotate"]).json();
+    let rotated = run(&["--json", "key", "rotate", "--yes"]).json();
     assert_eq!((&rotated[0]["epoch"], &rotated[0]["removed"]), (&Value::from(2), &serde_json::json!(["web1"])));
     keyed(&bench, "web1.key", &["points"]).fails(12, "no key");
     assert_eq!(names(), ["mine"]);

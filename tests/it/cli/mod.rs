@@ -3,12 +3,15 @@
 mod bench;
 mod cache;
 mod capture;
+mod credential;
 mod delete;
 mod generated;
 mod key;
 mod repository;
 mod restore;
+mod slots;
 mod source;
+mod status;
 mod stores;
 mod together;
 mod usage;

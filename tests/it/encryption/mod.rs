@@ -5,6 +5,7 @@
 //!  secrecy    what can be seen of stored objects: their names, their bytes, their lengths; that no key seals twice
 //!  tampering  objects that were altered, moved, or put in another's place; keys that are not the right ones
 //!  roles      what a writer and a collector can do, by trying, with the program's help and without it
+//!  slots      key slots beside junk, or lost answers
 //!  rotation   new passphrases, new keys, removed keys; rotations that are interrupted, or meet
 //! ```
 
@@ -12,6 +13,7 @@ mod pins;
 mod roles;
 mod rotation;
 mod secrecy;
+mod slots;
 mod tampering;
 
 use std::collections::BTreeMap;

@@ -441,7 +441,7 @@ fn a_removed_writer_adds_nothing_any_more() {
     let (bench, _) = filled();
     let writer = bench.open(WRITER);
     let full = bench.open(FULL);
-    let slot = full.slot_named("key 3").unwrap();
+    let slot = full.slot_named("key 3", Some(Epoch(0))).unwrap();
     let id = slot.key.unwrap();
     sources(&full).append(RepoGoal::Revoke(id)).unwrap();
     source(&full, "written").1.append(SourceGoal::Writer(None)).unwrap();

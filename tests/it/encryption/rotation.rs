@@ -12,7 +12,7 @@ use super::roles::{author, is_void};
 use super::*;
 
 /// As `amberfs key rotate` does it.
-fn try_rotate(store: &Store, env: &Env, n: u8) -> Result<Epoch, (Class, String)> {
+pub(super) fn try_rotate(store: &Store, env: &Env, n: u8) -> Result<Epoch, (Class, String)> {
     fn told<E: Classed + std::fmt::Display>(error: E) -> (Class, String) {
         (error.class(), error.to_string())
     }
@@ -89,11 +89,11 @@ fn a_new_passphrase_rewrites_the_slot_and_nothing_else() {
 fn the_last_full_key_stays() {
     let bench = Bench::new();
     bench.open(FULL).add_slot("w", SlotRole::Writer, &key(WRITER)).unwrap();
-    assert_eq!(bench.open(FULL).slot_named("first").unwrap_err().class(), Class::Conflict);
+    assert_eq!(bench.open(FULL).slot_named("first", Some(Epoch(0))).unwrap_err().class(), Class::Conflict);
     bench.open(FULL).add_slot("second", SlotRole::Full, &key(OTHER_FULL)).unwrap();
-    let slot = bench.open(OTHER_FULL).slot_named("first").unwrap();
+    let slot = bench.open(OTHER_FULL).slot_named("first", Some(Epoch(0))).unwrap();
     bench.open(OTHER_FULL).remove_slot(&slot).unwrap();
-    assert_eq!(bench.open(OTHER_FULL).slot_named("second").unwrap_err().class(), Class::Conflict);
+    assert_eq!(bench.open(OTHER_FULL).slot_named("second", Some(Epoch(0))).unwrap_err().class(), Class::Conflict);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_removed_key_opens_nothing_new_and_says_nothing_any_more() {
         let removed = bench.open(n);
         let (record, log) = source(&removed, "full");
         log.load().unwrap();
-        let slot = bench.open(FULL).slot_named(name).unwrap();
+        let slot = bench.open(FULL).slot_named(name, Some(Epoch(0))).unwrap();
         bench.open(FULL).remove_slot(&slot).unwrap();
         assert!(matches!(bench.try_open(n), Err(RepoError::WrongKey { .. })));
         try_rotate(&bench.store, &bench.env, FULL).unwrap();

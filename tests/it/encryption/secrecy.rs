@@ -249,7 +249,7 @@ fn no_two_texts_share_a_key_and_a_place() {
                 }
                 salts += 1;
             }
-            // Two sealed parts: of each, its salt and its commitment, then the bytes that no other may have.
+            // Its sealed parts: of each, its salt and its commitment, then the bytes that no other may have.
             Object::Slot(..) => {
                 for (part, text) in slot_parts(bytes) {
                     if let Some(other) = keys.insert(part, text) {
@@ -265,16 +265,26 @@ fn no_two_texts_share_a_key_and_a_place() {
 }
 
 /// The sealed parts of a slot: the commitment to each one's key, and its text.
-fn slot_parts(bytes: &[u8]) -> [(Vec<u8>, &[u8]); 2] {
-    // Behind the envelope, twice: a salt, a commitment, and a text, of which the codec tells the length in three bytes.
+fn slot_parts(bytes: &[u8]) -> Vec<(Vec<u8>, &[u8])> {
+    // Behind the envelope, twice, and perhaps, behind a one, once more: a salt, a commitment, and a text, of which the
+    // codec tells the length in three bytes.
     let part = |body: &'_ [u8]| -> usize {
         assert_eq!(body[64], 251, "the layout of a slot has changed: change this as well");
         67 + usize::from(u16::from_le_bytes([body[65], body[66]]))
     };
     let body = &bytes[envelope::HEADER_BYTES..];
-    let (first, second) = body.split_at(part(body));
-    assert_eq!(part(second), second.len());
-    [(first[32..64].to_vec(), &first[64..]), (second[32..64].to_vec(), &second[64..])]
+    let (first, rest) = body.split_at(part(body));
+    let (second, rest) = rest.split_at(part(rest));
+    let mut parts = vec![first, second];
+    match rest.split_first() {
+        Some((0, [])) => {}
+        Some((1, third)) => {
+            assert_eq!(part(third), third.len());
+            parts.push(third);
+        }
+        other => panic!("the layout of a slot has changed: {other:?}"),
+    }
+    parts.into_iter().map(|part| (part[32..64].to_vec(), &part[64..])).collect()
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! A new generation of keys for an encrypted repository.
+//!
+//! The new keys go into the slot that the rotation was begun with, before anything is sealed with them; then the logs say
+//! from which generation on entries count, which is the caller's part; at the end no older slot is left.
+//!
+//! Two that rotate at once see one another and give way. That is a courtesy: what decides is the repository's log, where
+//! the first that says so has the generation, and whoever has drawn other keys cannot read on and writes nothing. Only
+//! what somebody with the full key has written counts as his beginning; a store cannot keep a rotation from being begun
+//! by putting junk where slots are.
+//!
+//! Crash behaviour: one that was interrupted is taken up by whoever has the key that it was begun with.
+
+use crate::base::{Class, Classed, limits};
+use crate::format::Epoch;
+use crate::format::object::{Object, SLOTS_PREFIX, slot_prefix};
+use crate::format::slot::{At, Masters, Slot};
+use crate::seal::Secret;
+use crate::store::Created;
+
+use super::open::OpenedBy;
+use super::slots::{SlotInfo, create, is_plausible};
+use super::{Repo, RepoError};
+
+/// A rotation that has begun: the new keys are in the slot that it was begun with.
+#[derive(Debug)]
+pub struct Rotation {
+    /// The new generation of keys.
+    pub epoch: Epoch,
+}
+
+impl Repo {
+    /// Whether [`Repo::begin_rotation`] would take up a rotation that was interrupted.
+    pub fn resumes_rotation(&self, counts: Epoch) -> bool {
+        let current = self.realm().keys().map_or(Epoch(0), |keys| keys.current());
+        current > Epoch(1) && counts < current
+    }
+
+    /// Begins a rotation: puts a new generation of keys into the slot that this repository was opened with, or takes up
+    /// one that was interrupted, `counts` being the generation that counts in every log. What follows is done with the
+    /// repository opened anew; [`Repo::finish_rotation`] ends it.
+    ///
+    /// # Errors
+    /// [`RepoError::KeyRole`]; [`RepoError::Slot`] when somebody else rotates; the store.
+    pub fn begin_rotation(&self, counts: Epoch) -> Result<Rotation, RepoError> {
+        let masters = self.masters("a rotation")?;
+        let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
+        if self.resumes_rotation(counts) {
+            return Ok(Rotation { epoch: masters.epoch() });
+        }
+        let left = masters.directory(self.id()).map_err(RepoError::object(&Object::Marker.name()))?;
+        let taken = || RepoError::Slot {
+            name: opened.slot.name.clone(),
+            why: "cannot be rotated: somebody else is rotating, or was interrupted; let him finish, or remove his key",
+            class: Class::Conflict,
+        };
+        let masters = self.next_masters(&masters, opened)?.ok_or_else(taken)?;
+        let at = At { repo: self.id(), slot: opened.id, epoch: masters.epoch() };
+        let slot = masters.full(&opened.slot.name, opened.slot.created);
+        match create(self.store(), at, &opened.key, &masters, &slot, Some(&left))? {
+            Created::New => {}
+            Created::Exists => return Err(taken()),
+        }
+        // Two that begin at once see one another, and both give way.
+        if self.others_rotate(at, &left)? {
+            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
+            return Err(taken());
+        }
+        Ok(Rotation { epoch: masters.epoch() })
+    }
+
+    /// The next generation; none if another process has begun a rotation with the same key. What stands in the place of
+    /// a generation and cannot be opened is left alone: the one behind it is as good.
+    fn next_masters(&self, masters: &Masters, opened: &OpenedBy) -> Result<Option<Masters>, RepoError> {
+        let too_many = RepoError::object(&Object::Marker.name());
+        let mut next = masters.rotated(self.env().random()).map_err(&too_many)?;
+        let objects: Vec<At> = self.slot_objects(&slot_prefix(opened.id))?.into_values().flatten().collect();
+        while let Some(at) = objects.iter().find(|at| at.epoch == next.epoch()) {
+            match self.store().get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
+                Ok(bytes) if Slot::decode(*at, &opened.key, &bytes).is_ok() => return Ok(None),
+                Ok(_) => {}
+                Err(error) if error.class() == Class::Corrupt => {}
+                Err(error) if error.class() == Class::NotFound => return Ok(None),
+                Err(source) => return Err(RepoError::Store { context: "read a key slot", source }),
+            }
+            next = next.rotated(self.env().random()).map_err(&too_many)?;
+        }
+        Ok(Some(next))
+    }
+
+    /// Whether somebody who has the full key has begun a rotation with another slot than that of `at`.
+    fn others_rotate(&self, at: At, left: &Secret) -> Result<bool, RepoError> {
+        let current = self.realm().keys().map_or(Epoch(0), |keys| keys.current());
+        for other in self.slot_objects(SLOTS_PREFIX)?.into_values().flatten() {
+            if other.slot == at.slot || other.epoch <= current || !is_plausible(other.epoch) {
+                continue;
+            }
+            match self.store().get(&other.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
+                Ok(bytes) if Slot::begins_rotation(other, left, &bytes) => return Ok(true),
+                Ok(_) => {}
+                Err(error) if matches!(error.class(), Class::Corrupt | Class::NotFound) => {}
+                Err(source) => return Err(RepoError::Store { context: "read a key slot", source }),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes every slot, and every generation of this one, that does not have the newest keys; those slots, by what they
+    /// were called.
+    ///
+    /// # Errors
+    /// [`RepoError::KeyRole`]; the store.
+    pub fn finish_rotation(&self) -> Result<Vec<SlotInfo>, RepoError> {
+        let masters = self.masters("a rotation")?;
+        let mut dropped = self.slots()?;
+        dropped.retain(|slot| slot.epoch < masters.epoch() && !slot.own);
+        let objects = self.slot_objects(SLOTS_PREFIX)?.into_values().flatten();
+        for at in objects.filter(|at| at.epoch < masters.epoch()) {
+            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
+        }
+        Ok(dropped)
+    }
+}
