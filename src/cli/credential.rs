@@ -2,24 +2,25 @@
 //!
 //! In this order: the options, the environment, the configuration, and at last whoever sits at the terminal. A
 //! passphrase is never an argument: arguments are for all to see. What was typed, or told by a program, reaches the
-//! processes that a mount starts in a file without a name (memfd_create(2)), which they inherit.
+//! processes that a mount starts in a file without a name (memfd_create(2)), which no other program gets
+//! ([`Heirloom`]). A process that is about to learn a key shuts others of its user out of its memory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use zeroize::Zeroizing;
 
 use super::context::{Context, absolute};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::sys;
-use crate::base::sys::effective_uid;
-use crate::base::{Class, limits};
+use crate::base::heirloom::Heirloom;
+use crate::base::sys::{effective_uid, hide_memory};
+use crate::base::{Bequest, Class, foreign, limits};
 use crate::repo::Credential;
 
 /// Names where keys come from, among the global options.
@@ -37,6 +38,9 @@ pub struct KeyOptions {
     pub keyfile: Option<PathBuf>,
 }
 
+const PASSWORD_FILE: &str = "--password-file";
+const KEY_FILE: &str = "--keyfile";
+
 /// A key, and where it came from.
 pub struct Given {
     /// The key.
@@ -45,8 +49,10 @@ pub struct Given {
 }
 
 enum Origin {
-    PasswordFile(PathBuf),
-    KeyFile(PathBuf),
+    /// A file that this option names.
+    File(&'static str, PathBuf),
+    /// A file that this option names by a descriptor which this process inherited.
+    Inherited(&'static str, Heirloom),
     /// The environment or the configuration, which the processes that we start have as well.
     Shared,
     /// A person or a program, which is not to be asked again.
@@ -54,22 +60,24 @@ enum Origin {
 }
 
 impl Given {
-    /// The arguments with which a process that we start comes by the same key.
+    /// With what a process that we start comes by the same key.
     ///
     /// # Errors
     /// When the system has no room for a passphrase that was told.
-    pub fn arguments(&self) -> Result<Vec<OsString>, Failure> {
+    pub fn bequest(&self) -> Result<Bequest, Failure> {
         let option = |name: &str, path: &Path| vec![OsString::from(name), path.into()];
+        let handed =
+            |name, heirloom: Heirloom| Bequest { arguments: option(name, &heirloom.path()), heirloom: Some(heirloom) };
         match (&self.origin, &self.credential) {
-            (Origin::PasswordFile(path), _) => Ok(option("--password-file", path)),
-            (Origin::KeyFile(path), _) => Ok(option("--keyfile", path)),
+            (Origin::File(name, path), _) => Ok(Bequest { arguments: option(name, path), heirloom: None }),
+            (Origin::Inherited(name, heirloom), _) => Ok(handed(name, *heirloom)),
             (Origin::Told, Credential::Passphrase(text)) => {
-                let kept = sys::keep_for_children(text);
+                let kept = Heirloom::holding(text);
                 let kept =
                     kept.map_err(|error| Failure::io("keep the passphrase for the processes of a mount", &error))?;
-                Ok(option("--password-file", &kept))
+                Ok(handed(PASSWORD_FILE, kept))
             }
-            (Origin::Shared | Origin::Told, _) => Ok(Vec::new()),
+            (Origin::Shared | Origin::Told, _) => Ok(Bequest::default()),
         }
     }
 }
@@ -86,14 +94,10 @@ impl Context {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let shared = |credential| Given { credential, origin: Origin::Shared };
         if let Some(text) = variable("AMBERFS_PASSWORD") {
+            shut();
             return Ok(Some(shared(passphrase(text.into_vec(), "AMBERFS_PASSWORD")?)));
         }
-        let named = KeyOptions {
-            password_file: variable("AMBERFS_PASSWORD_FILE").map(PathBuf::from),
-            password_command: variable("AMBERFS_PASSWORD_COMMAND").map(|text| text.to_string_lossy().into_owned()),
-            keyfile: variable("AMBERFS_KEYFILE").map(PathBuf::from),
-        };
-        if let Some(given) = of_options(&named)? {
+        if let Some(given) = of_options(&KeyOptions::of_environment())? {
             return Ok(Some(given));
         }
         if self.repository_is_named() {
@@ -118,6 +122,7 @@ impl Context {
                 .ending(Exit::WrongKey)
                 .hint("give the key with --password-file, --password-command, --keyfile, or AMBERFS_PASSWORD"));
         }
+        shut();
         let text = rpassword::prompt_password(format!("{prompt}: "));
         let text = text.map_err(|error| Failure::io("ask for the passphrase", &error))?;
         Ok(Given { credential: passphrase(text.into_bytes(), "the passphrase")?, origin: Origin::Told })
@@ -137,32 +142,80 @@ impl Context {
     }
 }
 
+impl KeyOptions {
+    /// What the environment says in place of the options.
+    fn of_environment() -> KeyOptions {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        KeyOptions {
+            password_file: variable("AMBERFS_PASSWORD_FILE").map(PathBuf::from),
+            password_command: variable("AMBERFS_PASSWORD_COMMAND").map(|text| text.to_string_lossy().into_owned()),
+            keyfile: variable("AMBERFS_KEYFILE").map(PathBuf::from),
+        }
+    }
+
+    /// Keeps what this process has inherited from the programs that it starts: at once, because a store may be asked,
+    /// and have a program started that tells its credentials, before the key is read.
+    pub fn keep_to_ourselves(&self) {
+        let of_environment = KeyOptions::of_environment();
+        for path in [self, &of_environment].into_iter().flat_map(|named| [&named.password_file, &named.keyfile]) {
+            if let Some(path) = path {
+                // What does not exist is said when it is read.
+                drop(Heirloom::named(path));
+            }
+        }
+    }
+}
+
+/// Shuts others of this user out of what this process knows, and cores out of the disk, as long as it is not to be debugged.
+fn shut() {
+    if std::env::var_os("AMBERFS_TRACEABLE").is_some_and(|value| !value.is_empty()) {
+        return;
+    }
+    if let Err(error) = hide_memory() {
+        tracing::debug!(%error, "the memory of this process is open to its user's other processes");
+    }
+}
+
 /// What these options name.
 ///
 /// # Errors
 /// When it cannot be read, or others could read it.
 pub fn of_options(options: &KeyOptions) -> Result<Option<Given>, Failure> {
+    if options.keyfile.is_some() || options.password_file.is_some() || options.password_command.is_some() {
+        shut();
+    }
     if let Some(path) = &options.keyfile {
         let path = absolute(path.clone())?;
-        let text = read_private(&path, "key file")?;
+        let (text, is_stream) = read_private(&path, "key file")?;
         let text = std::str::from_utf8(&text).ok().and_then(Credential::of_key_file);
         let credential = text.ok_or_else(|| {
             Failure::usage(format!("{path:?} is no key file of amberfs"))
                 .hint("`amberfs init --new-keyfile FILE` and `amberfs key add --new-keyfile FILE` make one")
         })?;
-        return Ok(Some(Given { credential, origin: Origin::KeyFile(path) }));
+        return Ok(Some(Given { credential, origin: origin(KEY_FILE, path, is_stream)? }));
     }
     if let Some(path) = &options.password_file {
         let path = absolute(path.clone())?;
-        let text = read_private(&path, "password file")?;
+        let (text, is_stream) = read_private(&path, "password file")?;
         let credential = passphrase(text.to_vec(), &format!("the first line of {path:?}"))?;
-        return Ok(Some(Given { credential, origin: Origin::PasswordFile(path) }));
+        return Ok(Some(Given { credential, origin: origin(PASSWORD_FILE, path, is_stream)? }));
     }
     if let Some(command) = &options.password_command {
         let text = told_by(command)?;
         return Ok(Some(Given { credential: passphrase(text.to_vec(), "what it printed")?, origin: Origin::Told }));
     }
     Ok(None)
+}
+
+/// Whether what stands at `path` can be read once more by a process that we start.
+fn origin(option: &'static str, path: PathBuf, is_stream: bool) -> Result<Origin, Failure> {
+    let inherited = Heirloom::named(&path).map_err(|error| Failure::io(format!("pass on {path:?}"), &error))?;
+    Ok(match inherited {
+        // What was in it is gone. A key cannot be told, a passphrase can.
+        _ if is_stream && option == PASSWORD_FILE => Origin::Told,
+        Some(heirloom) => Origin::Inherited(option, heirloom),
+        None => Origin::File(option, path),
+    })
 }
 
 /// The first line of `text`, which must not be empty.
@@ -177,7 +230,8 @@ fn passphrase(text: Vec<u8>, what: &str) -> Result<Credential, Failure> {
 }
 
 /// A file that nobody but its owner, who is this user or root, has access to. A pipe is whoever's who made it.
-fn read_private(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+/// Whether it is one, or a terminal, comes with what was read.
+fn read_private(path: &Path, what: &str) -> Result<(Zeroizing<Vec<u8>>, bool), Failure> {
     let failed = |doing: &str, error: &std::io::Error| Failure::io(format!("{doing} the {what} {path:?}"), error);
     let mut file = File::open(path).map_err(|error| failed("open", &error))?;
     let meta = file.metadata().map_err(|error| failed("examine", &error))?;
@@ -200,7 +254,7 @@ fn read_private(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
         .take(limits::PASSPHRASE_BYTES_MAX)
         .read_to_end(&mut bytes)
         .map_err(|error| failed("read", &error))?;
-    Ok(bytes)
+    Ok((bytes, !meta.is_file()))
 }
 
 /// What the command prints; its standard error is ours.
@@ -209,7 +263,7 @@ fn told_by(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let words =
         words.ok_or_else(|| Failure::usage(format!("the password command {command:?} makes no sense to a shell")))?;
     let (program, arguments) = words.split_first().ok_or_else(|| Failure::usage("the password command is empty"))?;
-    let output = Command::new(OsStr::new(program)).args(arguments).stderr(Stdio::inherit()).output();
+    let output = foreign::program(program).args(arguments).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| Failure::io(format!("run the password command {program:?}"), &error))?;
     let text = Zeroizing::new(output.stdout);
     if !output.status.success() {
@@ -272,10 +326,12 @@ mod tests {
     #[test]
     fn what_was_told_reaches_a_child_in_a_file_without_a_name() {
         let given = Given { credential: Credential::passphrase("hidden"), origin: Origin::Told };
-        let arguments = given.arguments().unwrap();
-        let path = arguments.get(1).unwrap();
-        let output = Command::new("cat").arg(path).output().unwrap();
-        assert_eq!(output.stdout, b"hidden");
-        assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("hidden")));
+        let bequest = given.bequest().unwrap();
+        let mut command = std::process::Command::new("tail");
+        command.args(["-n", "1"]).arg(bequest.arguments.get(1).unwrap());
+        assert_eq!(command.output().unwrap().stdout, b"", "no other child gets it");
+        bequest.heirloom.unwrap().pass_to(&mut command);
+        assert_eq!(command.output().unwrap().stdout, b"hidden");
+        assert!(!bequest.arguments.iter().any(|argument| argument.to_string_lossy().contains("hidden")));
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod capture;
+mod children;
 mod delete;
 mod generated;
 mod key;
