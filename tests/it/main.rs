@@ -31,6 +31,7 @@ mod log_schedules;
 mod log_world;
 mod model;
 mod no_forgotten_files;
+mod nonces;
 mod power;
 mod remote_reads;
 mod requests;

@@ -32,6 +32,7 @@ use amberfs::store::Store;
 use amberfs::view::MountView;
 use amberfs::view::namespace::Namespace;
 
+use crate::nonces;
 use crate::world::{self, Manifest, later, node, real, shown, zero_settings};
 
 /// The keys that these repositories have.
@@ -58,6 +59,7 @@ impl Bench {
     fn new() -> Bench {
         // Every one is another repository, with other keys, although it opens with the same key files.
         static SEED: AtomicU64 = AtomicU64::new(1);
+        nonces::watch();
         let env = Env::seeded(SEED.fetch_add(1, Ordering::Relaxed), later());
         let bench = Bench { dir: tempfile::tempdir().unwrap(), store: Store::memory(), env };
         Repo::init_encrypted(bench.store.clone(), bench.env.clone(), &key(FULL), "first", Cost::STANDARD).unwrap();
@@ -95,6 +97,7 @@ impl Bench {
     }
 
     fn try_open(&self, n: u8) -> Result<Arc<Repo>, RepoError> {
+        nonces::judge();
         open(&self.store, &self.env, &key(n))
     }
 

@@ -13,8 +13,8 @@ use amberfs::format::object::{LogId, Object};
 use amberfs::format::{ChainId, Epoch, KeyId, LogNumber, Nonce, SessionId};
 use amberfs::repo::Repo;
 use amberfs::store::Operation;
-use amberfs::view::{MountSettings, MountView};
 use amberfs::view::namespace::Namespace;
+use amberfs::view::{MountSettings, MountView};
 
 use super::*;
 
