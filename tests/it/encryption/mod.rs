@@ -5,9 +5,11 @@
 //!  secrecy    what can be seen of stored objects: their names, their bytes, their lengths; that no key seals twice
 //!  tampering  objects that were altered, moved, or put in another's place; keys that are not the right ones
 //!  roles      what a writer and a collector can do, by trying, with the program's help and without it
+//!  authenticity  for which objects a verification answers, and that it names all others
 //!  rotation   new passphrases, new keys, removed keys; rotations that are interrupted, or meet
 //! ```
 
+mod authenticity;
 mod roles;
 mod rotation;
 mod secrecy;
