@@ -229,6 +229,15 @@ fn passphrase(text: Vec<u8>, what: &str) -> Result<Credential, Failure> {
     Ok(Credential::passphrase(line))
 }
 
+/// Makes the name of a file durable: a key file that a power cut takes with it takes all that it opens.
+///
+/// # Errors
+/// Those of opening and syncing the directory.
+pub fn sync_name(path: &Path) -> std::io::Result<()> {
+    let directory = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
 /// A file that nobody but its owner, who is this user or root, has access to. A pipe is whoever's who made it.
 /// Whether it is one, or a terminal, comes with what was read.
 fn read_private(path: &Path, what: &str) -> Result<(Zeroizing<Vec<u8>>, bool), Failure> {
