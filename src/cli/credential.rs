@@ -157,11 +157,10 @@ impl KeyOptions {
     /// and have a program started that tells its credentials, before the key is read.
     pub fn keep_to_ourselves(&self) {
         let of_environment = KeyOptions::of_environment();
-        for path in [self, &of_environment].into_iter().flat_map(|named| [&named.password_file, &named.keyfile]) {
-            if let Some(path) = path {
-                // What does not exist is said when it is read.
-                drop(Heirloom::named(path));
-            }
+        let named = [self, &of_environment].into_iter().flat_map(|named| [&named.password_file, &named.keyfile]);
+        for path in named.flatten() {
+            // What does not exist is said when it is read.
+            drop(Heirloom::named(path));
         }
     }
 }
