@@ -5,6 +5,8 @@
 
 pub mod class;
 pub mod env;
+pub mod foreign;
+pub mod heirloom;
 pub mod hex;
 pub mod limits;
 /// For the unit tests of every layer; included once, here.
@@ -17,4 +19,5 @@ pub mod time;
 
 pub use class::{Class, Classed};
 pub use env::Env;
+pub use heirloom::Bequest;
 pub use time::{FileTime, Instant};

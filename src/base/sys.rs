@@ -4,9 +4,11 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 /// The effective user id of this process.
 pub fn effective_uid() -> u32 {
@@ -91,4 +93,63 @@ pub fn limit_arenas(most: i32) {
     }
     #[cfg(not(target_env = "gnu"))]
     let _ = most;
+}
+
+/// A file without a name that holds `bytes`, which its owner alone may read; closed on exec. It stays open until the
+/// process ends.
+///
+/// # Errors
+/// Those of memfd_create(2) and write(2).
+pub(super) fn nameless_file(bytes: &[u8]) -> io::Result<RawFd> {
+    use std::io::Write;
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    use std::os::unix::fs::PermissionsExt;
+    // SAFETY: the name is a constant with a NUL at its end.
+    let fd = unsafe { libc::memfd_create(c"amberfs passphrase".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was made here and belongs to nobody else.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    Ok(file.into_raw_fd())
+}
+
+/// Has a descriptor closed in every program that is started from now on.
+///
+/// # Errors
+/// `EBADF` when there is none of that number.
+pub(super) fn close_on_exec(number: RawFd) -> io::Result<()> {
+    set_descriptor_flags(number, libc::FD_CLOEXEC)
+}
+
+/// Has the descriptor `number` stay open in the process that `command` starts, and in no other.
+pub(super) fn keep_over_exec(command: &mut Command, number: RawFd) {
+    // SAFETY: between fork and exec runs one fcntl(2), which is async-signal-safe; it allocates nothing. It changes
+    // the child's own table of descriptors.
+    unsafe { command.pre_exec(move || set_descriptor_flags(number, 0)) };
+}
+
+fn set_descriptor_flags(number: RawFd, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: two numbers are passed and no memory; whether a descriptor outlives an exec is nothing that its owner
+    // in this process could be hurt by.
+    match unsafe { libc::fcntl(number, libc::F_SETFD, flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// From now on the kernel writes no core of this process, and nobody but root may trace it or look at its memory, its
+/// environment or its open files. Programs that it starts are as they would have been.
+///
+/// # Errors
+/// What prctl(2) says.
+pub fn hide_memory() -> io::Result<()> {
+    let no: libc::c_ulong = 0;
+    // SAFETY: numbers are passed and no memory.
+    match unsafe { libc::prctl(libc::PR_SET_DUMPABLE, no) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

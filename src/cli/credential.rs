@@ -2,25 +2,25 @@
 //!
 //! In this order: the options, the environment, the configuration, and at last whoever sits at the terminal. A
 //! passphrase is never an argument: arguments are for all to see. What was typed, told by a program, or read from a pipe,
-//! which gives it once, reaches the processes that a mount starts in a file without a name (memfd_create(2)), which they
-//! inherit.
+//! which gives it once, reaches the processes that a mount starts in a file without a name (memfd_create(2)), which no
+//! other program gets ([`Heirloom`]). A process that is about to learn a key shuts others of its user out of its memory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use zeroize::Zeroizing;
 
 use super::context::{Context, absolute};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::sys;
-use crate::base::sys::effective_uid;
-use crate::base::{Class, limits};
+use crate::base::heirloom::Heirloom;
+use crate::base::sys::{effective_uid, hide_memory};
+use crate::base::{Bequest, Class, foreign, limits};
 use crate::repo::Credential;
 
 /// Names where keys come from, among the global options.
@@ -38,6 +38,9 @@ pub struct KeyOptions {
     pub keyfile: Option<PathBuf>,
 }
 
+const PASSWORD_FILE: &str = "--password-file";
+const KEY_FILE: &str = "--keyfile";
+
 /// A key, and where it came from.
 #[derive(Clone)]
 pub struct Given {
@@ -48,8 +51,10 @@ pub struct Given {
 
 #[derive(Clone)]
 enum Origin {
-    PasswordFile(PathBuf),
-    KeyFile(PathBuf),
+    /// A file that this option names.
+    File(&'static str, PathBuf),
+    /// A file that this option names by a descriptor which this process inherited.
+    Inherited(&'static str, Heirloom),
     /// The environment or the configuration, which the processes that we start have as well.
     Shared,
     /// A person, a program or a pipe, which is not to be asked again.
@@ -57,27 +62,29 @@ enum Origin {
 }
 
 impl Given {
-    /// The arguments with which a process that we start comes by the same key.
+    /// With what a process that we start comes by the same key.
     ///
     /// # Errors
     /// When the system has no room for a passphrase that was told.
-    pub fn arguments(&self) -> Result<Vec<OsString>, Failure> {
+    pub fn bequest(&self) -> Result<Bequest, Failure> {
         let option = |name: &str, path: &Path| vec![OsString::from(name), path.into()];
+        let handed =
+            |name, heirloom: Heirloom| Bequest { arguments: option(name, &heirloom.path()), heirloom: Some(heirloom) };
         match (&self.origin, &self.credential) {
-            (Origin::PasswordFile(path), _) => Ok(option("--password-file", path)),
-            (Origin::KeyFile(path), _) => Ok(option("--keyfile", path)),
-            (Origin::Told, Credential::Passphrase(text)) => Ok(option("--password-file", &keep(text)?)),
+            (Origin::File(name, path), _) => Ok(Bequest { arguments: option(name, path), heirloom: None }),
+            (Origin::Inherited(name, heirloom), _) => Ok(handed(name, *heirloom)),
+            (Origin::Told, Credential::Passphrase(text)) => Ok(handed(PASSWORD_FILE, keep(text)?)),
             (Origin::Told, Credential::KeyFile(secret)) => {
-                Ok(option("--keyfile", &keep(Credential::key_file(secret).as_bytes())?))
+                Ok(handed(KEY_FILE, keep(Credential::key_file(secret).as_bytes())?))
             }
-            (Origin::Shared, _) => Ok(Vec::new()),
+            (Origin::Shared, _) => Ok(Bequest::default()),
         }
     }
 }
 
 /// A file without a name that holds this key.
-fn keep(key: &[u8]) -> Result<PathBuf, Failure> {
-    sys::keep_for_children(key).map_err(|error| Failure::io("keep the key for the processes of a mount", &error))
+fn keep(key: &[u8]) -> Result<Heirloom, Failure> {
+    Heirloom::holding(key).map_err(|error| Failure::io("keep the key for the processes of a mount", &error))
 }
 
 impl Context {
@@ -92,14 +99,10 @@ impl Context {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let shared = |credential| Given { credential, origin: Origin::Shared };
         if let Some(text) = variable("AMBERFS_PASSWORD") {
+            shut();
             return Ok(Some(shared(passphrase(Zeroizing::new(text.into_vec()), "AMBERFS_PASSWORD")?)));
         }
-        let named = KeyOptions {
-            password_file: variable("AMBERFS_PASSWORD_FILE").map(PathBuf::from),
-            password_command: variable("AMBERFS_PASSWORD_COMMAND").map(|text| text.to_string_lossy().into_owned()),
-            keyfile: variable("AMBERFS_KEYFILE").map(PathBuf::from),
-        };
-        if let Some(given) = of_options(&named)? {
+        if let Some(given) = of_options(&KeyOptions::of_environment())? {
             return Ok(Some(given));
         }
         if self.repository_is_named() {
@@ -124,6 +127,7 @@ impl Context {
                 .ending(Exit::WrongKey)
                 .hint("give the key with --password-file, --password-command, --keyfile, or AMBERFS_PASSWORD"));
         }
+        shut();
         let text = rpassword::prompt_password(format!("{prompt}: "));
         let text = text.map_err(|error| Failure::io("ask for the passphrase", &error))?;
         Ok(Given { credential: passphrase(Zeroizing::new(text.into_bytes()), "the passphrase")?, origin: Origin::Told })
@@ -143,11 +147,47 @@ impl Context {
     }
 }
 
+impl KeyOptions {
+    /// What the environment says in place of the options.
+    fn of_environment() -> KeyOptions {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        KeyOptions {
+            password_file: variable("AMBERFS_PASSWORD_FILE").map(PathBuf::from),
+            password_command: variable("AMBERFS_PASSWORD_COMMAND").map(|text| text.to_string_lossy().into_owned()),
+            keyfile: variable("AMBERFS_KEYFILE").map(PathBuf::from),
+        }
+    }
+
+    /// Keeps what this process has inherited from the programs that it starts: at once, because a store may be asked,
+    /// and have a program started that tells its credentials, before the key is read.
+    pub fn keep_to_ourselves(&self) {
+        let of_environment = KeyOptions::of_environment();
+        let named = [self, &of_environment].into_iter().flat_map(|named| [&named.password_file, &named.keyfile]);
+        for path in named.flatten() {
+            // What does not exist is said when it is read.
+            drop(Heirloom::named(path));
+        }
+    }
+}
+
+/// Shuts others of this user out of what this process knows, and cores out of the disk, as long as it is not to be debugged.
+fn shut() {
+    if std::env::var_os("AMBERFS_TRACEABLE").is_some_and(|value| !value.is_empty()) {
+        return;
+    }
+    if let Err(error) = hide_memory() {
+        tracing::debug!(%error, "the memory of this process is open to its user's other processes");
+    }
+}
+
 /// What these options name.
 ///
 /// # Errors
 /// When it cannot be read, or others could read it.
 pub fn of_options(options: &KeyOptions) -> Result<Option<Given>, Failure> {
+    if options.keyfile.is_some() || options.password_file.is_some() || options.password_command.is_some() {
+        shut();
+    }
     if let Some(path) = &options.keyfile {
         let path = absolute(path.clone())?;
         let Private { text, lasts } = read_private(&path, "key file")?;
@@ -156,19 +196,30 @@ pub fn of_options(options: &KeyOptions) -> Result<Option<Given>, Failure> {
             Failure::usage(format!("{path:?} is no key file of amberfs"))
                 .hint("`amberfs init --new-keyfile FILE` and `amberfs key add --new-keyfile FILE` make one")
         })?;
-        return Ok(Some(Given { credential, origin: if lasts { Origin::KeyFile(path) } else { Origin::Told } }));
+        return Ok(Some(Given { credential, origin: origin(KEY_FILE, path, lasts)? }));
     }
     if let Some(path) = &options.password_file {
         let path = absolute(path.clone())?;
         let Private { text, lasts } = read_private(&path, "password file")?;
         let credential = passphrase(text, &format!("the first line of {path:?}"))?;
-        return Ok(Some(Given { credential, origin: if lasts { Origin::PasswordFile(path) } else { Origin::Told } }));
+        return Ok(Some(Given { credential, origin: origin(PASSWORD_FILE, path, lasts)? }));
     }
     if let Some(command) = &options.password_command {
         let text = told_by(command)?;
         return Ok(Some(Given { credential: passphrase(text, "what it printed")?, origin: Origin::Told }));
     }
     Ok(None)
+}
+
+/// Whether what stands at `path` can be read once more by a process that we start.
+fn origin(option: &'static str, path: PathBuf, lasts: bool) -> Result<Origin, Failure> {
+    let inherited = Heirloom::named(&path).map_err(|error| Failure::io(format!("pass on {path:?}"), &error))?;
+    Ok(match inherited {
+        // What was in it is gone.
+        _ if !lasts => Origin::Told,
+        Some(heirloom) => Origin::Inherited(option, heirloom),
+        None => Origin::File(option, path),
+    })
 }
 
 /// The first line of `text`, which must not be empty.
@@ -179,6 +230,15 @@ fn passphrase(text: Zeroizing<Vec<u8>>, what: &str) -> Result<Credential, Failur
         return Err(Failure::usage(format!("{what} is empty: a passphrase must not be")));
     }
     Ok(Credential::passphrase(line))
+}
+
+/// Makes the name of a file durable: a key file that a power cut takes with it takes all that it opens.
+///
+/// # Errors
+/// Those of opening and syncing the directory.
+pub fn sync_name(path: &Path) -> std::io::Result<()> {
+    let directory = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 /// Says so when a new passphrase is one that whoever has the repository guesses.
@@ -247,7 +307,7 @@ fn told_by(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         words.ok_or_else(|| Failure::usage(format!("the password command {command:?} makes no sense to a shell")))?;
     let (program, arguments) = words.split_first().ok_or_else(|| Failure::usage("the password command is empty"))?;
     let failed = |error: std::io::Error| Failure::io(format!("run the password command {program:?}"), &error);
-    let mut command = Command::new(OsStr::new(program));
+    let mut command = foreign::program(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = command.spawn().map_err(failed)?;
     let mut text = room();
@@ -313,7 +373,7 @@ mod tests {
     fn a_pipe_is_read_once_and_its_key_handed_on_as_what_was_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let secret = crate::seal::Secret::new([7; 32]);
         let key_file = Credential::key_file(&secret).to_string();
         for (option, text) in [("--password-file", "hidden"), ("--keyfile", key_file.as_str())] {
@@ -325,7 +385,7 @@ mod tests {
                 scope.spawn(|| std::fs::write(&path, text).unwrap());
                 of_options(&options).unwrap().unwrap()
             });
-            let arguments = given.arguments().unwrap();
+            let arguments = given.bequest().unwrap().arguments;
             assert_eq!(arguments[0], option);
             assert_ne!(Path::new(&arguments[1]), path);
             assert_eq!(std::fs::read_to_string(&arguments[1]).unwrap(), text);
@@ -335,13 +395,12 @@ mod tests {
     #[test]
     fn what_was_told_reaches_a_child_in_a_file_without_a_name() {
         let given = Given { credential: Credential::passphrase("hidden"), origin: Origin::Told };
-        let arguments = given.arguments().unwrap();
-        let path = arguments.get(1).unwrap();
-        let output = Command::new("cat").arg(path).output().unwrap();
-        assert_eq!(output.stdout, b"hidden");
-        // Whoever reads it can hand it on.
-        let again = of_options(&named(Path::new(path))).unwrap().unwrap();
-        assert_eq!(again.arguments().unwrap().get(1), Some(path));
-        assert!(!arguments.iter().any(|argument| argument.to_string_lossy().contains("hidden")));
+        let bequest = given.bequest().unwrap();
+        let mut command = std::process::Command::new("tail");
+        command.args(["-n", "1"]).arg(bequest.arguments.get(1).unwrap());
+        assert_eq!(command.output().unwrap().stdout, b"", "no other child gets it");
+        bequest.heirloom.unwrap().pass_to(&mut command);
+        assert_eq!(command.output().unwrap().stdout, b"hidden");
+        assert!(!bequest.arguments.iter().any(|argument| argument.to_string_lossy().contains("hidden")));
     }
 }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::context::{Context, Opened};
-use super::credential::{KeyOptions, of_options, warn_of_short};
+use super::credential::{KeyOptions, of_options, sync_name, warn_of_short};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, printable, timestamp};
@@ -399,7 +399,10 @@ pub fn make_key_file(path: &Path, secret: Secret) -> Result<New, Failure> {
     };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| failed(&error))?;
-    let written = file.write_all(Credential::key_file(&secret).as_bytes()).and_then(|()| file.sync_all());
+    let written = file
+        .write_all(Credential::key_file(&secret).as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_name(path));
     let new = New { credential: Credential::KeyFile(secret), made: Some(path.to_owned()) };
     match written {
         Ok(()) => Ok(new),

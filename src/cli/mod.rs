@@ -66,6 +66,7 @@ Environment:
   AMBERFS_STATE_DIR   where journals and remembered heads are kept
   AMBERFS_CACHE_DIR   where stored bytes are kept once they were fetched; may be deleted
   AMBERFS_HOST        the host's name and identity as recorded with points
+  AMBERFS_TRACEABLE   any value lets debuggers and strace of this user look into processes that have a key
   AMBERFS_LOG         which diagnostics go to standard error, such as info or amberfs::store=debug
   NO_COLOR            any value turns colours off";
 
@@ -212,6 +213,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    cli.global.keys.keep_to_ourselves();
     start_diagnostics(&cli.global);
     base_sys::limit_arenas(limits::HEAP_ARENAS_MAX);
     if cli.command.is_watched()

@@ -17,7 +17,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
 use crate::base::sys::{effective_gid, effective_uid};
-use crate::base::{Class, limits};
+use crate::base::{Bequest, Class, limits};
 use crate::fuse::{self, Contents, Failed, Launch, LogFile, MountOptions, OptionError, Role};
 use crate::job::{ConfigFile, open_desk};
 use crate::store::Address;
@@ -60,15 +60,15 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     let repository = context.repository()?;
     let config = context.config()?;
     // Where the processes of this mount, and those of its jobs, get the key.
-    let mut keys: Vec<OsString> = Vec::new();
+    let mut keys = Bequest::default();
     if role == Role::Command {
         // What is wrong with the repository is said before any process is started.
         keys = match &context.open()?.given {
-            Some(given) => given.arguments()?,
-            None => Vec::new(),
+            Some(given) => given.bequest()?,
+            None => Bequest::default(),
         };
     } else if let Some(given) = of_options(&context.global.keys)? {
-        keys = given.arguments()?;
+        keys = given.bequest()?;
     }
     let source = match &repository {
         Address::Directory(root) => format!("file://{}", root.display()),
@@ -97,7 +97,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     let again = |place: &Path, role: Role| -> Vec<OsString> {
         let mut again: Vec<OsString> = vec!["-r".into(), repository.to_os_string()];
         again.extend(["--config".into(), config.path().into()]);
-        again.extend(keys.iter().cloned());
+        again.extend(keys.arguments.iter().cloned());
         again.extend((0..context.global.verbose).map(|_| "-v".into()));
         again.extend(context.global.single_writer.then(|| "--single-writer".into()));
         again.extend(context.global.quiet.then(|| "-q".into()));
@@ -120,6 +120,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         foreground: args.foreground,
         log: log_of(&args.mountpoint),
         arguments: &again,
+        heirloom: keys.heirloom,
     };
     let code = |class: Class| Exit::of(class) as u8;
     let open = || {
@@ -157,7 +158,7 @@ fn contents(
     opened: &Opened,
     options: &MountOptions,
     config: &ConfigFile,
-    (repository, keys): (&Address, Vec<OsString>),
+    (repository, keys): (&Address, Bequest),
     log: Option<&Path>,
     context: &Context,
 ) -> Result<Contents, Failure> {

@@ -82,24 +82,3 @@ fn signals() -> libc::sigset_t {
         set
     }
 }
-
-/// Puts `bytes` into a file without a name that the processes which this one starts inherit, for as long as one of them
-/// lives; the path by which they read it.
-///
-/// # Errors
-/// Those of memfd_create(2) and write(2).
-pub fn keep_for_children(bytes: &[u8]) -> io::Result<std::path::PathBuf> {
-    use std::io::Write;
-    use std::os::fd::{FromRawFd, IntoRawFd};
-    use std::os::unix::fs::PermissionsExt;
-    // SAFETY: the name is a constant with a NUL at its end. Without MFD_CLOEXEC: to be inherited is what it is for.
-    let fd = unsafe { libc::memfd_create(c"amberfs passphrase".as_ptr(), 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor was made here and belongs to nobody else.
-    let mut file = unsafe { std::fs::File::from_raw_fd(fd) };
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    file.write_all(bytes)?;
-    Ok(format!("/proc/self/fd/{}", file.into_raw_fd()).into())
-}

@@ -7,8 +7,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, count, printable, size};
 use super::progress::{Watched, Watcher, duration};
-use crate::job::protocol::{self, Message, Names, Phase, Touches, Verified};
-use crate::verify::{self, Finding, Options, Report, Touch, Touched, verify};
+use crate::job::protocol::{self, Doubts, Message, Names, Phase, Touches, Verified};
+use crate::verify::{self, Doubt, Finding, Leftovers, Options, Report, Touch, Touched, verify};
 
 /// Check that every point can be read, and name what is damaged and which paths it touches
 ///
@@ -141,10 +141,27 @@ fn verified(report: &Report, args: &VerifyArgs, seconds: f64) -> Verified {
         orphans: report.orphans.objects,
         orphan_bytes: report.orphans.bytes,
         unknown: report.unknown.names.iter().map(ToString::to_string).collect(),
+        authenticated: report.authenticated,
+        unauthenticated: report.doubtful.values().map(|of| of.objects).sum(),
+        doubts: report.doubtful.iter().map(|(why, of)| doubts(*why, of)).collect(),
         notes: report.notes.clone(),
         advice: report.advice.clone(),
         seconds,
     }
+}
+
+fn doubts(why: Doubt, of: &Leftovers) -> Doubts {
+    let names = of.names.iter().map(ToString::to_string).collect();
+    Doubts { why: why.word().to_owned(), objects: of.objects, names }
+}
+
+/// What the verification can answer for, and what it cannot.
+fn authenticity(report: &Report) -> String {
+    let doubtful: u64 = report.doubtful.values().map(|of| of.objects).sum();
+    let reasons: Vec<String> =
+        report.doubtful.iter().map(|(why, of)| format!("{} {}", count(of.objects), why.words())).collect();
+    let why = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
+    format!("{} objects authenticated, {} not{why}", count(report.authenticated), count(doubtful))
 }
 
 fn told(report: &Report, quiet: bool, seconds: f64) -> Result<(), Failure> {
@@ -188,6 +205,9 @@ fn told(report: &Report, quiet: bool, seconds: f64) -> Result<(), Failure> {
             size(report.bytes),
             duration(seconds),
         ))?;
+    }
+    if !quiet && report.authenticated + report.doubtful.len() as u64 > 0 {
+        out.line(authenticity(report))?;
     }
     if report.damaged() > 0 {
         out.line(format!(

@@ -14,6 +14,7 @@ pub mod kept;
 pub mod key;
 pub mod keyring;
 pub mod leaf;
+pub mod lease;
 pub mod log;
 pub mod map;
 pub mod marker;

@@ -12,13 +12,14 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::detach::fusermount;
 use super::error::MountError;
 use super::mountinfo::FILESYSTEM;
 use super::options::MountOptions;
 use super::sys;
+use crate::base::foreign;
 
 /// Mounts at `place`, which must be canonical.
 pub(crate) fn attach(place: &Path, options: &MountOptions) -> Result<OwnedFd, MountError> {
@@ -69,7 +70,7 @@ fn attach_by_helper(place: &Path, options: &MountOptions) -> Result<OwnedFd, Mou
         list.push_str(",noexec");
     }
     let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket for fusermount3"))?;
-    let mut helper = Command::new(fusermount()?)
+    let mut helper = foreign::program(fusermount()?)
         .args(["-o", &list, "--"])
         .arg(place)
         // It sends the channel over the descriptor named here: its standard input.

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::error::MountError;
 use super::mountinfo::{self, DeviceId};
 use super::place::resolve;
 use super::sys;
+use crate::base::foreign;
 
 /// How long a server may take to end after its mount is gone.
 const SERVER_END: Duration = Duration::from_secs(10);
@@ -79,7 +80,7 @@ pub(crate) fn take_away(place: &Path, lazy: bool) -> Result<(), MountError> {
             outcome => return outcome.map_err(failed),
         }
     }
-    let mut command = Command::new(fusermount()?);
+    let mut command = foreign::program(fusermount()?);
     command.arg("-u");
     if lazy {
         command.arg("-z");

@@ -29,6 +29,7 @@ use super::mountinfo::DeviceId;
 use super::options::MountOptions;
 use super::serve::Contents;
 use super::{place, server, supervise, sys};
+use crate::base::heirloom::Heirloom;
 use crate::base::{Class, Classed};
 
 /// Which process of a mount this is; the value of the hidden option `--role`.
@@ -86,6 +87,8 @@ pub struct Launch<'a> {
     /// The arguments with which this program comes back here, for a canonical mountpoint and a role.
     /// They must mean the same in any working directory.
     pub arguments: &'a dyn Fn(&Path, Role) -> Vec<OsString>,
+    /// What the arguments name by its descriptor.
+    pub heirloom: Option<Heirloom>,
 }
 
 /// Why there is no mount, for a command to end with.
@@ -184,6 +187,9 @@ pub(crate) fn start(
     // The running program itself, also if it has been replaced on disk since.
     let mut command = Command::new("/proc/self/exe");
     command.args((launch.arguments)(place, role)).stdin(stdin).stdout(stdout);
+    if let Some(heirloom) = launch.heirloom {
+        heirloom.pass_to(&mut command);
+    }
     sys::hold_ending_signals(&mut command);
     command.spawn().map_err(|cause| MountError::Process { doing: "start amberfs once more", cause })
 }

@@ -26,6 +26,7 @@ use super::error::JobError;
 use super::outcome::Exit;
 use super::record::Process;
 use super::sys;
+use crate::base::Bequest;
 
 /// How often a process is asked whether it has ended when it cannot be waited for.
 const ASKING: Duration = Duration::from_millis(200);
@@ -39,6 +40,8 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// Its whole environment.
     pub environment: Vec<(OsString, OsString)>,
+    /// With what it comes by the key of the repository, before the request's arguments.
+    pub keys: Bequest,
 }
 
 impl Program {
@@ -54,16 +57,13 @@ impl Program {
         let path = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map_or(path.clone(), PathBuf::from);
         let environment = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(passes)).collect();
         let arguments = vec!["-r".into(), repository.into(), "--config".into(), config.into()];
-        Ok(Program { path, arguments, environment })
+        Ok(Program { path, arguments, environment, keys: Bequest::default() })
     }
-}
 
-impl Program {
-    /// The same, with more arguments before those of the request.
+    /// The same, with what the key of the repository comes by.
     #[must_use]
-    pub fn with(mut self, arguments: Vec<OsString>) -> Program {
-        self.arguments.extend(arguments);
-        self
+    pub fn with(self, keys: Bequest) -> Program {
+        Program { keys, ..self }
     }
 }
 
@@ -110,8 +110,10 @@ pub(super) fn start(
     niceness: i32,
 ) -> Result<(Child, ChildStdout, ChildStderr), JobError> {
     let claim = claim(dir, job)?;
-    let mut child = Command::new(&program.path)
-        .args(&program.arguments)
+    let mut command = Command::new(&program.path);
+    command.args(&program.arguments);
+    program.keys.pass_to(&mut command);
+    let mut child = command
         .args(arguments)
         .env_clear()
         .envs(program.environment.iter().cloned())
@@ -262,7 +264,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("running")).unwrap();
         let job = JobId("j".into());
-        let program = Program { path: "/bin/sh".into(), arguments: vec!["-c".into()], environment: vec![] };
+        let program = Program {
+            path: "/bin/sh".into(),
+            arguments: vec!["-c".into()],
+            environment: vec![],
+            keys: Bequest::default(),
+        };
         assert!(!is_running(dir.path(), &job));
         let arguments = vec!["echo ready; sleep 600".to_owned()];
         let (child, stdout, _stderr) = start(dir.path(), &job, &program, arguments, 5).unwrap();

@@ -15,7 +15,7 @@ use super::outcome::Testimony;
 use super::page::timestamp;
 use super::request::Request;
 use super::witness::Witness;
-use crate::base::sys;
+use crate::base::{Bequest, sys};
 use crate::chain::{ChainError, RepoLog};
 use crate::format::PointId;
 use crate::store::{Count, Operation};
@@ -50,7 +50,7 @@ impl MountSite {
 }
 
 /// The desk of a mount that `owner` made and that shows `view`. `repository` is its absolute path or
-/// address, and `keys` the options that say where its key comes from, for the processes of jobs; `log` is where the mount's own diagnostics go, if to a file.
+/// address, and `keys` what its key comes by, for the processes of jobs; `log` is where the mount's own diagnostics go, if to a file.
 ///
 /// # Errors
 /// [`JobError`] when the journal in `state_dir` cannot be opened.
@@ -58,7 +58,7 @@ pub fn open_desk(
     view: Arc<MountView>,
     config: Arc<ConfigFile>,
     state_dir: &Path,
-    (repository, keys): (impl Into<OsString>, Vec<OsString>),
+    (repository, keys): (impl Into<OsString>, Bequest),
     owner: u32,
     log: Option<&Path>,
 ) -> Result<Desk, JobError> {

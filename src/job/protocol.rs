@@ -243,6 +243,17 @@ pub struct Summary {
     pub seconds: f64,
 }
 
+/// Objects that were not authenticated, for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubts {
+    /// The reason: `unencrypted`, `marker`, `slot`, `lease`, `void`, `unopened`, `unread`, `foreign`, `damaged`.
+    pub why: String,
+    /// How many.
+    pub objects: u64,
+    /// The first of them.
+    pub names: Vec<String>,
+}
+
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verified {
@@ -275,6 +286,15 @@ pub struct Verified {
     /// Objects that are none of ours, the first of them; no damage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
+    /// Objects under the repository's prefix that were opened with its keys.
+    #[serde(default)]
+    pub authenticated: u64,
+    /// All others there; some cannot be, and that alone is no damage.
+    #[serde(default)]
+    pub unauthenticated: u64,
+    /// Those, by why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<Doubts>,
     /// What is worth knowing and no damage, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -37,6 +37,7 @@ use open::OpenedBy;
 
 use crate::base::Env;
 use crate::format::marker::Marker;
+use crate::format::object::Object;
 use crate::format::slot::Slot;
 use crate::format::{Realm, RepoId, SourceId};
 use crate::store::{CacheUsage, DiskCache, Store};
@@ -83,6 +84,12 @@ impl Repo {
     /// The key slot that it was opened with, if it is encrypted.
     pub fn slot(&self) -> Option<&Slot> {
         self.opened_by.as_ref().map(|opened| &opened.slot)
+    }
+
+    /// The object of that slot.
+    pub fn own_slot(&self) -> Option<Object> {
+        let (opened, keys) = (self.opened_by.as_ref()?, self.realm.keys()?);
+        Some(Object::Slot(opened.id, keys.current()))
     }
 
     /// How it was made.

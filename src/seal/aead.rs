@@ -6,6 +6,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
+use super::observe::{self, Sealing};
 use super::{SealError, Secret, derive};
 
 /// Bytes that sealing adds.
@@ -61,6 +62,7 @@ impl Key {
     ///
     /// The caller sees to it that `counter` is used once with this key.
     pub fn seal(&self, counter: Counter, place: &[u8], bytes: &mut Vec<u8>) {
+        observe::tell(&Sealing { commitment: &self.commitment, counter, place, text: bytes });
         self.key
             .seal_in_place_append_tag(counter.nonce(), Aad::from(place), bytes)
             .unwrap_or_else(|_| unreachable!("{} bytes are within GCM's limit", bytes.len()));

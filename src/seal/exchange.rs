@@ -42,13 +42,18 @@ impl Pair {
     /// # Errors
     /// [`SealError::Key`] when `other` is no point that an honest party has.
     pub fn shared(&self, other: &Recipient, maker: &Recipient, info: &[&[u8]]) -> Result<Secret, SealError> {
-        let key = PrivateKey::from_private_key(&X25519, self.private.bytes()).map_err(|_| SealError::Key)?;
         let reader = if self.public == *maker { other } else { &self.public };
-        agree(&key, UnparsedPublicKey::new(&X25519, other.0), SealError::Key, |shared| {
+        self.agreed(other, |shared| {
             let mut bound: Vec<&[u8]> = vec![b"amberfs exchange", &maker.0, &reader.0];
             bound.extend_from_slice(info);
-            Ok(Secret::new(derive::expand(shared, b"", &bound)))
+            Secret::new(derive::expand(shared, b"", &bound))
         })
+    }
+
+    /// What `derive` makes of that which X25519 gives for this private half and `other`.
+    fn agreed<T>(&self, other: &Recipient, derive: impl FnOnce(&[u8]) -> T) -> Result<T, SealError> {
+        let key = PrivateKey::from_private_key(&X25519, self.private.bytes()).map_err(|_| SealError::Key)?;
+        agree(&key, UnparsedPublicKey::new(&X25519, other.0), SealError::Key, |shared| Ok(derive(shared)))
     }
 }
 
@@ -56,6 +61,22 @@ impl Pair {
 mod tests {
     use super::*;
     use crate::base::hex;
+
+    // Section 6.1: public halves, and the private ones that they are of.
+    const ALICE: &str = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
+    const BOB: &str = "de9edb7d7b7dbc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f";
+
+    fn of(private: &str) -> Pair {
+        Pair::new(Secret::new(hex::decode(private).unwrap())).unwrap()
+    }
+
+    fn alice() -> Pair {
+        of("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
+    }
+
+    fn bob() -> Pair {
+        of("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
+    }
 
     #[test]
     fn both_sides_share_the_same_and_nobody_else_does() {
@@ -71,11 +92,18 @@ mod tests {
 
     #[test]
     fn a_public_half_is_as_rfc_7748_has_it() {
-        // Section 6.1: Alice's private and public key.
-        let private = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a";
-        let pair = Pair::new(Secret::new(hex::decode(private).unwrap())).unwrap();
-        let public = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
-        assert_eq!(hex::encode(&pair.public().0), public);
+        for (pair, public) in [(alice(), ALICE), (bob(), BOB)] {
+            assert_eq!(hex::encode(&pair.public().0), public);
+        }
+    }
+
+    #[test]
+    fn what_two_share_is_as_rfc_7748_has_it() {
+        let shared = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742";
+        for (own, other) in [(alice(), bob()), (bob(), alice())] {
+            let found = own.agreed(&other.public(), hex::encode).unwrap();
+            assert_eq!(found, shared);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod aead;
 pub mod chunker;
 pub mod derive;
 pub mod exchange;
+pub mod observe;
 pub mod padme;
 mod secret;
 pub mod sign;

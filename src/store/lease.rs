@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 
 use crate::base::{Class, Classed, Env, limits};
 use crate::format::ids::Nonce;
+use crate::format::lease;
 use crate::format::object::{LEASES_PREFIX, Object, ObjectName};
 
 use super::error::StoreError;
@@ -79,7 +80,7 @@ struct Beaten {
 }
 
 fn beat(store: &Store, holder: Nonce, number: u64) -> Result<(), StoreError> {
-    store.create(&Object::Lease(holder, number).name(), format!("{holder} {number}\n").into_bytes()).map(drop)
+    store.create(&Object::Lease(holder, number).name(), lease::text(holder, number)).map(drop)
 }
 
 /// The newest beat of each lease.
@@ -238,7 +239,7 @@ impl Store {
             );
             let lease = Lease::acquire(self, env, times)?;
             // Whether it was there before, nobody needs to know.
-            self.create_payload(&Object::SingleWriter.name(), b"written to in single-writer mode\n".to_vec().into())?;
+            self.create_payload(&Object::SingleWriter.name(), lease::notice().into())?;
             *held = Some(Arc::new(lease));
         }
         Ok(true)

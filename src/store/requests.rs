@@ -20,7 +20,8 @@ use futures::StreamExt;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetRange, ObjectMeta, PutPayload};
 
-use crate::format::object::ObjectName;
+use crate::base::{Class, Classed};
+use crate::format::object::{Object, ObjectName};
 
 use super::error::StoreError;
 use super::meter::Operation;
@@ -307,7 +308,19 @@ impl Store {
                 direct.forget(name);
             }
             let request = self.request(operation, name, path);
-            self.run(operation, name, async move { request.delete().await })?
+            self.run(operation, name, async move { request.delete().await })??;
+            // A key that was taken back must not come back with a power cut. What else is deleted may.
+            if matches!(Object::parse(name), Some(Object::Slot(..)))
+                && let Some(direct) = self.direct()
+            {
+                let at = name.clone();
+                self.run_blocking(operation, name, move || match direct.settle(operation, &at) {
+                    // Where there is no directory, there was nothing to delete.
+                    Err(error) if error.class() == Class::NotFound => Ok(()),
+                    settled => settled,
+                })??;
+            }
+            Ok(())
         })
     }
 

@@ -37,7 +37,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<ObjectName, Entry>,
-    more: u64,
+    /// Those of which the report tells no more than how many they are.
+    beyond: HashSet<ObjectName>,
     unreadable: HashMap<(SourceId, PackId), Unreadable>,
 }
 
@@ -70,11 +71,13 @@ impl<'a> Findings<'a> {
             }
             return;
         }
-        self.progress.add_problem();
         if state.objects.len() >= OBJECTS_MAX {
-            state.more += 1;
+            if state.beyond.insert(object.clone()) {
+                self.progress.add_problem();
+            }
             return;
         }
+        self.progress.add_problem();
         state.objects.insert(object.clone(), Entry { harm, faults: vec![fault], more: 0, touches: Vec::new() });
     }
 
@@ -106,6 +109,12 @@ impl<'a> Findings<'a> {
         state.unreadable.get(&(source, pack)).is_some_and(|lost| lost.all || lost.frames.contains(&frame))
     }
 
+    /// Whether anything is wrong with an object.
+    pub(super) fn has(&self, object: &ObjectName) -> bool {
+        let state = self.state.lock();
+        state.objects.contains_key(object) || state.beyond.contains(object)
+    }
+
     /// Says what an object's damage touches.
     pub(super) fn touch(&self, object: &ObjectName, touches: Vec<Touch>) {
         if let Some(entry) = self.state.lock().objects.get_mut(object) {
@@ -120,7 +129,7 @@ impl<'a> Findings<'a> {
             entry.faults.sort_by_key(|fault| fault.offset);
             Finding { object, harm: entry.harm, faults: entry.faults, more_faults: entry.more, touches: entry.touches }
         });
-        (findings.collect(), state.more)
+        (findings.collect(), state.beyond.len() as u64)
     }
 }
 

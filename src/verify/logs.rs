@@ -1,5 +1,6 @@
 //! Reads the repository's marker, its log and the logs of its sources, with all checkpoints.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::findings::{Findings, diagnose};
@@ -32,6 +33,16 @@ pub(super) struct Logs {
     /// The last entry of the repository's log that anything tells of.
     pub(super) last: LogNumber,
     pub(super) notes: Vec<String>,
+    /// How far each log was read.
+    pub(super) read: HashMap<LogId, Read>,
+}
+
+/// How far a log was read.
+pub(super) struct Read {
+    /// The last entry that was read or found missing.
+    pub(super) last: LogNumber,
+    /// Those that count for nothing.
+    pub(super) void: BTreeSet<LogNumber>,
 }
 
 /// Checks marker and logs, and yields what is to be checked next.
@@ -47,8 +58,8 @@ pub(super) fn check(
     progress.at(|| "the repository's log".to_owned());
     let audit = log.audit()?;
     readable(&audit, LogId::Repo)?;
-    let mut notes = Vec::new();
-    account(&audit, LogId::Repo, "the repository's log", progress, &mut notes);
+    let (mut notes, mut read) = (Vec::new(), HashMap::new());
+    account(&audit, LogId::Repo, "the repository's log", progress, (&mut notes, &mut read));
     for damage in &audit.damage {
         let also = matches!(damage.fault, Fault::Missing | Fault::Unreadable(_) | Fault::Replaced)
             .then(|| "a source, its place or its removal, as far as no checkpoint says it".to_owned());
@@ -71,10 +82,10 @@ pub(super) fn check(
     let mut subjects = Vec::with_capacity(wanted.len());
     for record in wanted {
         progress.check()?;
-        subjects.push(source(repo, record, findings, progress, &mut notes)?);
+        subjects.push(source(repo, record, findings, progress, (&mut notes, &mut read))?);
     }
     let all_sources = state.records().iter().map(|record| record.id).collect();
-    Ok(Logs { subjects, all_sources, last: audit.state.tip().number.max(state.tip().number), notes })
+    Ok(Logs { subjects, all_sources, last: audit.state.tip().number.max(state.tip().number), notes, read })
 }
 
 fn marker(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Result<(), VerifyError> {
@@ -119,13 +130,13 @@ fn source(
     record: SourceRecord,
     findings: &Findings<'_>,
     progress: &Progress,
-    notes: &mut Vec<String>,
+    (notes, read): (&mut Vec<String>, &mut HashMap<LogId, Read>),
 ) -> Result<Subject, VerifyError> {
     let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);
     progress.at(|| format!("the log of source {}", record.name));
     let audit = log.audit()?;
     readable(&audit, LogId::Source(record.id))?;
-    account(&audit, LogId::Source(record.id), &format!("the log of source {}", record.name), progress, notes);
+    account(&audit, LogId::Source(record.id), &format!("the log of source {}", record.name), progress, (notes, read));
     let state = log.load()?;
     for damage in &audit.damage {
         let lost = match &damage.fault {
@@ -155,7 +166,15 @@ fn source(
 }
 
 /// Counts what has been read, and tells of entries that count for nothing.
-fn account<S: LogState>(audit: &Audit<S>, log: LogId, name: &str, progress: &Progress, notes: &mut Vec<String>) {
+fn account<S: LogState>(
+    audit: &Audit<S>,
+    log: LogId,
+    name: &str,
+    progress: &Progress,
+    (notes, read): (&mut Vec<String>, &mut HashMap<LogId, Read>),
+) {
+    let void = audit.void.iter().map(|(number, _)| *number).collect();
+    read.insert(log, Read { last: audit.state.tip().number, void });
     let objects = audit.entries + audit.checkpoints + audit.damage.len() as u64;
     progress.expect(objects, 0);
     progress.add_objects(objects);

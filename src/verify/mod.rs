@@ -15,6 +15,7 @@
 //! answer, since nothing could be said about what it holds, or when somebody asks for it.
 
 mod advice;
+mod authenticity;
 mod compare;
 mod error;
 mod findings;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 
 pub use error::VerifyError;
 pub use progress::Progress;
-pub use report::{Fault, Finding, Harm, Leftovers, Report, SourceReport, Touch, Touched};
+pub use report::{Doubt, Fault, Finding, Harm, Leftovers, Report, SourceReport, Touch, Touched};
 
 use crate::chain::Point;
 use crate::chain::state::source::Chain;
@@ -90,6 +91,8 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
     let mut survey = Survey::take(repo, options, progress)?;
     let logs = logs::check(repo, options, &findings, progress)?;
     survey.compare(&logs, &findings);
+    authenticity::leases(repo, &survey, &findings)?;
+    let unopened = authenticity::orphans(repo, &survey, options, progress)?;
     let workers = workers::count(options.workers);
 
     let packs: Vec<(&Subject, PackId)> =
@@ -123,7 +126,10 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
         Ok((subject.record.id, touched))
     })?;
 
+    let (orphans, unknown) = (std::mem::take(&mut survey.orphans), std::mem::take(&mut survey.unknown));
+    let judged = authenticity::judge(repo, survey, &logs, &unopened, &findings);
     let mut notes = logs.notes;
+    notes.extend(authenticity::notes(&unopened));
     for subject in &logs.subjects {
         let of_source = touched.iter().filter(|(id, _)| *id == subject.record.id).flat_map(|(_, points)| points);
         let mut deleted: Vec<_> = of_source.filter(|point| subject.state.is_deleted(point.id)).collect();
@@ -151,8 +157,10 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
         bytes: progress.bytes(),
         findings,
         more_findings,
-        orphans: survey.orphans,
-        unknown: survey.unknown,
+        orphans,
+        unknown,
+        authenticated: judged.authenticated,
+        doubtful: judged.doubtful,
         notes,
         advice: Vec::new(),
     };

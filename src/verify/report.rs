@@ -1,6 +1,11 @@
 //! What a verification found: damaged objects, the points and paths they touch, and what to do.
 
+use std::collections::BTreeMap;
+
 use crate::format::object::ObjectName;
+
+/// Names of leftovers that a report lists.
+const NAMES_MAX: usize = 100;
 
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,6 +26,10 @@ pub struct Report {
     pub orphans: Leftovers,
     /// Objects whose names are none of ours. No damage.
     pub unknown: Leftovers,
+    /// Listed objects that were opened with the repository's keys, each at its own place.
+    pub authenticated: u64,
+    /// All others that were listed, by why. No damage, except as findings say.
+    pub doubtful: BTreeMap<Doubt, Leftovers>,
     /// What is worth knowing and no damage, in words.
     pub notes: Vec<String>,
     /// What to do about the damage, in words.
@@ -41,6 +50,61 @@ impl Report {
     /// Points of which every file that was checked can be had.
     pub fn sound_points(&self) -> u64 {
         self.sources.iter().map(|source| source.points - source.touched.len() as u64).sum()
+    }
+}
+
+/// Why nothing shows that a holder of the repository's keys has made an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Doubt {
+    /// Nothing is sealed in this repository; what was read agrees with its own hashes.
+    Unencrypted,
+    /// The marker, which is read before there is a key.
+    Marker,
+    /// A slot of another key.
+    Slot,
+    /// A lease, or the notice of single-writer mode.
+    Lease,
+    /// An entry by somebody who may not say what it says.
+    Void,
+    /// A pack of no point that cannot be opened.
+    Unopened,
+    /// A log's object that was not read: behind a gap, or written meanwhile.
+    Unread,
+    /// An object of no kind or no source.
+    Foreign,
+    /// Among the findings.
+    Damaged,
+}
+
+impl Doubt {
+    /// In words, behind a number.
+    pub fn words(self) -> &'static str {
+        match self {
+            Doubt::Unencrypted => "not sealed, since the repository is not encrypted",
+            Doubt::Marker => "marker, which is never sealed",
+            Doubt::Slot => "of key slots that only their own keys open",
+            Doubt::Lease => "of single-writer mode, which anybody could have written",
+            Doubt::Void => "entries that count for nothing",
+            Doubt::Unopened => "packs of no point that do not open",
+            Doubt::Unread => "of logs, which were not read",
+            Doubt::Foreign => "that are not this repository's",
+            Doubt::Damaged => "damaged",
+        }
+    }
+
+    /// In one word, for programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Doubt::Unencrypted => "unencrypted",
+            Doubt::Marker => "marker",
+            Doubt::Slot => "slot",
+            Doubt::Lease => "lease",
+            Doubt::Void => "void",
+            Doubt::Unopened => "unopened",
+            Doubt::Unread => "unread",
+            Doubt::Foreign => "foreign",
+            Doubt::Damaged => "damaged",
+        }
     }
 }
 
@@ -148,4 +212,14 @@ pub struct Leftovers {
     pub bytes: u64,
     /// The names of the first.
     pub names: Vec<ObjectName>,
+}
+
+impl Leftovers {
+    pub(super) fn add(&mut self, name: ObjectName, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+        if self.names.len() < NAMES_MAX {
+            self.names.push(name);
+        }
+    }
 }

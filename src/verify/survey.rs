@@ -14,12 +14,26 @@ use crate::format::{LogNumber, SessionId, SourceId};
 use crate::repo::{Repo, RepoError};
 use crate::store::Listed;
 
-/// Names of leftovers that a report lists.
-const NAMES_MAX: usize = 100;
+/// What an object is to the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Account {
+    Marker,
+    Slot,
+    Lease,
+    /// An entry or a checkpoint of a log that is known.
+    Log,
+    /// A pack of a point.
+    Owned,
+    /// A pack of no point.
+    Orphan,
+    Foreign,
+}
 
 /// What the store lists.
 pub(super) struct Survey {
     listed: Vec<Listed>,
+    /// What was listed, and what the logs make of it.
+    pub(super) accounts: Vec<(Listed, Account)>,
     owned_bytes: u64,
     pub(super) orphans: Leftovers,
     pub(super) unknown: Leftovers,
@@ -34,7 +48,13 @@ impl Survey {
             Some(_) => Vec::new(),
             None => repo.store().list("", None, None).map_err(RepoError::store("list the objects"))?,
         };
-        Ok(Survey { listed, owned_bytes: 0, orphans: Leftovers::default(), unknown: Leftovers::default() })
+        Ok(Survey {
+            listed,
+            accounts: Vec::new(),
+            owned_bytes: 0,
+            orphans: Leftovers::default(),
+            unknown: Leftovers::default(),
+        })
     }
 
     /// Tells what is listed apart into what the logs account for and what they do not.
@@ -55,13 +75,21 @@ impl Survey {
                 LogId::Repo => true,
                 LogId::Source(id) => known.contains(&id),
             };
-            match Object::parse(&object.name) {
-                Some(Object::Marker | Object::Slot(..) | Object::Lease(..) | Object::SingleWriter) => {}
-                Some(Object::Entry(log, _) | Object::Checkpoint(log, _)) if of_known(log) => {}
+            let account = match Object::parse(&object.name) {
+                Some(Object::Marker) => Account::Marker,
+                Some(Object::Slot(..)) => Account::Slot,
+                Some(Object::Lease(..) | Object::SingleWriter) => Account::Lease,
+                Some(Object::Entry(log, _) | Object::Checkpoint(log, _)) if of_known(log) => Account::Log,
                 Some(Object::Pack(source, pack)) if known.contains(&source) => {
                     match sessions.get(&(source, pack.session)) {
-                        Some(packs) if pack.ordinal.0 < *packs => self.owned_bytes += object.bytes,
-                        Some(_) | None => add(&mut self.orphans, object),
+                        Some(packs) if pack.ordinal.0 < *packs => {
+                            self.owned_bytes += object.bytes;
+                            Account::Owned
+                        }
+                        Some(_) | None => {
+                            self.orphans.add(object.name.clone(), object.bytes);
+                            Account::Orphan
+                        }
                     }
                 }
                 Some(
@@ -73,11 +101,14 @@ impl Survey {
                     let what = "it does not exist, though objects of the source that it added do";
                     findings.note(&entry, Harm::Missing, None, what);
                     lost.insert(source);
+                    Account::Foreign
                 }
                 Some(Object::Entry(..) | Object::Checkpoint(..) | Object::Pack(..) | Object::Probe(_)) | None => {
-                    add(&mut self.unknown, object);
+                    self.unknown.add(object.name.clone(), object.bytes);
+                    Account::Foreign
                 }
-            }
+            };
+            self.accounts.push((object, account));
         }
         for source in lost {
             let entry = Object::Entry(LogId::Repo, LogNumber(source.0)).name();
@@ -89,13 +120,5 @@ impl Survey {
     /// Bytes of the packs that points own, as far as listed.
     pub(super) fn pack_bytes(&self) -> u64 {
         self.owned_bytes
-    }
-}
-
-fn add(leftovers: &mut Leftovers, object: Listed) {
-    leftovers.objects += 1;
-    leftovers.bytes += object.bytes;
-    if leftovers.names.len() < NAMES_MAX {
-        leftovers.names.push(object.name);
     }
 }

@@ -59,6 +59,18 @@ const HOMES: &[(&str, &[&str])] = &[
 const DERIVES: &[(&str, &[&str], &[&str])] =
     &[("bincode", &["Encode", "Decode", "BorrowDecode"], &["src/base/", "src/format/"])];
 
+/// What may name `std::process::Command`: what starts this program once more, and what starts others without what opens a
+/// repository. Tests are free.
+const STARTERS: &[&str] = &[
+    "src/base/foreign.rs",
+    "src/base/heirloom.rs",
+    "src/base/sys.rs",
+    "src/cli/demo/mod.rs",
+    "src/fuse/launch.rs",
+    "src/fuse/sys.rs",
+    "src/job/child.rs",
+];
+
 /// Modules that compute and do nothing else, by a prefix of the path; and every file whose header says
 /// that it is pure ([`CLAIMS`]). Their tests are free.
 const PURE: &[&str] =
@@ -135,6 +147,14 @@ fn violations(path: &str, source: &str) -> Vec<String> {
         if path.starts_with("src/") && !at_home(path, &named.segments) {
             complain(named.line, format!("`{path_named}` is named outside the home of `{first}`"));
         }
+        let is_test = named.in_test || path.contains("/tests") || path.ends_with("/testing.rs");
+        if path.starts_with("src/")
+            && path_named.starts_with("std::process::Command")
+            && !is_test
+            && !STARTERS.contains(&path)
+        {
+            complain(named.line, format!("`{path_named}`: programs of others are started by base::foreign"));
+        }
         let reaches =
             |impure: &&&[&str]| impure.iter().enumerate().all(|(i, s)| named.segments.get(i).is_some_and(|n| n == s));
         if pure && !named.in_test && IMPURE.iter().any(|i| reaches(&i)) {
@@ -208,7 +228,7 @@ fn every_row_of_the_tables_applies_to_something() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     each_source(root, "src", &mut |path, _| files.push(path.to_owned()));
-    let homes = HOMES.iter().flat_map(|(_, homes)| *homes).chain(PURE);
+    let homes = HOMES.iter().flat_map(|(_, homes)| *homes).chain(PURE).chain(STARTERS);
     let stale: Vec<_> = homes.filter(|prefix| !files.iter().any(|f| f.starts_with(**prefix))).collect();
     assert_eq!(stale, Vec::<&&str>::new(), "these paths of the tables exist no longer");
 }
@@ -266,11 +286,19 @@ fn crates_away_from_home_are_found() {
 }
 
 #[test]
+fn programs_that_would_get_a_key_are_found() {
+    planted("src/restore/hook.rs", "use std::process::{Command, Stdio};", "started by base::foreign");
+    planted("src/view/disk.rs", "fn f() { std::process::Command::new(\"sfdisk\") }", "started by base::foreign");
+    clean("src/view/disk.rs", "use std::process::Stdio; #[cfg(test)] mod tests { use std::process::Command; }");
+    clean("src/job/child.rs", "use std::process::Command;");
+}
+
+#[test]
 fn impurity_is_found() {
     planted("src/format/entry.rs", "use std::{fmt, fs};", "must be pure");
     planted("src/format/entry.rs", "fn f() { std::thread::yield_now() }", "must be pure");
     planted("src/chain/state.rs", "use std::time::{Duration, SystemTime};", "must be pure");
-    planted("src/chain/protocol/fence.rs", "use std::process::Command;", "must be pure");
+    planted("src/chain/protocol/fence.rs", "use std::process::exit;", "must be pure");
     planted("src/job/line.rs", "use std::net::TcpStream;", "must be pure");
     planted("src/chain/state.rs", "use crate::base::{Env, limits};", "must be pure");
     planted("src/view/name.rs", "//! Pure.\nuse std::fs;", "must be pure");

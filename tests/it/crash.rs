@@ -228,6 +228,7 @@ fn amberfs(repo: &Path) -> Command {
     command
         .env("AMBERFS_STATE_DIR", repo.with_file_name("state"))
         .env("AMBERFS_CACHE_DIR", repo.with_file_name("cache"));
+    world::tell_key(&mut command, repo.parent().unwrap());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -245,7 +246,7 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
     let dir = tempfile::tempdir().unwrap();
     let (root, repo) = (dir.path().join("source"), dir.path().join("repo"));
     std::fs::create_dir_all(&root).unwrap();
-    assert!(amberfs(&repo).args(["init", "--unencrypted"]).status().unwrap().success());
+    assert!(amberfs(&repo).args(world::how_to_init()).status().unwrap().success());
     let (mut acknowledged, mut killed, mut late) = (0usize, 0u64, 0u64);
     let mut states: Vec<Manifest> = Vec::new();
     let mut round = 0u64;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use amberfs::base::{Env, Instant};
 
 use crate::log_world::{Action, Defect, End, Reply, Role, World};
+use crate::nonces;
 
 const SCHEDULES: u64 = 2_000;
 const STEPS_MAX: usize = 20_000;
@@ -32,7 +33,7 @@ fn roles(env: &Env) -> Vec<Role> {
 /// Runs one schedule to its end. Faults are rarer than good answers, or nobody would get anywhere.
 fn run(seed: u64, defect: Defect) -> World {
     let env = Env::seeded(seed, Instant::from_nanos(0));
-    let mut world = World::new(&roles(&env), 4, 40, defect);
+    let mut world = World::sealed(&roles(&env), 4, 40, defect);
     for step in 0..STEPS_MAX {
         let actions = world.actions(true);
         if actions.is_empty() {
@@ -62,6 +63,7 @@ fn promises_hold_in_random_schedules() {
     for seed in 0..schedules {
         let world = run(seed, Defect::None);
         assert_eq!(world.broken(), None, "AMBERFS_SCHEDULES seed {seed}");
+        nonces::judge();
         for (_, end) in world.ends() {
             *ends.entry(format!("{end:?}")).or_default() += 1;
         }

@@ -9,20 +9,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use amberfs::base::Instant;
 use amberfs::chain::protocol::{Answer, Append, Outcome, Step};
 use amberfs::chain::state::{Dependents, LogState, SourceGoal, SourceState};
 use amberfs::format::author::Author;
+use amberfs::format::keyring::{ChunkKeys, EpochKeys, Keyring};
 use amberfs::format::log::{Commit, EntryHash, LogEntry, NodeRef, Origin, Roots, SourceBody, Stats, encode_entry};
 use amberfs::format::object::LogId;
 use amberfs::format::{
-    ChainId, FileId, FrameHash, FrameOrdinal, FrameRef, LogNumber, Nonce, PackId, PackOrdinal, PointId, Realm, RepoId,
-    SessionId, SourceId,
+    ChainId, Epoch, FileId, FrameHash, FrameOrdinal, FrameRef, LogNumber, Nonce, PackId, PackOrdinal, PointId, Realm,
+    RepoId, SessionId, SourceId,
 };
+use amberfs::seal::{Secret, derive};
+
+use crate::{nonces, world};
 
 const REPO: RepoId = RepoId([3; 16]);
+/// Where sealed entries stand: it is watched that no key seals two of them.
+static SEALED: LazyLock<Realm> = LazyLock::new(|| {
+    nonces::watch();
+    let master = Secret::new([8; 32]);
+    let epochs = BTreeMap::from([(Epoch(1), EpochKeys::of_master(REPO, &master).unwrap())]);
+    let seed = derive::secret(&master, &REPO.0, &[b"amberfs signing"]);
+    let chunks = Some(ChunkKeys::of_master(REPO, &master));
+    Realm::sealed(Arc::new(Keyring::new(REPO, epochs, chunks, &seed, None).unwrap()))
+});
+
 const LOG: LogId = LogId::Source(SourceId(1));
 
 type Entry = LogEntry<SourceBody>;
@@ -169,6 +183,8 @@ pub(crate) struct World {
     defect: Defect,
     /// A late Create took effect.
     landed: bool,
+    /// Its entries are sealed.
+    sealed: bool,
 }
 
 fn session(actor: usize, round: u8, base: LogNumber) -> SessionId {
@@ -216,6 +232,16 @@ impl World {
     /// A log with one chain and one point in it, and actors that know it. Each goes about its role
     /// `rounds` times; `faults` things may go wrong.
     pub(crate) fn new(roles: &[Role], rounds: u8, faults: u16, defect: Defect) -> World {
+        World::with(roles, rounds, faults, defect, false)
+    }
+
+    /// The same, with entries that are sealed if the repositories of these tests are: that takes too long for every state
+    /// that a model checker visits.
+    pub(crate) fn sealed(roles: &[Role], rounds: u8, faults: u16, defect: Defect) -> World {
+        World::with(roles, rounds, faults, defect, world::is_encrypted())
+    }
+
+    fn with(roles: &[Role], rounds: u8, faults: u16, defect: Defect, sealed: bool) -> World {
         let mut world = World {
             log: BTreeMap::new(),
             late: Vec::new(),
@@ -224,6 +250,7 @@ impl World {
             faults,
             defect,
             landed: false,
+            sealed,
         };
         let first = session(200, 0, LogNumber(0));
         let mut state = SourceState::default();
@@ -249,12 +276,16 @@ impl World {
         world
     }
 
+    fn realm(&self) -> Realm {
+        if self.sealed { SEALED.clone() } else { Realm::from(REPO) }
+    }
+
     /// The store's one promise. Says whether it took effect.
     fn create(&mut self, entry: &Arc<Entry>) -> bool {
         if self.log.contains_key(&entry.number.0) {
             return false;
         }
-        let (_, _, hash) = encode_entry(&Realm::from(REPO), LOG, entry);
+        let (_, _, hash) = encode_entry(&self.realm(), LOG, entry);
         self.log.insert(entry.number.0, Stored { entry: Arc::clone(entry), hash });
         true
     }
@@ -405,7 +436,7 @@ impl World {
                 };
                 if answer == Answer::Unanswered && lies == Some(Defect::TrustsSilence) {
                     append.answer(Answer::Created);
-                    let (_, _, hash) = encode_entry(&Realm::from(REPO), LOG, &*entry);
+                    let (_, _, hash) = encode_entry(&self.realm(), LOG, &*entry);
                     Answer::Found(entry, hash)
                 } else {
                     answer

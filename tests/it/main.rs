@@ -34,6 +34,7 @@ mod log_world;
 mod model;
 mod network_faults;
 mod no_forgotten_files;
+mod nonces;
 mod power;
 mod remote_reads;
 mod requests;

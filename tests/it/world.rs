@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use amberfs::base::{Env, FileTime, Instant};
@@ -24,6 +25,8 @@ use amberfs::seal::derive::Cost;
 use amberfs::store::Store;
 use amberfs::view::namespace::{FileKind, Namespace, NodeId};
 use amberfs::view::{MountSettings, MountView, PointView};
+
+use crate::nonces;
 
 /// What can be seen of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,11 +81,38 @@ pub(crate) fn key() -> Credential {
     Credential::KeyFile(Secret::new([7; 32]))
 }
 
+/// Worlds that this process has made encrypted. Each has a master secret of its own: worlds of one seed would otherwise have
+/// the same keys, and seal different times and contents with them.
+static WORLDS: AtomicU64 = AtomicU64::new(0x5eed_0000);
+
 /// A new repository, encrypted or not.
 pub(crate) fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
     match is_encrypted() {
-        true => Repo::init_encrypted(store, env, &key(), "test", Cost::STANDARD),
+        true => {
+            nonces::watch();
+            let own = Env::seeded(WORLDS.fetch_add(1, Ordering::Relaxed), env.now());
+            Repo::init_encrypted(store.clone(), own, &key(), "test", Cost::STANDARD)?;
+            open(store, env)
+        }
         false => Repo::init(store, env),
+    }
+}
+
+/// The command line that makes a repository of the program as these tests have it; see [`tell_key`].
+pub(crate) fn how_to_init() -> &'static [&'static str] {
+    if is_encrypted() { &["init"] } else { &["init", "--unencrypted"] }
+}
+
+/// Tells the program the key of these tests' repositories, if they are encrypted, by a file in `directory`.
+pub(crate) fn tell_key(command: &mut std::process::Command, directory: &Path) {
+    let Credential::KeyFile(secret) = key() else { return };
+    if is_encrypted() {
+        let path = directory.join("tests.key");
+        if !path.exists() {
+            std::fs::write(&path, Credential::key_file(&secret).as_bytes()).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        command.env("AMBERFS_KEYFILE", path);
     }
 }
 
@@ -93,6 +123,7 @@ pub(crate) fn open(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
 
 /// As [`open`], with caches of these sizes.
 pub(crate) fn open_with(store: Store, env: Env, sizes: CacheSizes) -> Result<Arc<Repo>, RepoError> {
+    nonces::judge();
     let closed = Closed::find(store)?;
     let key = closed.is_encrypted().then(key);
     closed.open(env, sizes, key.as_ref())
@@ -387,6 +418,7 @@ pub(crate) fn shown(view: &dyn Namespace, root: NodeId, piece: usize) -> Manifes
 /// Fails with the first path that differs, without printing contents.
 #[track_caller]
 pub(crate) fn same(expected: &Manifest, actual: &Manifest, what: &str) {
+    nonces::judge();
     let paths = |manifest: &Manifest| manifest.keys().map(|path| path.escape_ascii().to_string()).collect::<Vec<_>>();
     assert_eq!(paths(expected), paths(actual), "{what}: the paths differ");
     for (path, seen) in expected {

@@ -36,6 +36,34 @@ fn exposed() -> Vec<String> {
     found
 }
 
+/// The processes that have the file in memory with the passphrase, and whether each closes it when it starts another.
+fn holders() -> Vec<(u32, bool)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        for file in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            if !std::fs::read_link(file.path()).is_ok_and(|name| name.to_string_lossy().contains("amberfs passphrase"))
+            {
+                continue;
+            }
+            let number = file.file_name().into_string().unwrap();
+            let Ok(info) = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")) else { continue };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+            found.push((pid, i32::from_str_radix(flags, 8).unwrap() & libc::O_CLOEXEC != 0));
+        }
+    }
+    found
+}
+
+/// Waits until those processes that have the passphrase are supervisor and server alone, and have it for nobody else.
+fn only_the_mount_has_it(walk_in: &WalkIn, watcher: &str) {
+    let own = || [process(walk_in, watcher), process(walk_in, "server")];
+    eventually("only the mount's processes have the passphrase, and keep it", || {
+        let holders = holders();
+        holders.len() == 2 && holders.iter().all(|(pid, closed)| *closed && own().contains(&Some(*pid)))
+    });
+}
+
 fn asked(walk_in: &WalkIn) -> usize {
     std::fs::read_to_string(walk_in.path("asked")).unwrap().lines().count()
 }
@@ -107,6 +135,7 @@ fn an_encrypted_repository_is_mounted_with_a_passphrase_that_is_told_once() {
     mount(&walk_in, &["--password-command", walk_in.path("ask").to_str().unwrap()]);
     assert_eq!(asked(&walk_in), before + 1, "told once, for all processes of the mount");
     assert_eq!(exposed(), Vec::<String>::new());
+    only_the_mount_has_it(&walk_in, "supervisor");
     for name in [&first, &second] {
         walk_in.is_as_it_was(name);
     }
@@ -118,6 +147,7 @@ fn an_encrypted_repository_is_mounted_with_a_passphrase_that_is_told_once() {
     // gets the key.
     sys::kill(process(&walk_in, "supervisor").unwrap(), libc::SIGKILL);
     eventually("a successor watches", || process(&walk_in, "successor").is_some());
+    only_the_mount_has_it(&walk_in, "successor");
     assert_eq!(exposed(), Vec::<String>::new());
     captured_by_order(&walk_in, "fourth");
     let server = process(&walk_in, "server").unwrap();

@@ -17,6 +17,9 @@ mod skip;
 #[path = "../it/history.rs"]
 mod history;
 #[allow(dead_code)]
+#[path = "../it/nonces.rs"]
+mod nonces;
+#[allow(dead_code)]
 #[path = "../it/world.rs"]
 mod world;
 

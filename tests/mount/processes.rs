@@ -40,6 +40,7 @@ pub(crate) fn play() -> i32 {
             foreground: text(3) == "fg",
             log: None,
             arguments: &again,
+            heirloom: None,
         })
         .map(|launch| fuse::mount(&launch, || open(broken), code))
     });

@@ -20,7 +20,7 @@ use super::context::{Context, absolute};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{Output, count, printable, size};
-use crate::base::{Class, hex};
+use crate::base::{Class, foreign, hex};
 use crate::job::state::State;
 use tree::{Changes, Difference};
 
@@ -198,17 +198,13 @@ impl Stage {
 
     /// This program, on the demo's repository, configuration and state.
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        // The demo's repository is not encrypted, whatever key the user has for his own.
+        let mut command = foreign::program(&self.program);
         command
             .env("AMBERFS_REPOSITORY", self.path("repo"))
             .env("AMBERFS_CONFIG", self.path("config.toml"))
             .env("AMBERFS_STATE_DIR", self.path("state"))
             .env("AMBERFS_CACHE_DIR", self.path("cache"))
-            // The demo's repository is not encrypted, whatever key the user has for his own.
-            .env_remove("AMBERFS_KEYFILE")
-            .env_remove("AMBERFS_PASSWORD")
-            .env_remove("AMBERFS_PASSWORD_FILE")
-            .env_remove("AMBERFS_PASSWORD_COMMAND")
             .current_dir(&self.directory)
             .stdin(Stdio::null());
         command

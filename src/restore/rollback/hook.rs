@@ -2,11 +2,12 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::super::error::RestoreError;
 use super::super::sys;
+use crate::base::foreign;
 
 /// How often a hook is asked whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -36,7 +37,7 @@ impl Hook<'_> {
         };
         let output = std::io::stderr().as_fd().try_clone_to_owned();
         let output = output.map_err(|error| failed(format!("could not get standard error: {error}")))?;
-        let mut child = Command::new(program)
+        let mut child = foreign::program(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::from(output))

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use object_store::aws::AwsCredential;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
-use crate::base::{Env, Instant, limits};
+use crate::base::{Env, Instant, foreign, limits};
 
 /// Where profiles are.
 #[derive(Debug, Clone)]
@@ -222,7 +222,7 @@ impl ProfileProvider {
 
 /// Runs a `credential_process`. What it says in error is the user's to see, on standard error.
 fn run(program: &str) -> Result<Printed, String> {
-    let output = Command::new("/bin/sh")
+    let output = foreign::program("/bin/sh")
         .args(["-c", program])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod capture;
+mod children;
 mod credential;
 mod delete;
 mod generated;

@@ -93,6 +93,7 @@ impl Stage {
             path: "/bin/sh".into(),
             arguments: vec![self.path("script").into()],
             environment: vec![("PATH".into(), "/usr/bin:/bin".into()), ("STAGE".into(), self.dir.path().into())],
+            keys: Default::default(),
         };
         let mut options = DeskOptions::new(RepoId([5; 16]), self.path("state"), OWNER.uid, program);
         options.grace = Duration::from_millis(200);

@@ -6,9 +6,12 @@
 //!  tampering  objects that were altered, moved, or put in another's place; keys that are not the right ones
 //!  roles      what a writer and a collector can do, by trying, with the program's help and without it
 //!  slots      key slots beside junk, or lost answers
+//!  pins       what a lost key gets back by taking entries away: nothing
+//!  authenticity  for which objects a verification answers, and that it names all others
 //!  rotation   new passphrases, new keys, removed keys; rotations that are interrupted, or meet
 //! ```
 
+mod authenticity;
 mod pins;
 mod roles;
 mod rotation;
@@ -35,6 +38,7 @@ use amberfs::store::Store;
 use amberfs::view::MountView;
 use amberfs::view::namespace::Namespace;
 
+use crate::nonces;
 use crate::world::{self, Manifest, later, node, real, shown, zero_settings};
 
 /// The keys that these repositories have.
@@ -61,6 +65,7 @@ impl Bench {
     fn new() -> Bench {
         // Every one is another repository, with other keys, although it opens with the same key files.
         static SEED: AtomicU64 = AtomicU64::new(1);
+        nonces::watch();
         let env = Env::seeded(SEED.fetch_add(1, Ordering::Relaxed), later());
         let bench = Bench { dir: tempfile::tempdir().unwrap(), store: Store::memory(), env };
         Repo::init_encrypted(bench.store.clone(), bench.env.clone(), &key(FULL), "first", Cost::STANDARD).unwrap();
@@ -98,6 +103,7 @@ impl Bench {
     }
 
     fn try_open(&self, n: u8) -> Result<Arc<Repo>, RepoError> {
+        nonces::judge();
         open(&self.store, &self.env, &key(n))
     }
 

@@ -10,6 +10,7 @@
 //! the repository; and what a disk does that loses what it acknowledged as written.
 
 mod disk;
+mod keys;
 mod trace;
 
 use std::collections::HashSet;
@@ -29,7 +30,7 @@ use amberfs::view::namespace::NodeId;
 
 use crate::history::Dice;
 use crate::skip::skipped;
-use crate::world::{Manifest, later, names, node, real, same, shown, zero_settings};
+use crate::world::{self, Manifest, later, names, node, real, same, shown, zero_settings};
 use disk::{Cut, Disk, Tree};
 use trace::Event;
 
@@ -72,6 +73,9 @@ impl Recording {
         let base = self.place.path().join("disk").canonicalize().unwrap();
         let mut command = Command::new(program);
         command.args(arguments).env("AMBERFS_REPOSITORY", base.join("repo"));
+        world::tell_key(&mut command, self.place.path());
+        // What strace sees of a process with a key, as an ordinary user.
+        command.env("AMBERFS_TRACEABLE", "1");
         for (name, file) in
             [("AMBERFS_CONFIG", "config.toml"), ("AMBERFS_STATE_DIR", "state"), ("AMBERFS_CACHE_DIR", "cache")]
         {
@@ -81,10 +85,12 @@ impl Recording {
         let first = self.events.len();
         let told = events.iter().rposition(|event| *event == Event::Told).unwrap_or(events.len().saturating_sub(1));
         self.events.extend(events);
-        let left = Repo::open(Store::local(&base.join("repo")).unwrap(), Env::system()).ok().map(|repo| {
-            let view = MountView::open(repo, zero_settings()).unwrap();
-            points(&view).into_iter().map(|(name, root)| (name, shown(&view, root, 1 << 20))).collect()
-        });
+        let left = Store::local(&base.join("repo")).ok().and_then(|store| world::open(store, Env::system()).ok()).map(
+            |repo| {
+                let view = MountView::open(repo, zero_settings()).unwrap();
+                points(&view).into_iter().map(|(name, root)| (name, shown(&view, root, 1 << 20))).collect()
+            },
+        );
         self.runs.push(Run { first, told: ended.then_some(first + told), left });
         ended
     }
@@ -127,7 +133,7 @@ fn record() -> Recording {
     let repo = recording.place.path().canonicalize().unwrap().join("disk/repo");
 
     recording.run("mkdir", &[repo.to_str().unwrap()]);
-    recording.run(program, &["init", "--unencrypted"]);
+    recording.run(program, world::how_to_init());
     for name in ["a", "b", "sub/c"] {
         write(name, name.repeat(3000).as_bytes());
     }
@@ -155,7 +161,7 @@ fn record_killed() -> Recording {
     let mut recording = Recording::new();
     let (program, root) = (env!("CARGO_BIN_EXE_amberfs"), recording.root());
     let source = format!("home={}", root.display());
-    recording.run(program, &["init", "--unencrypted"]);
+    recording.run(program, world::how_to_init());
     for nth in 1..40 {
         std::fs::write(root.join("sub/file"), "content".repeat(nth)).unwrap();
         if recording.run_killed(program, &["capture", &source], Some(nth)) {
@@ -185,7 +191,7 @@ fn check(recording: &Recording, tree: &Tree, at: usize) -> Result<(), String> {
     let promised = |run: usize| recording.runs.get(run.checked_sub(1)?).and_then(|run| run.left.as_ref());
     let env = Env::seeded(7, later());
     let opened = Store::local(&place.path().join("repo")).map_err(|error| error.to_string());
-    let opened = opened.and_then(|store| Repo::open(store, env.clone()).map_err(|error| error.to_string()));
+    let opened = opened.and_then(|store| world::open(store, env.clone()).map_err(|error| error.to_string()));
     let repo = match opened {
         Ok(repo) => repo,
         Err(error) if promised(acknowledged).is_some() => return Err(format!("the repository is gone: {error}")),
@@ -223,7 +229,7 @@ fn next_capture(
     env.advance(Duration::from_secs(60));
     let options = Options { workers: Some(1), ..Options::default() };
     let outcome = capture_tree(repo, &log, &source, &root, &options, &Progress::new())?;
-    let view = MountView::open(Repo::open(store, env.clone())?, zero_settings())?;
+    let view = MountView::open(world::open(store, env.clone())?, zero_settings())?;
     let at = node(&view, &format!("home/points/{}", outcome.point.name()));
     same(&real(&root), &shown(&view, at, 1 << 20), "the next point");
     Ok(())
