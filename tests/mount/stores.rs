@@ -61,13 +61,16 @@ fn a_repository_on_s3_goes_through_the_main_job() {
         return skip::skipped("needs root, to keep copies with their owners; run the tests as root");
     }
     let server = moto();
-    let url = format!("s3://amber/main/job?endpoint={}", server.endpoint());
-    let walk_in = WalkIn::at(&url, s3_environment(server));
-    configured(&walk_in);
-    main_job(&walk_in, TREE, CHANGE);
+    let url = |place: &str| format!("s3://amber/main/{place}?endpoint={}", server.endpoint());
+    let plain = WalkIn::at(&url("plain"), s3_environment(server));
+    let encrypted = WalkIn::encrypted_at(&url("encrypted"), s3_environment(server));
+    for walk_in in [plain, encrypted] {
+        configured(&walk_in);
+        main_job(&walk_in, TREE, CHANGE);
+    }
 }
 
-/// The main job on a server of longer campaigns, with the Linux source where there is one.
+/// The main job on a server of longer campaigns, encrypted, with the Linux source where there is one.
 fn on_server(name: &str, repository: impl FnOnce(&Server) -> (String, Vec<(&'static str, String)>)) {
     let servers = std::env::var("AMBERFS_SERVERS").unwrap_or_default();
     if !servers.split_whitespace().any(|server| server == name) {
@@ -78,7 +81,7 @@ fn on_server(name: &str, repository: impl FnOnce(&Server) -> (String, Vec<(&'sta
     }
     let server = Server::start(name);
     let (url, environment) = repository(&server);
-    let walk_in = WalkIn::at(&url, environment);
+    let walk_in = WalkIn::encrypted_at(&url, environment);
     configured(&walk_in);
     match std::env::var("AMBERFS_LINUX_SOURCE") {
         Ok(tree) => {

@@ -33,6 +33,15 @@ impl WalkIn {
         WalkIn::made(WalkIn { dir: tempfile::tempdir().unwrap(), repository: repository.into(), environment })
     }
 
+    /// The same, encrypted, and opened with a key file.
+    pub(crate) fn encrypted_at(repository: &str, environment: Vec<(&'static str, String)>) -> WalkIn {
+        let walk_in = WalkIn { dir: tempfile::tempdir().unwrap(), repository: repository.into(), environment };
+        let mut made = WalkIn::made_with(walk_in, &["init", "--new-keyfile", "key"]);
+        let key = made.path("key").to_str().unwrap().to_owned();
+        made.environment.push(("AMBERFS_KEYFILE", key));
+        made
+    }
+
     /// The same with an encrypted repository. `ask` is a program that prints its passphrase and leaves a line in `asked`
     /// each time; commands ask it unless they are told otherwise.
     pub(crate) fn encrypted(passphrase: &str) -> WalkIn {
