@@ -154,9 +154,7 @@ impl LogState for RepoState {
             Role::Collector(key) | Role::Writer(key) if self.revoked.contains(&key) => Err(Void::Revoked(key)),
             Role::Writer(key) => match body {
                 RepoBody::AddSource { .. } => Ok(()),
-                RepoBody::MoveSource { source, .. } if self.by_id(*source).is_some_and(|r| r.owner == Some(key)) => {
-                    Ok(())
-                }
+                RepoBody::MoveSource { source, .. } if self.by_id(*source).and_then(writer) == Some(key) => Ok(()),
                 RepoBody::MoveSource { .. } => Err(Void::NotOwner(key)),
                 RepoBody::RemoveSource { .. }
                 | RepoBody::RevokeKey { .. }
@@ -257,6 +255,11 @@ impl LogState for RepoState {
             epoch: checkpoint.state.epoch,
         })
     }
+}
+
+/// The writer key to which the source belongs: whose it was last made, as far as that is pinned, or else the one that added it.
+fn writer(record: &SourceRecord) -> Option<KeyId> {
+    record.pin.map_or(record.owner, |pin| pin.writer)
 }
 
 #[cfg(test)]

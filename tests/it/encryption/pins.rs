@@ -113,6 +113,23 @@ fn a_writer_that_was_revoked_gets_nothing_back_by_taking_away_the_entry_that_say
 }
 
 #[test]
+fn whom_a_source_was_given_to_can_take_it_to_another_host_and_who_had_it_cannot() {
+    let bench = Bench::with_keys();
+    fill(&bench.root());
+    bench.capture(WRITER, "written");
+    let slots = bench.open(FULL).slots().unwrap();
+    let other = slots.iter().find(|slot| slot.name.as_deref() == Some("key 4")).unwrap().key.unwrap();
+    let moved = |n: u8, to: &[u8]| {
+        sources(&bench.open(n)).claim_source("written", SourceKind::Tree, origin::here(to), true).map(|_| ())
+    };
+    moved(WRITER, b"/first").unwrap();
+    moved(OTHER_WRITER, b"/never").unwrap_err();
+    sources(&bench.open(FULL)).grant(source(&bench.open(FULL), "written").0.id, other).unwrap();
+    moved(OTHER_WRITER, b"/second").unwrap();
+    moved(WRITER, b"/third").unwrap_err();
+}
+
+#[test]
 fn a_writer_does_not_take_over_the_name_of_a_source_by_damaging_the_repository_s_log() {
     let bench = Bench::with_keys();
     fill(&bench.root());
