@@ -200,6 +200,8 @@ pub const LEASE_STALE: Duration = Duration::from_secs(120);
 pub const LEASE_WAIT: Duration = Duration::from_secs(300);
 /// Between two looks at another's signs of life.
 pub const LEASE_LOOK: Duration = Duration::from_secs(2);
+/// How old a mount's knowledge may be of whether its repository is in single-writer mode.
+pub const SINGLE_WRITER_LOOK: Duration = Duration::from_secs(60);
 
 /// How old what a mount shows of a local repository may be; what is committed through it shows at once.
 pub const LOCAL_REFRESH_SECONDS: u64 = 2;

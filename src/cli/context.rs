@@ -113,6 +113,18 @@ impl Context {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(&self) -> Result<Opened, Failure> {
+        self.open_in(None)
+    }
+
+    /// Opens the repository anew, in the store in which it is open: what this process holds there, a lease, is its own.
+    ///
+    /// # Errors
+    /// As [`Context::open`].
+    pub fn open_again(&self, opened: &Opened) -> Result<Opened, Failure> {
+        self.open_in(Some(opened.repo.store().clone()))
+    }
+
+    fn open_in(&self, store: Option<Store>) -> Result<Opened, Failure> {
         let address = self.repository()?;
         let absent = || {
             Failure::new(Class::NotFound, format!("there is no repository at {address}"))
@@ -122,8 +134,14 @@ impl Context {
         if address.directory().is_some_and(|root| !root.exists()) {
             return Err(absent());
         }
-        let store = self.remembered(Store::open(&address, &self.access(&address)?)?, &address)?;
-        self.keep_blocks(&store)?;
+        let store = match store {
+            Some(store) => store,
+            None => {
+                let store = self.remembered(Store::open(&address, &self.access(&address)?)?, &address)?;
+                self.keep_blocks(&store)?;
+                store
+            }
+        };
         let failed = |error| match error {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
@@ -234,7 +252,7 @@ impl Context {
             Address::Remote(_) => self.said_of(address)?.is_some_and(|repository| repository.single_writer),
         };
         if self.global.single_writer || configured {
-            store.allow_single_writer(LeaseTimes::default());
+            store.allow_single_writer(LeaseTimes::default(), super::warn_past_filters);
         }
         // Without a place for it, each command that writes finds out anew.
         if let Ok(state) = self.places.state() {

@@ -194,7 +194,7 @@ fn rotate(opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Fa
     let counts = opened.sources.refresh()?.epoch();
     let rotation = opened.repo.begin_rotation(counts)?;
     // Only who has the new keys can seal with them.
-    let opened = context.open()?;
+    let opened = context.open_again(opened)?;
     opened.sources.append(RepoGoal::Epoch(rotation.epoch))?;
     each_log(&opened, |log| match log.load()?.is_sealed() {
         true => Ok(()),

@@ -287,6 +287,11 @@ impl Write for Diagnostics {
     }
 }
 
+/// Tells of a danger, whatever options and `AMBERFS_LOG` say: whoever wants to hear errors only must hear of it as well.
+fn warn_past_filters(text: &str) {
+    drop(writeln!(Diagnostics, "amberfs: warning: {text}"));
+}
+
 /// Sends diagnostics to standard error: warnings, unless `AMBERFS_LOG` or the options say otherwise.
 fn start_diagnostics(global: &Global) {
     use tracing_subscriber::EnvFilter;

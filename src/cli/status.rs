@@ -22,6 +22,8 @@ struct Status {
     id: String,
     created: String,
     encrypted: bool,
+    /// Whether it is written to in single-writer mode.
+    single_writer: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     unfinished: Option<Unfinished>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +103,8 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
             name: record.name,
         });
     }
+    let store = opened.repo.store();
+    let single_writer = store.is_remote() && store.wants_single_writer().map_err(RepoError::store("look for leases"))?;
     let damaged = sources.iter().any(|source| source.damaged_log);
     let (files, bytes) = opened.repo.store().unfinished().map_err(RepoError::store("look for what is unfinished"))?;
     let status = Status {
@@ -109,6 +113,7 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
         id: opened.repo.id().to_string(),
         created: timestamp(opened.repo.marker().created),
         encrypted: false,
+        single_writer,
         unfinished: Some(Unfinished { files, bytes }).filter(|unfinished| unfinished.files > 0),
         disk_cache: opened.repo.disk_cache_usage().map(|usage| {
             let CacheUsage { bytes, bytes_max, .. } = usage;
@@ -140,6 +145,9 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
     out.line(format!("id          {}", status.id))?;
     out.line(format!("created     {}", status.created))?;
     out.line("encrypted   no")?;
+    if status.single_writer {
+        out.line("writers     one at a time: SINGLE-WRITER MODE, because the store does not honour conditional creation")?;
+    }
     if let Some(Unfinished { files, bytes }) = status.unfinished {
         let of = "of captures under way, or of some that were killed: no point needs them";
         out.line(format!("unfinished  {} files, {}, {of}", count(files), size(bytes)))?;

@@ -37,7 +37,7 @@ use crate::base::Env;
 use crate::format::marker::Marker;
 use crate::format::slot::Slot;
 use crate::format::{Realm, RepoId, SourceId};
-use crate::store::{CacheUsage, DiskCache, Store};
+use crate::store::{CacheUsage, CreateSupport, DiskCache, Store};
 
 /// An open repository; cheap to share.
 #[derive(Debug)]
@@ -111,6 +111,15 @@ impl Repo {
     /// How many blocks this process had from the disk, and how many not; none where nothing is kept.
     pub fn disk_cache_hits(&self) -> Option<(u64, u64)> {
         self.blocks.as_ref()?.disk().map(DiskCache::hits)
+    }
+
+    /// Sees that the store honours what new objects rest on, or that this process alone may write to it, before any is
+    /// written or removed.
+    fn prove_store(&self) -> Result<(), RepoError> {
+        match self.store.create_support(&self.env).map_err(RepoError::store("probe the store"))? {
+            CreateSupport::Honoured | CreateSupport::Leased => Ok(()),
+            CreateSupport::Ignored => Err(RepoError::Unsafe { store: self.store.describe() }),
+        }
     }
 
     /// Reads the frames of `source`.

@@ -119,6 +119,7 @@ impl Repo {
     /// [`RepoError::Slot`] when the name or the credential is taken; [`RepoError::KeyRole`]; the store.
     pub fn add_slot(&self, name: &str, role: SlotRole, credential: &Credential) -> Result<SlotInfo, RepoError> {
         let masters = self.masters("a new key")?;
+        self.prove_store()?;
         if self.slots()?.iter().any(|slot| slot.name.as_deref() == Some(name)) {
             let why = "exists already: choose another name, or remove it first";
             return Err(RepoError::Slot { name: name.to_owned(), why, class: Class::Conflict });
@@ -165,6 +166,7 @@ impl Repo {
     /// [`RepoError::KeyRole`]; the store.
     pub fn remove_slot(&self, slot: &SlotInfo) -> Result<(), RepoError> {
         self.masters("the removal of a key")?;
+        self.prove_store()?;
         for objects in self.slot_objects()? {
             for at in objects.iter().rev().filter(|at| at.slot == slot.id) {
                 self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
@@ -179,6 +181,7 @@ impl Repo {
     /// [`RepoError::Slot`] when the credential is taken; [`RepoError::KeyRole`]; the store.
     pub fn replace_own_slot(&self, credential: &Credential) -> Result<SlotInfo, RepoError> {
         let masters = self.masters("the change of a key")?;
+        self.prove_store()?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
         let (id, _) = write(self.store(), self.id(), self.encryption()?, credential, &masters, &opened.slot)?;
         for at in self.slot_objects()?.into_iter().flatten().filter(|at| at.slot == opened.id) {
@@ -195,6 +198,7 @@ impl Repo {
     /// [`RepoError::KeyRole`]; [`RepoError::Slot`] when somebody else rotates; the store.
     pub fn begin_rotation(&self, counts: Epoch) -> Result<Rotation, RepoError> {
         let masters = self.masters("a rotation")?;
+        self.prove_store()?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
         if masters.epoch() > Epoch(1) && counts < masters.epoch() {
             return Ok(Rotation { epoch: masters.epoch() });
@@ -229,6 +233,7 @@ impl Repo {
     /// [`RepoError::KeyRole`]; the store.
     pub fn finish_rotation(&self) -> Result<Vec<SlotInfo>, RepoError> {
         let masters = self.masters("a rotation")?;
+        self.prove_store()?;
         let mut dropped = self.slots()?;
         dropped.retain(|slot| slot.epoch < masters.epoch() && !slot.own);
         for at in self.slot_objects()?.into_iter().flatten().filter(|at| at.epoch < masters.epoch()) {
