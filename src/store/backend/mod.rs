@@ -35,7 +35,7 @@ use object_store::prefix::PrefixStore;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use super::address::{Options, Place, Scheme, check_option, check_value};
+use super::address::{Options, Place, Scheme, check_option, checked_value};
 use super::error::StoreError;
 
 /// What is known of a store beside its address.
@@ -132,10 +132,11 @@ impl Request<'_> {
 pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError> {
     let mut options = access.options.clone();
     options.extend(place.options.clone());
-    let request = Request { place, options, credentials: access.credentials.as_ref() };
-    for (option, value) in &request.options {
-        check_option(place.scheme, option).map_err(|error| request.unusable(error))?;
-        check_value(place.scheme, option, value).map_err(|error| request.unusable(error))?;
+    let mut request = Request { place, options: Options::new(), credentials: access.credentials.as_ref() };
+    for (option, value) in options {
+        check_option(place.scheme, &option).map_err(|error| request.unusable(error))?;
+        let value = checked_value(place.scheme, &option, &value).map_err(|error| request.unusable(error))?;
+        request.options.insert(option, value);
     }
     let identity = Place { options: request.options.clone(), ..place.clone() }.to_string();
     let Made { objects, ordered } = match place.scheme {
