@@ -64,6 +64,11 @@ impl Closed {
         self.marker.encryption.is_some()
     }
 
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Its marker.
     pub fn marker(&self) -> &Marker {
         &self.marker

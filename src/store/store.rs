@@ -95,7 +95,7 @@ struct Inner {
     direct: Option<Arc<LocalDir>>,
     root: Option<PathBuf>,
     description: String,
-    /// What tells a store over a network from any other: its address with all options.
+    /// What tells a store over a network from any other ([`backend::Opened`]).
     identity: Option<String>,
     /// Whether listings come sorted by name.
     ordered: bool,
@@ -340,8 +340,9 @@ impl Store {
         }
     }
 
-    /// What tells a store over a network from any other.
-    pub(super) fn identity(&self) -> Option<&str> {
+    /// What tells a store over a network from any other: its address, and what options, configuration and environment make
+    /// of it. None where there is no network.
+    pub fn identity(&self) -> Option<&str> {
         self.inner.identity.as_deref()
     }
 

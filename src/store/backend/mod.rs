@@ -75,7 +75,8 @@ pub(super) struct Opened {
     pub(super) objects: Arc<dyn ObjectStore>,
     /// Whether listings come sorted by name.
     pub(super) ordered: bool,
-    /// The address with all options that hold.
+    /// The address with all options that hold, and what they and the environment come to: where the requests really go.
+    /// No secret is in it.
     pub(super) identity: String,
 }
 
@@ -83,6 +84,22 @@ pub(super) struct Opened {
 struct Made {
     objects: Arc<dyn ObjectStore>,
     ordered: bool,
+    resolved: Resolved,
+}
+
+/// Where requests go, by name: the server, the region, the account, as far as the environment or files have a say in it.
+type Resolved = Vec<(&'static str, Option<String>)>;
+
+/// The text that tells `place` from any other.
+fn identity(place: &Place, options: Options, resolved: Resolved) -> String {
+    let mut text = Place { options, ..place.clone() }.to_string();
+    for (name, value) in resolved {
+        if let Some(value) = value {
+            // No value could be taken for another name.
+            text.push_str(&format!(" {name}={value:?}"));
+        }
+    }
+    text
 }
 
 /// What a backend works with: the address with all that is known.
@@ -138,10 +155,9 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
         let value = checked_value(place.scheme, &option, &value).map_err(|error| request.unusable(error))?;
         request.options.insert(option, value);
     }
-    let identity = Place { options: request.options.clone(), ..place.clone() }.to_string();
-    let Made { objects, ordered } = match place.scheme {
+    let Made { objects, ordered, resolved } = match place.scheme {
         Scheme::File => Err(request.unusable("a directory is no store over a network")),
-        Scheme::Memory => Ok(Made { objects: memory(&place.container), ordered: true }),
+        Scheme::Memory => Ok(Made { objects: memory(&place.container), ordered: true, resolved: Vec::new() }),
         #[cfg(feature = "s3")]
         Scheme::S3 => s3::open(&request),
         #[cfg(feature = "gcs")]
@@ -168,6 +184,7 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
             Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>
         }
     };
+    let identity = identity(place, request.options, resolved);
     Ok(Opened { objects, ordered, identity })
 }
 

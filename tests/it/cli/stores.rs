@@ -194,3 +194,27 @@ fn keys_are_written_to_a_store_that_overwrites_by_one_writer_who_said_so() {
     assert!(began.elapsed() < Duration::from_secs(60), "it waits for no lease but its own");
     assert_eq!(keys(), 1);
 }
+
+/// One URL is two places, where the environment says which server is meant.
+#[test]
+fn what_is_known_of_a_store_is_known_of_its_server() {
+    let bench = Bench::new();
+    let server = Server::start("deaf");
+    let (deaf, honest) = (server.endpoint(), &*server.words[1]);
+    std::fs::create_dir(bench.path("source")).unwrap();
+    let source = format!("home={}", bench.path("source").display());
+    let at = |endpoint: &str, place: &str, arguments: &[&str]| {
+        let environment: Vec<_> = KEYS.into_iter().chain([("AWS_ENDPOINT_URL", endpoint)]).collect();
+        run(&bench, &format!("s3://amber/{place}"), &environment, arguments)
+    };
+    assert_eq!(at(honest, "p", &["init", "--unencrypted"]).code, 0);
+    assert_eq!(at(honest, "p", &["-q", "capture", &source]).code, 0);
+    // The same objects behind a server that has proven nothing.
+    at(deaf, "p", &["capture", &source]).fails(1, "--single-writer");
+    assert_eq!(at(honest, "p", &["-q", "capture", &source]).code, 0);
+    // Two repositories of one URL are no exchanged one.
+    assert_eq!(at(honest, "q", &["init", "--unencrypted"]).code, 0);
+    assert_eq!(at(moto().endpoint(), "q", &["init", "--unencrypted"]).code, 0);
+    assert_eq!(at(honest, "q", &["-q", "capture", &source]).code, 0);
+    assert_eq!(at(moto().endpoint(), "q", &["-q", "capture", &source]).code, 0);
+}
