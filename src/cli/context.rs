@@ -164,8 +164,8 @@ impl Context {
     }
 
     /// Where this host keeps which repository it has met at `address`: behind a URL, in what the environment makes of it.
-    fn known(&self, address: &Address, store: &Store) -> Option<PathBuf> {
-        let place = store.identity().map_or_else(|| address.to_string(), str::to_owned);
+    fn known(&self, address: &Address, store: Option<&Store>) -> Option<PathBuf> {
+        let place = store.and_then(Store::identity).map_or_else(|| address.to_string(), str::to_owned);
         let mut name = hex::encode(blake3::hash(place.as_bytes()).as_bytes());
         name.truncate(32);
         Some(self.places.state().ok()?.join("known").join(name))
@@ -174,7 +174,7 @@ impl Context {
     /// Refuses a repository that somebody has put in the place of the one that this host has met there: what would be
     /// captured into it could be for all to read.
     fn recognise(&self, address: &Address, closed: &Closed) -> Result<(), Failure> {
-        let known = self.known(address, closed.store()).and_then(|file| std::fs::read_to_string(file).ok());
+        let known = self.known(address, Some(closed.store())).and_then(|file| std::fs::read_to_string(file).ok());
         match known {
             Some(known) if known != fingerprint(closed.marker()) => Err(Failure::new(
                 Class::Corrupt,
@@ -187,7 +187,7 @@ impl Context {
 
     /// Remembers which repository is at `address`. Failing to costs the memory and nothing else.
     pub fn make_known(&self, address: &Address, repo: &Repo) {
-        let Some(file) = self.known(address, repo.store()) else { return };
+        let Some(file) = self.known(address, Some(repo.store())) else { return };
         let text = fingerprint(repo.marker());
         if std::fs::read_to_string(&file).is_ok_and(|known| known == text) {
             return;
@@ -208,10 +208,11 @@ impl Context {
     /// Forgets which repository is at `address`.
     ///
     /// # Errors
-    /// When there is no such place, or the file cannot be removed.
+    /// When what is known of the place does not suffice to speak with it, or the file cannot be removed.
     pub fn forget_known(&self, address: &Address) -> Result<(), Failure> {
-        let store = Store::open(address, &self.access(address)?)?;
-        let Some(file) = self.known(address, &store) else { return Ok(()) };
+        let remote = address.directory().is_none();
+        let store = remote.then(|| Ok::<_, Failure>(Store::open(address, &self.access(address)?)?)).transpose()?;
+        let Some(file) = self.known(address, store.as_ref()) else { return Ok(()) };
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::io(format!("forget {file:?}"), &error))

@@ -172,10 +172,11 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it is long work that a [`progress::Watcher`] shows and ends when it is asked to.
+    /// Whether it is long work that ends in its own way when it is asked to.
     fn is_watched(&self) -> bool {
         match self {
             Command::Capture(_) | Command::Restore(_) | Command::Rollback(_) | Command::Verify(_) => true,
+            Command::Repo(command) => matches!(command, repo::RepoCommand::Check(_)),
             Command::Init(_)
             | Command::Key(_)
             | Command::Source(_)
@@ -188,7 +189,6 @@ impl Command {
             | Command::Mount(_)
             | Command::Umount(_)
             | Command::Status(_)
-            | Command::Repo(_)
             | Command::Jobs(_)
             | Command::Ctl(_)
             | Command::Demo(_)

@@ -11,6 +11,7 @@ mod credential;
 mod dedup;
 mod error;
 mod kept;
+pub mod nested;
 mod open;
 mod reader;
 mod session;

@@ -212,7 +212,10 @@ fn prove(store: &Store, env: &Env) -> Result<(), RepoError> {
 fn create_marker(store: &Store, marker: &Marker) -> Result<(), RepoError> {
     let created = store.create(&Object::Marker.name(), marker.encode());
     match created.map_err(RepoError::store("create the repository"))? {
-        Created::New => Ok(()),
+        Created::New => {
+            store.make_private(&Object::Marker.name());
+            Ok(())
+        }
         Created::Exists => Err(RepoError::Exists { store: store.describe() }),
     }
 }

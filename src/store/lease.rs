@@ -389,7 +389,10 @@ impl Store {
         name: &ObjectName,
         write: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let shared = matches!(Object::parse(name), Some(Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Slot(..)));
+        let shared = matches!(
+            Object::parse(name),
+            Some(Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Slot(..))
+        );
         match self.lease().filter(|_| shared) {
             Some(lease) => lease.guarded(name, write),
             None => write().map(Some),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::format::ids::{Epoch, Nonce, SlotId};
 use crate::format::LogNumber;
+use crate::format::ids::{Epoch, Nonce, SlotId};
 use crate::format::object::{LEASES_PREFIX, LogId, Object};
 use crate::store::LeaseTimes;
 use crate::store::fault::{Fault, Faults, Rule};

@@ -1,6 +1,7 @@
 //! Repositories by URL: what they are called, how keys reach them, and that keys reach nobody else. The server is moto,
 //! which accepts any key and wants one.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
@@ -131,12 +132,85 @@ fn a_store_is_checked_in_words_and_as_json() {
     let told = bench.good(["-r", "empty", "repo", "check", "--large", "9"]);
     assert!(told.contains("kept    create-raced") && !told.contains("BROKEN"), "{told}");
     assert!(told.ends_with("keeps all that amberfs relies on\n"), "{told}");
+    // It is as empty as it was.
+    bench.good(["-r", "empty", "init", "--unencrypted"]);
     let ran = run(&bench, &url("checked"), &KEYS, &["--json", "repo", "check", "--large", "9"]);
     let answer = &ran.json()[0];
     assert_eq!((ran.code, &answer["kept"], &answer["several_writers"]), (0, &true.into(), &true.into()), "{ran:?}");
     assert_eq!(answer["store"], "s3://amber/checked");
     let bucket = format!("s3://no-such-bucket/p?endpoint={}", moto().endpoint());
     run(&bench, &bucket, &KEYS, &["repo", "check"]).fails(2, "no such bucket");
+}
+
+#[test]
+fn a_check_that_is_ended_early_leaves_nothing_and_removes_what_killed_ones_left() {
+    let bench = Bench::new();
+    let probe = bench.path("place/probe");
+    let killed = probe.join("0123456789abcdef0123456789abcdef");
+    let many = || -> BTreeSet<_> {
+        let checks = std::fs::read_dir(&probe).into_iter().flatten().flatten().map(|check| check.path());
+        checks.filter(|check| check.join("many").exists()).collect()
+    };
+    for signal in ["KILL", "INT"] {
+        std::fs::create_dir_all(bench.path("place")).unwrap();
+        let before = many();
+        let check = bench
+            .command(["-r", "place", "repo", "check", "--large", "9"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while many().is_subset(&before) {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let killed = std::process::Command::new("kill").args([format!("-{signal}"), check.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        let ended = check.wait_with_output().unwrap();
+        if signal == "KILL" {
+            assert_eq!(many().len(), 1);
+        } else {
+            let ran = Ran::of(ended);
+            assert!(ran.code != 0 && ran.err.contains("ended early"), "{ran:?}");
+            assert!(!probe.exists(), "{:?}", std::fs::read_dir(&probe).unwrap().collect::<Vec<_>>());
+        }
+    }
+    // What an older one left is no obstacle to a repository, and what is no test's stays.
+    std::fs::create_dir_all(killed.join("many")).unwrap();
+    std::fs::write(killed.join("many/1"), "x").unwrap();
+    std::fs::write(probe.join("0123456789abcdef0123456789abcdee#1"), "x").unwrap();
+    bench.good(["-r", "place", "init", "--unencrypted", "-q"]);
+    std::fs::write(probe.join("notes"), "mine").unwrap();
+    bench.good(["-r", "place", "repo", "check", "--large", "9"]);
+    assert!(!killed.exists() && probe.join("notes").exists());
+    std::fs::create_dir_all(bench.path("other/probe")).unwrap();
+    std::fs::write(bench.path("other/probe/notes"), "mine").unwrap();
+    bench.run(["-r", "other", "init", "--unencrypted"]).fails(11, "is not empty");
+}
+
+#[test]
+fn no_repository_lies_inside_another() {
+    let bench = Bench::new();
+    let go = |place: &str, arguments: &[&str]| run(&bench, &url(place), &KEYS, arguments);
+    let init = ["init", "--unencrypted"];
+    assert_eq!(go("nest/outer", &init).code, 0);
+    go("nest/outer/inner", &init).fails(11, "lies inside the repository at s3://amber/nest/outer");
+    go("nest/outer/a/b", &["init", "--new-keyfile", "key"]).fails(11, "lies inside");
+    assert!(!bench.path("key").exists(), "nothing was made for it");
+    go("nest", &init).fails(11, "it holds outer/amberfs");
+    assert_eq!(go("nest/outside", &init).code, 0);
+    // Directories above may hold anything, also of that name.
+    for (name, content) in [("file", Some("no marker")), ("directory", None)] {
+        std::fs::create_dir(bench.path(name)).unwrap();
+        match content {
+            Some(content) => std::fs::write(bench.path(name).join("amberfs"), content).unwrap(),
+            None => std::fs::create_dir(bench.path(name).join("amberfs")).unwrap(),
+        }
+        bench.good(["-r", &format!("{name}/repo"), "init", "--unencrypted"]);
+    }
+    std::fs::create_dir(bench.path("file/repo/below")).unwrap();
+    bench.run(["-r", "file/repo/below/inner", "init", "--unencrypted"]).fails(11, "lies inside the repository at");
 }
 
 #[test]
@@ -181,7 +255,8 @@ fn keys_are_written_to_a_store_that_overwrites_by_one_writer_who_said_so() {
     go(&["init", "--new-keyfile", "key"]).fails(1, "--single-writer");
     assert_eq!(go(&["init", "--new-keyfile", "key", "--single-writer"]).code, 0);
     let own = |arguments: &[&str]| go(&[&["--keyfile", "key"], arguments].concat());
-    for change in [&["add", "other", "--new-keyfile", "other"][..], &["change", "--new-keyfile", "other"], &["rotate"]] {
+    for change in [&["add", "other", "--new-keyfile", "other"][..], &["change", "--new-keyfile", "other"], &["rotate"]]
+    {
         own(&[&["key"], change].concat()).fails(1, "--single-writer");
         assert_eq!(keys(), 1, "{change:?}");
     }
