@@ -175,6 +175,8 @@ pub const DISK_CACHE_BYTES: u64 = 4 << 30;
 pub const DISK_CACHE_BYTES_MIN: u64 = 64 << 20;
 /// Bytes that a process writes into the disk cache between two looks at its size.
 pub const DISK_CACHE_LOOK_BYTES: u64 = 16 << 20;
+/// How long a reader waits for the disk cache's disk. Longer than a busy disk takes, and than fetching anew.
+pub const CACHE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long it may take to reach a store's server; a request has its own deadline besides.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);

@@ -41,8 +41,12 @@ struct Unfinished {
 /// What this machine keeps of what was fetched over a network, of all repositories.
 #[derive(Serialize)]
 struct DiskCacheStatus {
-    bytes: u64,
+    /// Not known of a disk that does not answer.
+    bytes: Option<u64>,
     bytes_max: u64,
+    hits: u64,
+    misses: u64,
+    hit_percent: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -104,7 +108,8 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
         });
     }
     let store = opened.repo.store();
-    let single_writer = store.is_remote() && store.wants_single_writer().map_err(RepoError::store("look for leases"))?;
+    let single_writer =
+        store.is_remote() && store.wants_single_writer().map_err(RepoError::store("look for leases"))?;
     let damaged = sources.iter().any(|source| source.damaged_log);
     let (files, bytes) = opened.repo.store().unfinished().map_err(RepoError::store("look for what is unfinished"))?;
     let status = Status {
@@ -115,9 +120,9 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
         encrypted: false,
         single_writer,
         unfinished: Some(Unfinished { files, bytes }).filter(|unfinished| unfinished.files > 0),
-        disk_cache: opened.repo.disk_cache_usage().map(|usage| {
-            let CacheUsage { bytes, bytes_max, .. } = usage;
-            DiskCacheStatus { bytes, bytes_max }
+        disk_cache: opened.repo.disk_cache_measured().map(|usage| {
+            let CacheUsage { bytes, bytes_max, hits, misses } = usage;
+            DiskCacheStatus { bytes, bytes_max, hits, misses, hit_percent: usage.hit_percent() }
         }),
         sources,
     };
@@ -146,14 +151,18 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
     out.line(format!("created     {}", status.created))?;
     out.line("encrypted   no")?;
     if status.single_writer {
-        out.line("writers     one at a time: SINGLE-WRITER MODE, because the store does not honour conditional creation")?;
+        out.line(
+            "writers     one at a time: SINGLE-WRITER MODE, because the store does not honour conditional creation",
+        )?;
     }
     if let Some(Unfinished { files, bytes }) = status.unfinished {
         let of = "of captures under way, or of some that were killed: no point needs them";
         out.line(format!("unfinished  {} files, {}, {of}", count(files), size(bytes)))?;
     }
-    if let Some(DiskCacheStatus { bytes, bytes_max }) = status.disk_cache {
-        out.line(format!("disk cache  {} of at most {}", size(bytes), size(bytes_max)))?;
+    if let Some(DiskCacheStatus { bytes, bytes_max, hit_percent, .. }) = status.disk_cache {
+        let bytes = bytes.map_or_else(|| "unknown, its disk does not answer".to_owned(), size);
+        let hits = hit_percent.map_or_else(String::new, |percent| format!("; had {percent} % of what was asked for"));
+        out.line(format!("disk cache  {bytes} of at most {}{hits}", size(bytes_max)))?;
     }
     if status.sources.is_empty() {
         return out.line("sources     none yet: amberfs capture NAME=PATH makes one");

@@ -168,13 +168,12 @@ impl Site for MountSite {
         status.insert("refresh_failed_since".into(), stale.as_ref().map(|(since, _)| timestamp(*since)).into());
         status.insert("refresh_error".into(), stale.map(|(_, why)| why).into());
         if let Some(usage) = self.view.repo().disk_cache_usage() {
-            let asked = (usage.hits + usage.misses).max(1);
             let cache = serde_json::json!({
                 "bytes": usage.bytes,
                 "bytes_max": usage.bytes_max,
                 "hits": usage.hits,
                 "misses": usage.misses,
-                "hit_percent": usage.hits * 100 / asked,
+                "hit_percent": usage.hit_percent().unwrap_or(0),
             });
             status.insert("disk_cache".into(), cache);
         }

@@ -104,9 +104,14 @@ impl Repo {
         self.blocks.as_ref().map(Blocks::counts)
     }
 
-    /// What this machine's disk keeps of repositories; none where nothing is kept.
+    /// What this machine's disk keeps of repositories, about, and without waiting for it; none where nothing is kept.
     pub fn disk_cache_usage(&self) -> Option<CacheUsage> {
         self.blocks.as_ref()?.disk().map(DiskCache::usage)
+    }
+
+    /// The same, added up now, with the hits of all processes so far.
+    pub fn disk_cache_measured(&self) -> Option<CacheUsage> {
+        self.blocks.as_ref()?.disk().map(DiskCache::measured)
     }
 
     /// How many blocks this process had from the disk, and how many not; none where nothing is kept.

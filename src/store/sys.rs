@@ -49,12 +49,20 @@ pub(super) fn open_file(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedF
     open(parent, name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)
 }
 
+/// Opens the file `name` in `parent` for reading and writing, and makes it for its owner alone if it is not there; never waits
+/// for the reader of a FIFO.
+pub(super) fn open_to_write(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    open(parent, name, libc::O_RDWR | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOCTTY)
+}
+
 fn open(parent: BorrowedFd<'_>, name: &str, flags: c_int) -> io::Result<OwnedFd> {
     let name = c_name(name)?;
     let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    // Of what is made, if anything is.
+    let mode: libc::c_uint = 0o600;
     loop {
         // SAFETY: `name` is a C string that lives through the call, `parent` is open.
-        let fd = unsafe { libc::openat(parent.as_raw_fd(), name.as_ptr(), flags) };
+        let fd = unsafe { libc::openat(parent.as_raw_fd(), name.as_ptr(), flags, mode) };
         match check(fd) {
             // SAFETY: the kernel just gave us this descriptor, and nobody else knows of it.
             Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
