@@ -184,6 +184,8 @@ pub const DISK_CACHE_BYTES: u64 = 4 << 30;
 pub const DISK_CACHE_BYTES_MIN: u64 = 64 << 20;
 /// Bytes that a process writes into the disk cache between two looks at its size.
 pub const DISK_CACHE_LOOK_BYTES: u64 = 16 << 20;
+/// How long a reader waits for the disk cache's disk. Longer than a busy disk takes, and than fetching anew.
+pub const CACHE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long it may take to reach a store's server; a request has its own deadline besides.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -209,6 +211,8 @@ pub const LEASE_STALE: Duration = Duration::from_secs(120);
 pub const LEASE_WAIT: Duration = Duration::from_secs(300);
 /// Between two looks at another's signs of life.
 pub const LEASE_LOOK: Duration = Duration::from_secs(2);
+/// How old a mount's knowledge may be of whether its repository is in single-writer mode.
+pub const SINGLE_WRITER_LOOK: Duration = Duration::from_secs(60);
 
 /// How old what a mount shows of a local repository may be; what is committed through it shows at once.
 pub const LOCAL_REFRESH_SECONDS: u64 = 2;

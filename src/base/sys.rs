@@ -9,6 +9,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+/// Time since the machine started, also that in which it was suspended: what a lease of another machine's time is measured
+/// with. `CLOCK_MONOTONIC`, which [`std::time::Instant`] reads, stands still meanwhile.
+pub fn since_boot() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` has room for what the kernel writes. Every kernel that has FUSE has this clock, so it cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
 
 /// The effective user id of this process.
 pub fn effective_uid() -> u32 {

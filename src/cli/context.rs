@@ -116,18 +116,19 @@ impl Context {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(&self) -> Result<Opened, Failure> {
-        self.open_with(None)
+        self.open_with(None, None)
     }
 
-    /// Opens it anew with the key that it was opened with: nobody is asked again, and no pipe is read twice.
+    /// Opens it anew with the key that it was opened with, and in the same store: nobody is asked again, no pipe is read
+    /// twice, and what this process holds there, a lease, is its own.
     ///
     /// # Errors
     /// As [`Context::open`].
     pub fn reopen(&self, opened: &Opened) -> Result<Opened, Failure> {
-        self.open_with(opened.given.clone())
+        self.open_with(opened.given.clone(), Some(opened.repo.store().clone()))
     }
 
-    fn open_with(&self, given: Option<Given>) -> Result<Opened, Failure> {
+    fn open_with(&self, given: Option<Given>, store: Option<Store>) -> Result<Opened, Failure> {
         let address = self.repository()?;
         let absent = || {
             Failure::new(Class::NotFound, format!("there is no repository at {address}"))
@@ -137,8 +138,14 @@ impl Context {
         if address.directory().is_some_and(|root| !root.exists()) {
             return Err(absent());
         }
-        let store = self.remembered(Store::open(&address, &self.access(&address)?)?, &address)?;
-        self.keep_blocks(&store)?;
+        let store = match store {
+            Some(store) => store,
+            None => {
+                let store = self.remembered(Store::open(&address, &self.access(&address)?)?, &address)?;
+                self.keep_blocks(&store)?;
+                store
+            }
+        };
         let failed = |error| match error {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
@@ -164,9 +171,10 @@ impl Context {
         Ok(Opened { repo, sources, given })
     }
 
-    /// Where this host keeps which repository it has met at `address`.
-    fn known(&self, address: &Address) -> Option<PathBuf> {
-        let mut name = hex::encode(blake3::hash(address.to_string().as_bytes()).as_bytes());
+    /// Where this host keeps which repository it has met at `address`: behind a URL, in what the environment makes of it.
+    fn known(&self, address: &Address, store: Option<&Store>) -> Option<PathBuf> {
+        let place = store.and_then(Store::identity).map_or_else(|| address.to_string(), str::to_owned);
+        let mut name = hex::encode(blake3::hash(place.as_bytes()).as_bytes());
         name.truncate(32);
         Some(self.places.state().ok()?.join("known").join(name))
     }
@@ -174,7 +182,7 @@ impl Context {
     /// Refuses a repository that somebody has put in the place of the one that this host has met there: what would be
     /// captured into it could be for all to read.
     fn recognise(&self, address: &Address, closed: &Closed) -> Result<(), Failure> {
-        let known = self.known(address).and_then(|file| std::fs::read_to_string(file).ok());
+        let known = self.known(address, Some(closed.store())).and_then(|file| std::fs::read_to_string(file).ok());
         match known {
             Some(known) if known != fingerprint(closed.marker()) => Err(Failure::new(
                 Class::Corrupt,
@@ -187,7 +195,7 @@ impl Context {
 
     /// Remembers which repository is at `address`. Failing to costs the memory and nothing else.
     pub fn make_known(&self, address: &Address, repo: &Repo) {
-        let Some(file) = self.known(address) else { return };
+        let Some(file) = self.known(address, Some(repo.store())) else { return };
         let text = fingerprint(repo.marker());
         if std::fs::read_to_string(&file).is_ok_and(|known| known == text) {
             return;
@@ -208,9 +216,11 @@ impl Context {
     /// Forgets which repository is at `address`.
     ///
     /// # Errors
-    /// When the file cannot be removed.
+    /// When what is known of the place does not suffice to speak with it, or the file cannot be removed.
     pub fn forget_known(&self, address: &Address) -> Result<(), Failure> {
-        let Some(file) = self.known(address) else { return Ok(()) };
+        let remote = address.directory().is_none();
+        let store = remote.then(|| Ok::<_, Failure>(Store::open(address, &self.access(address)?)?)).transpose()?;
+        let Some(file) = self.known(address, store.as_ref()) else { return Ok(()) };
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::io(format!("forget {file:?}"), &error))
@@ -253,7 +263,7 @@ impl Context {
             Address::Remote(_) => self.said_of(address)?.is_some_and(|repository| repository.single_writer),
         };
         if self.global.single_writer || configured {
-            store.allow_single_writer(LeaseTimes::default());
+            store.allow_single_writer(LeaseTimes::default(), super::warn_past_filters);
         }
         // Without a place for it, each command that writes finds out anew.
         if let Ok(state) = self.places.state() {

@@ -10,15 +10,16 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::key::{New, check_name, make_key_file};
 use super::output::Output;
-use crate::repo::Repo;
+use crate::base::Class;
+use crate::repo::{Repo, nested};
 use crate::seal::Secret;
 use crate::seal::derive::Cost;
-use crate::store::Store;
+use crate::store::{Access, Address, Store};
 
 /// Create a repository
 ///
-/// A directory must be empty or not exist yet; its parent must exist. Of s3://, gs:// and az:// the bucket or container
-/// must exist, and nothing below the prefix that another program wrote.
+/// A directory must be empty or not exist yet; its parent must exist; others must not be able to write to it. Of s3://, gs://
+/// and az:// the bucket or container must exist, and nothing else below the prefix. No repository lies inside another.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
     /// Store everything unencrypted: whoever can read the repository can read every file in it
@@ -47,10 +48,18 @@ struct Initialized {
 pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
     let address = context.repository()?;
     check_name(&args.key_name)?;
+    let access = context.access(&address)?;
+    refuse_inside(&address, &access)?;
     // Before anything is made: whoever has no key, or mistypes it, finds nothing half-done.
     let new = if args.unencrypted { None } else { Some(key(args, context)?) };
     let place = || -> Result<_, Failure> {
-        context.remembered(Store::create_at(&address, &context.access(&address)?)?, &address)
+        let store = context.remembered(Store::create_at(&address, &access)?, &address)?;
+        // A directory was found empty.
+        if let Some(stranger) = address.directory().is_none().then(|| nested::stranger(&store)).transpose()?.flatten() {
+            return Err(Failure::new(Class::Conflict, format!("{address} is not empty: it holds {stranger}"))
+                .hint("give a prefix below which there is nothing"));
+        }
+        Ok(store)
     };
     let store = place().map_err(|failure| match &new {
         Some(new) => new.useless(failure),
@@ -80,6 +89,18 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
     }
     out.close()?;
     Ok(Exit::Done)
+}
+
+/// Refuses a place inside a repository.
+fn refuse_inside(address: &Address, access: &Access) -> Result<(), Failure> {
+    for above in address.above() {
+        let Ok(store) = Store::open(&above, access) else { continue };
+        if nested::is_repository(&store)? {
+            return Err(Failure::new(Class::Conflict, format!("{address} lies inside the repository at {above}"))
+                .hint("one repository takes any number of sources; a second one needs a place of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// The key of a new repository: a file that is made, what was given, or what is typed twice.

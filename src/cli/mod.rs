@@ -174,10 +174,11 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it is long work that a [`progress::Watcher`] shows and ends when it is asked to.
+    /// Whether it is long work that ends in its own way when it is asked to.
     fn is_watched(&self) -> bool {
         match self {
             Command::Capture(_) | Command::Restore(_) | Command::Rollback(_) | Command::Verify(_) => true,
+            Command::Repo(command) => matches!(command, repo::RepoCommand::Check(_)),
             Command::Init(_)
             | Command::Key(_)
             | Command::Source(_)
@@ -190,7 +191,6 @@ impl Command {
             | Command::Mount(_)
             | Command::Umount(_)
             | Command::Status(_)
-            | Command::Repo(_)
             | Command::Jobs(_)
             | Command::Ctl(_)
             | Command::Demo(_)
@@ -288,6 +288,11 @@ impl Write for Diagnostics {
     fn flush(&mut self) -> std::io::Result<()> {
         std::io::stderr().flush()
     }
+}
+
+/// Tells of a danger, whatever options and `AMBERFS_LOG` say: whoever wants to hear errors only must hear of it as well.
+fn warn_past_filters(text: &str) {
+    drop(writeln!(Diagnostics, "amberfs: warning: {text}"));
 }
 
 /// Sends diagnostics to standard error: warnings, unless `AMBERFS_LOG` or the options say otherwise.

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::Output;
+use super::sys;
 use crate::chain::heads;
 use crate::store::Store;
 use crate::store::conformance::{self, Extent, Finding};
@@ -23,7 +24,8 @@ pub enum RepoCommand {
 /// Try out whether a store keeps what amberfs relies on
 ///
 /// Writes, reads, lists and deletes some thousand small objects and a few large ones below `probe/` in the place that -r names,
-/// where there need not be a repository, and may be one in use. Takes a minute, and some 3,500 requests.
+/// where there need not be a repository, and may be one in use. Takes a minute, and some 3,500 requests. One check of a place at a
+/// time: it begins by deleting what others have left there.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// MiB of the object that goes up in parts
@@ -63,12 +65,18 @@ pub fn run(command: &RepoCommand, context: &Context) -> Result<Exit, Failure> {
     let extent = Extent { parts_bytes: usize::from(args.large) << 20, ..Extent::default() };
     let mut out = Output::open();
     let mut told = Ok(());
-    let findings = conformance::check(&store, &context.env, extent, |finding| {
+    let stop = || sys::asked_to_stop().is_some();
+    let findings = conformance::check(&store, &context.env, extent, &stop, |finding| {
         if !context.global.json && !context.global.quiet && told.is_ok() {
             told = tell(&mut out, finding);
         }
     })?;
     told?;
+    if stop() {
+        let failure =
+            Failure::new(crate::base::Class::Cancelled, "the check was ended early; what it had written is deleted");
+        return Err(failure.unless_stopped());
+    }
     let broken = findings.iter().filter(|finding| finding.broken.is_some()).count();
     let creates = findings.iter().filter(|finding| finding.name.starts_with("create-"));
     let commits = creates.clone().count() > 0 && creates.clone().all(|finding| finding.broken.is_none());

@@ -24,6 +24,8 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
     encrypted: bool,
+    /// Whether it is written to in single-writer mode.
+    single_writer: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     unfinished: Option<Unfinished>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,8 +43,12 @@ struct Unfinished {
 /// What this machine keeps of what was fetched over a network, of all repositories.
 #[derive(Serialize)]
 struct DiskCacheStatus {
-    bytes: u64,
+    /// Not known of a disk that does not answer.
+    bytes: Option<u64>,
     bytes_max: u64,
+    hits: u64,
+    misses: u64,
+    hit_percent: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +109,9 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
             name: record.name,
         });
     }
+    let store = opened.repo.store();
+    let single_writer =
+        store.is_remote() && store.wants_single_writer().map_err(RepoError::store("look for leases"))?;
     let damaged = opened.sources.load()?.read().obstacle().is_some() || sources.iter().any(|source| source.damaged_log);
     let (files, bytes) = opened.repo.store().unfinished().map_err(RepoError::store("look for what is unfinished"))?;
     let is_encrypted = opened.repo.marker().encryption.is_some();
@@ -112,10 +121,11 @@ pub fn run(_: &StatusArgs, context: &Context) -> Result<Exit, Failure> {
         id: opened.repo.id().to_string(),
         created: (!is_encrypted).then(|| timestamp(opened.repo.marker().created)),
         encrypted: is_encrypted,
+        single_writer,
         unfinished: Some(Unfinished { files, bytes }).filter(|unfinished| unfinished.files > 0),
-        disk_cache: opened.repo.disk_cache_usage().map(|usage| {
-            let CacheUsage { bytes, bytes_max, .. } = usage;
-            DiskCacheStatus { bytes, bytes_max }
+        disk_cache: opened.repo.disk_cache_measured().map(|usage| {
+            let CacheUsage { bytes, bytes_max, hits, misses } = usage;
+            DiskCacheStatus { bytes, bytes_max, hits, misses, hit_percent: usage.hit_percent() }
         }),
         sources,
     };
@@ -145,12 +155,19 @@ fn print(status: &Status, out: &mut Output) -> Result<(), Failure> {
         out.line(format!("created     {created}"))?;
     }
     out.line(format!("encrypted   {}", if status.encrypted { "yes" } else { "no" }))?;
+    if status.single_writer {
+        out.line(
+            "writers     one at a time: SINGLE-WRITER MODE, because the store does not honour conditional creation",
+        )?;
+    }
     if let Some(Unfinished { files, bytes }) = status.unfinished {
         let of = "of captures under way, or of some that were killed: no point needs them";
         out.line(format!("unfinished  {} files, {}, {of}", count(files), size(bytes)))?;
     }
-    if let Some(DiskCacheStatus { bytes, bytes_max }) = status.disk_cache {
-        out.line(format!("disk cache  {} of at most {}", size(bytes), size(bytes_max)))?;
+    if let Some(DiskCacheStatus { bytes, bytes_max, hit_percent, .. }) = status.disk_cache {
+        let bytes = bytes.map_or_else(|| "unknown, its disk does not answer".to_owned(), size);
+        let hits = hit_percent.map_or_else(String::new, |percent| format!("; had {percent} % of what was asked for"));
+        out.line(format!("disk cache  {bytes} of at most {}{hits}", size(bytes_max)))?;
     }
     if status.sources.is_empty() {
         return out.line("sources     none yet: amberfs capture NAME=PATH makes one");

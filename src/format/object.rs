@@ -78,6 +78,9 @@ pub enum Object {
     SingleWriter,
 }
 
+/// The prefix of what tests of the store write, with the closing `/`.
+pub const PROBES_PREFIX: &str = "probe/";
+
 /// The prefix of all leases, with the closing `/`.
 pub const LEASES_PREFIX: &str = "lease/";
 
@@ -132,7 +135,7 @@ impl Object {
                 pack.ordinal.0
             ),
             Object::Slot(slot, epoch) => format!("{}{:010}", slot_prefix(*slot), u32::MAX - epoch.0),
-            Object::Probe(nonce) => format!("probe/{nonce}"),
+            Object::Probe(nonce) => format!("{PROBES_PREFIX}{nonce}"),
             Object::Lease(holder, beat) => format!("{LEASES_PREFIX}{holder}-{beat:020}"),
             Object::SingleWriter => format!("{LEASES_PREFIX}single-writer"),
         })

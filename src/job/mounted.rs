@@ -35,6 +35,10 @@ impl MountSite {
     pub fn new(view: Arc<MountView>, config: Arc<ConfigFile>) -> MountSite {
         let repo = view.repo();
         let sources = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.realm());
+        if repo.store().is_remote() {
+            // So that it is known when somebody asks.
+            let _not_yet = repo.store().is_single_writer();
+        }
         MountSite { view, sources, config, log: None }
     }
 
@@ -155,19 +159,21 @@ impl Site for MountSite {
     fn status(&self) -> Map<String, Value> {
         let mut status = Map::new();
         status.insert("store".into(), self.view.repo().store().describe().into());
+        let store = self.view.repo().store();
+        let single_writer = if store.is_remote() { store.is_single_writer() } else { Some(false) };
+        status.insert("single_writer".into(), single_writer.into());
         status.insert("configuration".into(), self.config.path().to_string_lossy().into_owned().into());
         status.insert("log".into(), self.log.as_ref().map(|log| log.to_string_lossy()).into());
         let stale = self.view.stale_since();
         status.insert("refresh_failed_since".into(), stale.as_ref().map(|(since, _)| timestamp(*since)).into());
         status.insert("refresh_error".into(), stale.map(|(_, why)| why).into());
         if let Some(usage) = self.view.repo().disk_cache_usage() {
-            let asked = (usage.hits + usage.misses).max(1);
             let cache = serde_json::json!({
                 "bytes": usage.bytes,
                 "bytes_max": usage.bytes_max,
                 "hits": usage.hits,
                 "misses": usage.misses,
-                "hit_percent": usage.hits * 100 / asked,
+                "hit_percent": usage.hit_percent().unwrap_or(0),
             });
             status.insert("disk_cache".into(), cache);
         }
@@ -246,6 +252,25 @@ mod tests {
             if cached {
                 assert_eq!(site.status()["disk_cache"]["bytes_max"], crate::base::limits::DISK_CACHE_BYTES_MIN);
             }
+        }
+    }
+
+    #[test]
+    fn single_writer_mode_is_told_of_and_nobody_waits_for_the_store_to_say_so() {
+        let (env, faults) = (Env::seeded(1, Instant::from_nanos(1)), Faults::new());
+        let store = faults.around(&Store::memory_as_remote(env.clone()));
+        let repo = Repo::init(store.clone(), env).unwrap();
+        let view = mount(&repo);
+        store.create(&crate::format::object::Object::SingleWriter.name(), b"".to_vec()).unwrap();
+        faults.plan(Rule::new(Fault::Hang).on(Operation::List).within("lease"));
+        let site = MountSite::new(view, Arc::new(ConfigFile::at("/nonexistent/config.toml")));
+        faults.wait_for_stuck(1);
+        assert_eq!(site.status()["single_writer"], Value::Null, "not known yet");
+        faults.release();
+        let began = std::time::Instant::now();
+        while site.status()["single_writer"] != Value::Bool(true) {
+            assert!(began.elapsed() < Duration::from_secs(30), "{:?}", site.status());
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -290,17 +290,18 @@ impl Blocks {
         }
     }
 
-    /// Forgets all that is kept of `pack`: something in it is wrong.
-    pub(super) fn forget(&self, pack: Pack) {
+    /// Forgets what is kept of `range` of `pack`: something in it is wrong.
+    pub(super) fn forget(&self, pack: Pack, range: &Range<u64>) {
+        let blocks = blocks_of(range);
         let mut state = self.shared.state.lock();
-        let blocks: Vec<(Pack, u64)> = state.kept.iter().map(|(at, _)| *at).filter(|(of, _)| *of == pack).collect();
-        for block in blocks {
-            state.kept_bytes -= state.kept.pop(&block).map_or(0, |bytes| bytes.len());
+        for block in blocks.clone() {
+            state.kept_bytes -= state.kept.pop(&(pack, block)).map_or(0, |bytes| bytes.len());
         }
+        // It may be what was wrong; the next answer tells it.
         state.sizes.remove(&pack);
         drop(state);
         if let Some(disk) = &self.shared.disk {
-            disk.forget(&name_of(pack));
+            disk.forget(&name_of(pack), blocks);
         }
     }
 
@@ -351,7 +352,7 @@ impl Blocks {
                     drop(state);
                     shared.landed.notify_all();
                     if let Some(disk) = &shared.disk {
-                        disk.write(&name_of(pack), blocks.start, &bytes, size);
+                        disk.write(&name_of(pack), blocks.start, bytes, size);
                     }
                     drop(flight);
                 }
@@ -388,7 +389,7 @@ impl Shared {
         let (bytes, size) = self.store.get_range_to_end(&name, from * BLOCK..blocks.end * BLOCK)?;
         self.state.lock().know_size(pack, size);
         if let Some(disk) = &self.disk {
-            disk.write(&name, from, &bytes, size);
+            disk.write(&name, from, bytes.clone(), size);
         }
         if whole.is_empty() {
             return Ok(bytes);

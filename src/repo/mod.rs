@@ -11,6 +11,7 @@ mod credential;
 mod dedup;
 mod error;
 mod kept;
+pub mod nested;
 mod open;
 mod reader;
 mod rotation;
@@ -40,7 +41,7 @@ use crate::format::marker::Marker;
 use crate::format::object::Object;
 use crate::format::slot::Slot;
 use crate::format::{Realm, RepoId, SourceId};
-use crate::store::{CacheUsage, DiskCache, Store};
+use crate::store::{CacheUsage, CreateSupport, DiskCache, Store};
 
 /// An open repository; cheap to share.
 #[derive(Debug)]
@@ -112,14 +113,28 @@ impl Repo {
         self.blocks.as_ref().map(Blocks::counts)
     }
 
-    /// What this machine's disk keeps of repositories; none where nothing is kept.
+    /// What this machine's disk keeps of repositories, about, and without waiting for it; none where nothing is kept.
     pub fn disk_cache_usage(&self) -> Option<CacheUsage> {
         self.blocks.as_ref()?.disk().map(DiskCache::usage)
+    }
+
+    /// The same, added up now, with the hits of all processes so far.
+    pub fn disk_cache_measured(&self) -> Option<CacheUsage> {
+        self.blocks.as_ref()?.disk().map(DiskCache::measured)
     }
 
     /// How many blocks this process had from the disk, and how many not; none where nothing is kept.
     pub fn disk_cache_hits(&self) -> Option<(u64, u64)> {
         self.blocks.as_ref()?.disk().map(DiskCache::hits)
+    }
+
+    /// Sees that the store honours what new objects rest on, or that this process alone may write to it, before any is
+    /// written or removed.
+    fn prove_store(&self) -> Result<(), RepoError> {
+        match self.store.create_support(&self.env).map_err(RepoError::store("probe the store"))? {
+            CreateSupport::Honoured | CreateSupport::Leased => Ok(()),
+            CreateSupport::Ignored => Err(RepoError::Unsafe { store: self.store.describe() }),
+        }
     }
 
     /// Reads the frames of `source`.

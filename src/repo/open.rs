@@ -67,6 +67,11 @@ impl Closed {
         self.marker.encryption.is_some()
     }
 
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Its marker.
     pub fn marker(&self) -> &Marker {
         &self.marker
@@ -249,7 +254,10 @@ fn prove(store: &Store, env: &Env) -> Result<(), RepoError> {
 fn create_marker(store: &Store, marker: &Marker) -> Result<(), RepoError> {
     let created = store.create(&Object::Marker.name(), marker.encode());
     match created.map_err(RepoError::store("create the repository"))? {
-        Created::New => Ok(()),
+        Created::New => {
+            store.make_private(&Object::Marker.name());
+            Ok(())
+        }
         Created::Exists => Err(RepoError::Exists { store: store.describe() }),
     }
 }

@@ -174,7 +174,7 @@ impl Reader {
         match loaded {
             // What was kept may be wrong; what the store says decides.
             Err(error) if error.class() == Class::Corrupt => {
-                blocks.forget(pack);
+                blocks.forget(pack, &stored(pointer));
                 straight()
             }
             loaded => loaded,

@@ -219,6 +219,7 @@ impl Repo {
     /// the same; [`RepoError::KeyRole`]; the store.
     pub fn add_slot(&self, name: &str, role: SlotRole, credential: &Credential) -> Result<SlotInfo, RepoError> {
         let masters = self.masters("a new key")?;
+        self.prove_store()?;
         if self.slots()?.iter().any(|slot| slot.name.as_deref() == Some(name)) {
             let why = "exists already: choose another name, or remove it first";
             return Err(RepoError::Slot { name: name.to_owned(), why, class: Class::Conflict });
@@ -287,6 +288,7 @@ impl Repo {
     /// [`RepoError::KeyRole`]; the store.
     pub fn remove_slot(&self, slot: &SlotInfo) -> Result<(), RepoError> {
         self.masters("the removal of a key")?;
+        self.prove_store()?;
         for at in self.slot_objects(&slot_prefix(slot.id))?.into_values().flatten().rev() {
             self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
         }
@@ -301,6 +303,7 @@ impl Repo {
     /// old one being as it was; [`RepoError::KeyRole`]; the store.
     pub fn replace_own_slot(&self, credential: &Credential) -> Result<Changed, RepoError> {
         let masters = self.masters("the change of a key")?;
+        self.prove_store()?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
         let old = self.slot_objects(&slot_prefix(opened.id))?;
         let encryption = self.encryption()?;

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! **An address holds no secret.** It is written into logs, tables of mounts and command lines of jobs, so a URL with a
-//! password or with a parameter that is one is refused, by an error that does not repeat it.
+//! password or with a parameter that is one is refused, by an error that does not repeat it. Nor does any error repeat an
+//! endpoint or the URL of a file: what was mistyped there may be a password all the same.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -130,10 +131,15 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// `file://` with something else behind it than a path.
-    #[error("repository {text:?}: file:// is followed by an absolute path, with %20 for a space")]
-    File {
-        /// What was given.
-        text: String,
+    #[error("repository file://…: file:// is followed by an absolute path, with %20 for a space, and by no host")]
+    File,
+    /// A kind of store without the slashes behind it.
+    #[error("repository {scheme}:…: write {spelling}, or ./{scheme}:… for a directory that is called so")]
+    Slashes {
+        /// What stands before `:`.
+        scheme: &'static str,
+        /// How it is written.
+        spelling: String,
     },
     /// A scheme that no amberfs knows.
     #[error("repository {scheme}://…: no such kind of store{suggestion}; there are a path, {known}")]
@@ -193,7 +199,8 @@ impl Classed for AddressError {
     fn class(&self) -> Class {
         match self {
             AddressError::Scheme { .. } => Class::Unsupported,
-            AddressError::File { .. }
+            AddressError::File
+            | AddressError::Slashes { .. }
             | AddressError::Secret { .. }
             | AddressError::Option { .. }
             | AddressError::Value { .. }
@@ -212,16 +219,32 @@ impl Address {
     /// [`AddressError`], which repeats nothing that could be a secret.
     pub fn parse(text: &OsStr) -> Result<Address, AddressError> {
         let bytes = text.as_bytes();
-        if let Some(path) = bytes.strip_prefix(b"file://") {
-            let path = unescape(path).filter(|path| path.starts_with(b"/"));
-            let path = path.ok_or_else(|| AddressError::File { text: text.to_string_lossy().into_owned() })?;
-            return Ok(Address::Directory(PathBuf::from(OsString::from_vec(path))));
-        }
         let end = bytes.iter().position(|byte| !(byte.is_ascii_alphanumeric() || b"+-.".contains(byte)));
-        let word = end.and_then(|end| bytes.split_at_checked(end));
-        match word.filter(|(scheme, rest)| scheme.len() > 1 && rest.starts_with(b"://")) {
-            Some((scheme, _)) => remote(&String::from_utf8_lossy(scheme), text).map(Address::Remote),
-            None => Ok(Address::Directory(PathBuf::from(text))),
+        let Some((word, rest)) = end.and_then(|end| bytes.split_at_checked(end)) else {
+            return Ok(Address::Directory(PathBuf::from(text)));
+        };
+        let word = String::from_utf8_lossy(word).to_ascii_lowercase();
+        let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.name() == word);
+        match (scheme, rest.strip_prefix(b"://")) {
+            (Some(Scheme::File), Some(path)) => {
+                let path = unescape(path).filter(|path| path.starts_with(b"/")).ok_or(AddressError::File)?;
+                Ok(Address::Directory(PathBuf::from(OsString::from_vec(path))))
+            }
+            (Some(scheme), Some(rest)) => remote(scheme, rest).map(Address::Remote),
+            // The path of a directory that is not meant.
+            (Some(scheme), None) if rest.starts_with(b":") => Err(AddressError::Slashes {
+                scheme: scheme.name(),
+                spelling: match scheme {
+                    Scheme::File => "file:///PATH".to_owned(),
+                    scheme => format!("{}://{}/PREFIX", scheme.name(), scheme.container().to_ascii_uppercase()),
+                },
+            }),
+            (None, Some(_)) if word.len() > 1 => Err(AddressError::Scheme {
+                suggestion: did_you_mean(&word, Scheme::ALL.map(Scheme::name)),
+                known: Scheme::ALL.map(|scheme| format!("{}://", scheme.name())).join(", "),
+                scheme: word,
+            }),
+            _ => Ok(Address::Directory(PathBuf::from(text))),
         }
     }
 
@@ -230,6 +253,24 @@ impl Address {
         match self {
             Address::Directory(path) => Some(path),
             Address::Remote(_) => None,
+        }
+    }
+
+    /// The places that hold this one, the nearest first.
+    pub fn above(&self) -> Vec<Address> {
+        match self {
+            Address::Directory(path) => {
+                path.ancestors().skip(1).map(|path| Address::Directory(path.to_owned())).collect()
+            }
+            Address::Remote(place) => {
+                let at = |prefix: &str| Address::Remote(Place { prefix: prefix.to_owned(), ..place.clone() });
+                let mut above: Vec<Address> =
+                    place.prefix.rmatch_indices('/').filter_map(|(end, _)| place.prefix.get(..end)).map(at).collect();
+                if !place.prefix.is_empty() {
+                    above.push(at(""));
+                }
+                above
+            }
         }
     }
 
@@ -305,15 +346,12 @@ pub(super) fn check_option(scheme: Scheme, option: &str) -> Result<(), AddressEr
     })
 }
 
-fn remote(word: &str, text: &OsStr) -> Result<Place, AddressError> {
-    let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.name() == word).ok_or_else(|| AddressError::Scheme {
-        scheme: word.to_owned(),
-        suggestion: did_you_mean(word, Scheme::ALL.map(Scheme::name)),
-        known: Scheme::ALL.map(|scheme| format!("{}://", scheme.name())).join(", "),
-    })?;
+/// What `rest` behind `scheme://` names.
+fn remote(scheme: Scheme, rest: &[u8]) -> Result<Place, AddressError> {
     let malformed = |why: String| AddressError::Malformed { scheme: scheme.name(), why };
-    let text = text.to_str().ok_or_else(|| malformed("it is not UTF-8".to_owned()))?;
-    let url = Url::parse(text).map_err(|error| malformed(error.to_string()))?;
+    let rest = std::str::from_utf8(rest).map_err(|_| malformed("it is not UTF-8".to_owned()))?;
+    let text = format!("{}://{rest}", scheme.name());
+    let url = Url::parse(&text).map_err(|error| malformed(error.to_string()))?;
     if !url.username().is_empty() || url.password().is_some() {
         let what = "a user or password".to_owned();
         return Err(AddressError::Secret { scheme: scheme.name(), what, remedy: REMEDY });
@@ -328,6 +366,10 @@ fn remote(word: &str, text: &OsStr) -> Result<Place, AddressError> {
         (_, None) => host.to_owned(),
         (_, Some(_)) => return Err(malformed("a bucket has no port; give endpoint=http://host:port".to_owned())),
     };
+    if !is_container(scheme, host) {
+        let what = scheme.container();
+        return Err(malformed(format!("no name of a {what} follows ://; it has letters, digits, and then also - . _")));
+    }
     // The parser of URLs walks up at "..", and would name another place without a word.
     let end = text.find(['?', '#']).unwrap_or(text.len());
     let raw = text.get(..end).unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
@@ -343,40 +385,70 @@ fn remote(word: &str, text: &OsStr) -> Result<Place, AddressError> {
     let mut options = Options::new();
     for (option, value) in url.query_pairs() {
         check_option(scheme, &option)?;
-        check_value(scheme, &option, &value)?;
-        if options.insert(option.clone().into_owned(), value.into_owned()).is_some() {
+        let value = checked_value(scheme, &option, &value)?;
+        if options.insert(option.clone().into_owned(), value).is_some() {
             return Err(malformed(format!("{option} is given twice")));
         }
     }
     Ok(Place { scheme, container, prefix, options })
 }
 
-/// An endpoint is a URL itself, and shown as well.
+/// Whether something can be called so at all; whether it may, its server knows.
+fn is_container(scheme: Scheme, name: &str) -> bool {
+    match scheme {
+        // A host, or what stands for several.
+        Scheme::Hdfs => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte)),
+        _ => {
+            // Azure has containers that are called $root and $web.
+            let name = name.strip_prefix('$').filter(|_| scheme == Scheme::Azure).unwrap_or(name);
+            name.starts_with(|first: char| first.is_ascii_alphanumeric())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        }
+    }
+}
+
+/// The value of an option, as it is used. An endpoint is a URL itself, shown in logs as well, and repeated by no error: what
+/// is no endpoint may be a password.
 ///
 /// # Errors
-/// [`AddressError::Value`], or [`AddressError::Secret`].
-pub(super) fn check_value(scheme: Scheme, option: &str, value: &str) -> Result<(), AddressError> {
+/// [`AddressError::Value`], [`AddressError::Malformed`] or [`AddressError::Secret`].
+pub(super) fn checked_value(scheme: Scheme, option: &str, value: &str) -> Result<String, AddressError> {
     let wrong = |why: &str| {
         let (option, value) = (option.to_owned(), value.to_owned());
         Err(AddressError::Value { scheme: scheme.name(), option, value, why: why.to_owned() })
     };
     match option {
-        "endpoint" => match Url::parse(value) {
-            Ok(url) if !url.username().is_empty() || url.password().is_some() || url.query().is_some() => {
-                let what = "a password or parameter in the endpoint".to_owned();
-                Err(AddressError::Secret { scheme: scheme.name(), what, remedy: REMEDY })
-            }
-            Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(()),
-            _ => wrong("an endpoint begins with https:// or http://"),
-        },
+        "endpoint" => return checked_endpoint(scheme, value),
         "path_style" | "anonymous" | "emulator" | "directory_bucket" | "azure_cli"
             if !["true", "false"].contains(&value) =>
         {
-            wrong("say true or false")
+            wrong("say true or false")?;
         }
-        "checksum" if !["sha256", "crc64nvme"].contains(&value) => wrong("there are sha256 and crc64nvme"),
-        _ if value.is_empty() => wrong("it is empty"),
-        _ => Ok(()),
+        "checksum" if !["sha256", "crc64nvme"].contains(&value) => wrong("there are sha256 and crc64nvme")?,
+        _ if value.is_empty() => wrong("it is empty")?,
+        _ => {}
+    }
+    Ok(value.to_owned())
+}
+
+fn checked_endpoint(scheme: Scheme, value: &str) -> Result<String, AddressError> {
+    let secret = |what: &str| AddressError::Secret { scheme: scheme.name(), what: what.to_owned(), remedy: REMEDY };
+    if value.contains('@') {
+        return Err(secret("a user or password in the endpoint"));
+    }
+    match Url::parse(value) {
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            Err(secret("a password or parameter in the endpoint"))
+        }
+        // Written as it was given, but for the scheme, by which it is told what may go unencrypted.
+        Ok(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => match value.split_once(':') {
+            Some((_, rest)) => Ok(format!("{}:{rest}", url.scheme())),
+            None => Ok(value.to_owned()),
+        },
+        _ => Err(AddressError::Malformed {
+            scheme: scheme.name(),
+            why: "endpoint=…: an endpoint begins with https:// or http://".to_owned(),
+        }),
     }
 }
 
@@ -414,6 +486,10 @@ mod tests {
             ("./s3://x", "./s3://x"),
             ("file:///srv/a%20b", "/srv/a b"),
             ("file:///srv/%2f", "/srv//"),
+            ("FILE:///srv", "/srv"),
+            ("s4:x", "s4:x"),
+            ("s3", "s3"),
+            ("c:/x", "c:/x"),
         ] {
             assert_eq!(parsed(text).unwrap().directory(), Some(Path::new(path)), "{text}");
         }
@@ -428,6 +504,8 @@ mod tests {
             ("s3://bucket", "bucket", ""),
             ("s3://My.bucket_1/", "My.bucket_1", ""),
             ("s3://bucket/a/b%20c/", "bucket", "a/b c"),
+            ("S3://bucket/A", "bucket", "A"),
+            ("az://$web/p", "$web", "p"),
             ("s3://b/p?endpoint=http%3A%2F%2F127.0.0.1%3A9000%2Fx&path_style=true&region=r", "b", "p"),
             ("s3://b/p?endpoint=http://127.0.0.1:9000", "b", "p"),
             ("gs://b/p", "b", "p"),
@@ -457,6 +535,8 @@ mod tests {
             "s3://b/p?endpoint=https://me:hunter2@host",
             "s3://b/p?endpoint=https://host/%3Ftoken=hunter2",
             "gs://b/p?password=hunter2",
+            "s3://amber/x?endpoint=AKIA:hunter2@minio:9000",
+            "s3://amber/x?endpoint=https://host/%23hunter2",
         ] {
             let error = parsed(text).unwrap_err();
             assert!(matches!(error, AddressError::Secret { .. }), "{text}: {error}");
@@ -465,6 +545,30 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_repeated_by_no_error() {
+        for text in [
+            "file://user:hunter2@host/srv",
+            "file://hunter2",
+            "FILE://hunter2/%2",
+            "s3:AKIA:hunter2@bucket/p",
+            "file:hunter2",
+            "s3://b/p?endpoint=hunter2",
+            "s3://b/p?endpoint=hunter2://x",
+            "s3://b/p#hunter2",
+            "s3://AKIA%3Ahunter2@b/p",
+        ] {
+            let error = parsed(text).unwrap_err();
+            assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_used_as_it_is_written_but_for_its_scheme() {
+        let Ok(Address::Remote(place)) = parsed("s3://b/p?endpoint=HTTP://Host:9000/X") else { panic!("no place") };
+        assert_eq!(place.options["endpoint"], "http://Host:9000/X");
     }
 
     #[test]
@@ -484,10 +588,27 @@ mod tests {
             ("s3://b/a//b", "empty"),
             ("s3://b/a/%2e%2e/b", ".."),
             ("memory://a?region=x", "there are: none"),
+            ("s3://am%20ber", "no name of a bucket"),
+            ("s3://[::1]", "no name of a bucket"),
+            ("s3://-x/p", "no name of a bucket"),
+            ("gs://$web", "no name of a bucket"),
+            ("S4://bucket", "did you mean \"s3\"?"),
+            ("s3:/b/x", "write s3://BUCKET/PREFIX, or ./s3:"),
+            ("s3:b/x", "write s3://BUCKET/PREFIX"),
+            ("file:/x", "write file:///PATH"),
+            ("GS:x", "write gs://BUCKET/PREFIX"),
         ] {
             let error = parsed(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn places_lie_in_one_another() {
+        let above = |text| parsed(text).unwrap().above().iter().map(Address::to_string).collect::<Vec<_>>();
+        assert_eq!(above("s3://b/p/q/r?region=x"), ["s3://b/p/q?region=x", "s3://b/p?region=x", "s3://b?region=x"]);
+        assert_eq!(above("s3://b/"), [""; 0]);
+        assert_eq!(above("/srv/backup"), ["/srv", "/"]);
     }
 
     #[test]

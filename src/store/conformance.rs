@@ -1,14 +1,16 @@
 //! Tries out what a store promises, one promise after another, and says which it keeps.
 //!
 //! The same trials judge a user's store (`amberfs repo check`) and every server of the tests. Nothing is believed: what is
-//! written is read back, what is deleted is looked for. Everything happens below `probe/<random>/`, and is deleted at the end;
-//! what a crash leaves there is no part of any repository.
+//! written is read back, what is deleted is looked for. Everything happens below `probe/<random>/`, and is deleted at the end, also
+//! when somebody asks for the end early. What a crash leaves there is no part of any repository, and is deleted by the next check;
+//! so of two checks of one place at a time the second makes the first one find faults. The few objects of a writer's
+//! probe are spared until the end, when it is long over.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::{Class, Classed, Env};
 use crate::format::ids::Nonce;
-use crate::format::object::{Object, ObjectName};
+use crate::format::object::{Object, ObjectName, PROBES_PREFIX};
 
 use super::error::StoreError;
 use super::probe::RACERS;
@@ -83,9 +85,11 @@ struct Trials<'s> {
     env: &'s Env,
     prefix: String,
     extent: Extent,
+    stop: &'s (dyn Fn() -> bool + Sync),
 }
 
-/// Tries everything, and tells of each trial when it has ended.
+/// Tries everything, and tells of each trial when it has ended. Once `stop` says so, what was written is deleted and nothing more
+/// tried.
 ///
 /// # Errors
 /// When the store cannot be written to at all, or what was written cannot be deleted: the rest would tell nothing.
@@ -93,10 +97,13 @@ pub fn check(
     store: &Store,
     env: &Env,
     extent: Extent,
+    stop: &(dyn Fn() -> bool + Sync),
     mut tell: impl FnMut(&Finding),
 ) -> Result<Vec<Finding>, StoreError> {
     let prefix = format!("{}/", Object::Probe(Nonce(env.random())).name());
-    let trials = Trials { store, env, prefix, extent };
+    let (of_checks, of_probes) = left_behind(store)?;
+    delete_all(store, &of_checks)?;
+    let trials = Trials { store, env, prefix, extent, stop };
     // Without this nothing can be tried, and the reason is the store's or the user's, not a promise's.
     store.create(&trials.name("first"), b"first".to_vec())?;
     type Row<'s> = (&'static str, &'static str, fn(&Trials<'s>) -> Trial);
@@ -119,7 +126,12 @@ pub fn check(
     ];
     let mut findings = Vec::new();
     for (name, promise, trial) in rows {
-        let broken = match trial(&trials) {
+        let tried = trial(&trials);
+        // What was broken off says nothing.
+        if stop() {
+            break;
+        }
+        let broken = match tried {
             Ok(()) => None,
             Err(Broken::Otherwise(what)) => Some(what),
             Err(Broken::Failed(error)) => Some(error.to_string()),
@@ -128,8 +140,41 @@ pub fn check(
         tell(&finding);
         findings.push(finding);
     }
-    trials.clean()?;
+    let mut written: Vec<ObjectName> =
+        store.list(&trials.prefix, None, None)?.into_iter().map(|one| one.name).collect();
+    written.extend(of_probes);
+    delete_all(store, &written)?;
+    store.remove_empty(PROBES_PREFIX.trim_end_matches('/'));
     Ok(findings)
+}
+
+/// What checks that were killed have left, and what lies where writers' probes do.
+fn left_behind(store: &Store) -> Result<(Vec<ObjectName>, Vec<ObjectName>), StoreError> {
+    let listed = store.list(PROBES_PREFIX, None, None)?.into_iter().map(|one| one.name);
+    let is_probe = |name: &str| Object::parse(&ObjectName::listed(name)).is_some();
+    let is_ours = |name: &ObjectName| {
+        let end = name.as_str().match_indices('/').nth(1).map_or(name.as_str().len(), |(end, _)| end);
+        name.as_str().get(..end).is_some_and(is_probe)
+    };
+    Ok(listed.filter(is_ours).partition(|name| !is_probe(name.as_str())))
+}
+
+fn delete_all(store: &Store, names: &[ObjectName]) -> Result<(), StoreError> {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let delete = || {
+            while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                store.delete(name)?;
+            }
+            Ok(())
+        };
+        let workers: Vec<_> = (0..WRITERS.min(names.len())).map(|_| scope.spawn(delete)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<Result<Vec<()>, StoreError>>()
+    })?;
+    Ok(())
 }
 
 impl Trials<'_> {
@@ -244,7 +289,7 @@ impl Trials<'_> {
             let write = || {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
+                    if number >= count || (self.stop)() {
                         return Ok(());
                     }
                     self.store.create(&name(number), vec![b'x'; number % 7 + 1])?;
@@ -346,25 +391,5 @@ impl Trials<'_> {
         self.store.delete(&self.name(&format!("never-{}", u64::from_le_bytes(self.env.random()))))?;
         let created = self.store.create(&name, b"y".to_vec())?;
         holds(created == Created::New, || "its name cannot be used again".to_owned())
-    }
-
-    /// Deletes all that the trials wrote.
-    fn clean(&self) -> Result<(), StoreError> {
-        let listed = self.store.list(&self.prefix, None, None)?;
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            let delete = || {
-                while let Some(one) = listed.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.store.delete(&one.name)?;
-                }
-                Ok(())
-            };
-            let workers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(delete)).collect();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect::<Result<Vec<()>, StoreError>>()
-        })?;
-        Ok(())
     }
 }

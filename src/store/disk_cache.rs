@@ -13,18 +13,27 @@
 //! **No failure is one.** A full disk, a missing permission, a directory that has gone: nothing is kept, and reading goes on
 //! over the network. It is told once.
 //!
-//! Stored bytes are kept as they are stored: what is sealed stays sealed. Files belong to their owner alone.
+//! **Nobody waits long.** A disk that does not answer is waited for [`limits::CACHE_WAIT`], and not asked again until it has
+//! ([`Patience`]); what is fetched then comes over the network. Sizes are added up behind the reader's back.
+//!
+//! Stored bytes are kept as they are stored: what is sealed stays sealed. Files belong to their owner alone, and where others
+//! could have put something, nothing is kept and nothing read ([`Files`]).
 //!
 //! ```text
+//! DIR/counts                                              hits (8), misses (8)
 //! DIR/<repository>/<hash of the object's name>/<slab>     256 entries of 32 bytes, then 256 blocks
 //! entry: checksum (16), object's bytes (8), block's bytes (4), zero (4)
 //! ```
 
-use std::fs::{DirBuilder, File, OpenOptions};
+mod files;
+mod patience;
+
+use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -35,6 +44,9 @@ use crate::base::{Env, Instant, hex, limits};
 use crate::format::RepoId;
 use crate::format::object::ObjectName;
 
+use files::Files;
+use patience::Patience;
+
 const BLOCK: u64 = limits::BLOCK_BYTES as u64;
 const BLOCKS: u64 = limits::CACHE_SLAB_BYTES / BLOCK;
 const ENTRY: usize = 32;
@@ -44,20 +56,30 @@ const TABLE_BYTES: u64 = BLOCKS * ENTRY as u64;
 const USE_GRAIN: Duration = Duration::from_secs(60);
 /// After a failure to write, nothing is written for so long.
 const PAUSE: Duration = Duration::from_secs(60);
+/// How old the figure may be of what all files have.
+const FIGURE_KEPT: Duration = Duration::from_secs(60);
 
 /// Blocks of one repository's objects on this machine's disk. Threads and processes may share one directory.
 #[derive(Debug)]
 pub struct DiskCache {
-    /// Of all repositories.
-    directory: PathBuf,
-    place: PathBuf,
+    shared: Arc<Shared>,
+    patience: Patience,
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: Files,
     key: [u8; 32],
     bytes_max: u64,
     env: Env,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// Of these, how many are in the file already.
+    counted: Mutex<(u64, u64)>,
     /// Bytes written since the size was looked at; at first as many as make us look.
     written: AtomicU64,
+    /// What all files had, and when that was asked for last.
+    figure: Mutex<(Option<u64>, Option<Instant>)>,
     looking: Mutex<()>,
     pause_until: Mutex<Option<Instant>>,
     told: AtomicBool,
@@ -66,14 +88,23 @@ pub struct DiskCache {
 /// What a disk cache holds, and how often it held what was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheUsage {
-    /// Bytes on the disk, of all repositories.
-    pub bytes: u64,
+    /// Bytes on the disk, of all repositories; none when that is not known yet.
+    pub bytes: Option<u64>,
     /// Bytes that it may have.
     pub bytes_max: u64,
-    /// Blocks that were there, since this process began.
+    /// Blocks that were there.
     pub hits: u64,
     /// Blocks that were not.
     pub misses: u64,
+}
+
+impl CacheUsage {
+    /// How many of a hundred blocks were there; none when none was asked for.
+    pub fn hit_percent(&self) -> Option<u64> {
+        // What is read from a file may be anything.
+        let asked = u128::from(self.hits) + u128::from(self.misses);
+        u64::try_from((u128::from(self.hits) * 100).checked_div(asked)?).ok()
+    }
 }
 
 /// A block that was kept.
@@ -95,36 +126,172 @@ impl DiskCache {
     /// The blocks of repository `repo` in `directory`, which is made when something is written; all repositories' blocks in
     /// it together have at most `bytes_max` bytes.
     pub fn new(directory: &Path, bytes_max: u64, repo: RepoId, env: Env) -> DiskCache {
-        let name = hex::encode(&repo.0);
-        DiskCache {
-            directory: directory.to_owned(),
-            place: directory.join(&name),
+        let shared = Shared {
+            files: Files::new(directory.to_owned(), hex::encode(&repo.0)),
             key: blake3::derive_key("amberfs disk cache 1", &repo.0),
             bytes_max: bytes_max.max(limits::DISK_CACHE_BYTES_MIN),
             env,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            counted: Mutex::new((0, 0)),
             written: AtomicU64::new(limits::DISK_CACHE_LOOK_BYTES),
+            figure: Mutex::new((None, None)),
             looking: Mutex::new(()),
             pause_until: Mutex::new(None),
             told: AtomicBool::new(false),
+        };
+        DiskCache { shared: Arc::new(shared), patience: Patience::new(limits::CACHE_WAIT) }
+    }
+
+    /// Does `work` with the files; none when the disk does not answer.
+    fn wait<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> Option<T> {
+        let shared = Arc::clone(&self.shared);
+        let done = self.patience.wait(move || work(&shared));
+        if done.is_none() {
+            self.shared.tell(&"the disk does not answer");
         }
+        done
+    }
+
+    fn behind(&self, work: impl FnOnce(&Shared) + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        self.patience.behind(move || work(&shared));
     }
 
     /// Those of the object's `blocks` that are kept, in order.
     pub fn read(&self, object: &ObjectName, blocks: Range<u64>) -> Vec<Option<KeptBlock>> {
-        let mut found = Vec::new();
+        let count = usize::try_from(blocks.end.saturating_sub(blocks.start)).unwrap_or(0);
+        let object = object.clone();
+        let mut found = self.wait(move |shared| shared.read(&object, blocks)).unwrap_or_default();
+        found.resize(count, None);
+        let hits = found.iter().flatten().count() as u64;
+        self.shared.hits.fetch_add(hits, Ordering::Relaxed);
+        self.shared.misses.fetch_add(found.len() as u64 - hits, Ordering::Relaxed);
+        found
+    }
+
+    /// Which of `blocks` seem to be kept; their bytes have not been looked at.
+    pub fn holds(&self, object: &ObjectName, blocks: Range<u64>) -> Vec<bool> {
+        let count = usize::try_from(blocks.end.saturating_sub(blocks.start)).unwrap_or(0);
+        let object = object.clone();
+        let mut found = self.wait(move |shared| shared.holds(&object, blocks)).unwrap_or_default();
+        found.resize(count, false);
+        found
+    }
+
+    /// Keeps what is read from `block` on of an object of `object_bytes` bytes: whole blocks, and its last one.
+    pub fn write(&self, object: &ObjectName, block: u64, bytes: impl Into<Bytes>, object_bytes: u64) {
+        let (shared, object, bytes) = (&self.shared, object.clone(), bytes.into());
+        if shared.pause_until.lock().is_some_and(|until| shared.env.now() < until) {
+            return;
+        }
+        let count = bytes.len() as u64;
+        match self.wait(move |shared| shared.write(&object, block, &bytes, object_bytes)) {
+            None => {}
+            Some(Ok(())) => {
+                let written = shared.written.fetch_add(count, Ordering::Relaxed) + count;
+                if let (Some(figure), _) = &mut *shared.figure.lock() {
+                    *figure += count;
+                }
+                if written >= limits::DISK_CACHE_LOOK_BYTES {
+                    shared.written.store(0, Ordering::Relaxed);
+                    self.behind(|shared| shared.shrink(shared.bytes_max - limits::DISK_CACHE_LOOK_BYTES * 2));
+                }
+            }
+            Some(Err(error)) => {
+                *shared.pause_until.lock() = Some(shared.env.now().plus(PAUSE));
+                shared.tell(&error);
+                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                    // Others need the space more than we do.
+                    self.behind(|shared| {
+                        let half = shared.measure() / 2;
+                        shared.shrink(half);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Forgets what is kept of these blocks of `object`.
+    pub fn forget(&self, object: &ObjectName, blocks: Range<u64>) {
+        let object = object.clone();
+        // What cannot be removed is overwritten by what is read next.
+        let _forgotten = self.wait(move |shared| shared.forget(&object, blocks));
+    }
+
+    /// Blocks that were there, and that were not, since this process began.
+    pub fn hits(&self) -> (u64, u64) {
+        (self.shared.hits.load(Ordering::Relaxed), self.shared.misses.load(Ordering::Relaxed))
+    }
+
+    /// What it holds, by a figure that is about a minute old, and this process's hits. Waits for nothing.
+    pub fn usage(&self) -> CacheUsage {
+        let mut figure = self.shared.figure.lock();
+        let now = self.shared.env.now();
+        if figure.1.is_none_or(|asked| now < asked || now >= asked.plus(FIGURE_KEPT)) {
+            figure.1 = Some(now);
+            self.behind(|shared| {
+                let _bytes = shared.measure();
+                shared.keep_counts();
+            });
+        }
+        let (hits, misses) = self.hits();
+        CacheUsage { bytes: figure.0, bytes_max: self.shared.bytes_max, hits, misses }
+    }
+
+    /// What it holds now, and the hits of all processes for as long as there has been a cache. Looks at every file.
+    pub fn measured(&self) -> CacheUsage {
+        let bytes_max = self.shared.bytes_max;
+        let measured = self.wait(move |shared| {
+            let bytes = Some(shared.measure());
+            shared.keep_counts();
+            let (hits, misses) = shared.files.counts().unwrap_or_default();
+            CacheUsage { bytes, bytes_max, hits, misses }
+        });
+        measured.unwrap_or(CacheUsage { bytes_max, ..CacheUsage::default() })
+    }
+}
+
+impl Drop for DiskCache {
+    fn drop(&mut self) {
+        if *self.shared.counted.lock() != self.hits() {
+            let _kept = self.wait(Shared::keep_counts);
+        }
+    }
+}
+
+impl Shared {
+    /// Says once why nothing is kept.
+    fn tell(&self, why: &dyn std::fmt::Display) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let directory = self.files.directory().display();
+            tracing::warn!(%directory, error = %why, "what is fetched cannot be kept on this disk; reading is slower");
+        }
+    }
+
+    /// A slab, if there is one that can be read.
+    fn slab(&self, object: &str, slab: u64) -> Option<File> {
+        match self.files.slab(object, slab) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                if error.kind() == ErrorKind::PermissionDenied {
+                    self.tell(&error);
+                }
+                None
+            }
+        }
+    }
+
+    fn read(&self, object: &ObjectName, blocks: Range<u64>) -> Vec<Option<KeptBlock>> {
+        let (mut found, place) = (Vec::new(), self.object(object));
         for (slab, part) in slabs(blocks) {
             let before = found.len();
-            if let Ok(file) = File::open(self.slab(object, slab)) {
+            if let Some(file) = self.slab(&place, slab) {
                 self.read_slab(object, &file, part.clone(), &mut found);
                 self.renew(&file);
             }
             found.resize(before + usize::try_from(part.end - part.start).unwrap_or(0), None);
         }
-        let hits = found.iter().flatten().count() as u64;
-        self.hits.fetch_add(hits, Ordering::Relaxed);
-        self.misses.fetch_add(found.len() as u64 - hits, Ordering::Relaxed);
         found
     }
 
@@ -146,12 +313,11 @@ impl DiskCache {
         }
     }
 
-    /// Which of `blocks` seem to be kept; their bytes have not been looked at.
-    pub fn holds(&self, object: &ObjectName, blocks: Range<u64>) -> Vec<bool> {
-        let mut found = Vec::new();
+    fn holds(&self, object: &ObjectName, blocks: Range<u64>) -> Vec<bool> {
+        let (mut found, place) = (Vec::new(), self.object(object));
         for (slab, part) in slabs(blocks) {
             let count = found.len() + usize::try_from(part.end - part.start).unwrap_or(0);
-            let entries = File::open(self.slab(object, slab)).ok().and_then(|file| self.entries(&file, &part));
+            let entries = self.slab(&place, slab).and_then(|file| self.entries(&file, &part));
             found.extend(entries.into_iter().flatten().map(|entry| entry.is_some()));
             found.resize(count, false);
         }
@@ -164,42 +330,14 @@ impl DiskCache {
         Some(table.as_chunks::<ENTRY>().0.iter().map(decode).collect())
     }
 
-    /// Keeps what is read from `block` on of an object of `object_bytes` bytes: whole blocks, and its last one.
-    pub fn write(&self, object: &ObjectName, block: u64, bytes: &[u8], object_bytes: u64) {
-        if self.pause_until.lock().is_some_and(|until| self.env.now() < until) {
-            return;
-        }
-        match self.try_write(object, block, bytes, object_bytes) {
-            Ok(()) => {
-                let written = self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
-                if written >= limits::DISK_CACHE_LOOK_BYTES {
-                    self.written.store(0, Ordering::Relaxed);
-                    self.shrink(self.bytes_max - limits::DISK_CACHE_LOOK_BYTES * 2);
-                }
-            }
-            Err(error) => {
-                *self.pause_until.lock() = Some(Instant::from_nanos(
-                    self.env.now().nanos().saturating_add(i64::try_from(PAUSE.as_nanos()).unwrap_or(i64::MAX)),
-                ));
-                if !self.told.swap(true, Ordering::Relaxed) {
-                    let directory = self.directory.display();
-                    tracing::warn!(%directory, %error, "what is fetched cannot be kept on this disk; reading is slower");
-                }
-                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-                    // Others need the space more than we do.
-                    self.shrink(self.usage().bytes / 2);
-                }
-            }
-        }
-    }
-
-    fn try_write(&self, object: &ObjectName, block: u64, bytes: &[u8], object_bytes: u64) -> std::io::Result<()> {
+    fn write(&self, object: &ObjectName, block: u64, bytes: &[u8], object_bytes: u64) -> std::io::Result<()> {
+        let place = self.object(object);
         let whole =
             |part: &&[u8], at: u64| part.len() as u64 == BLOCK || at * BLOCK + part.len() as u64 == object_bytes;
         let parts: Vec<(u64, &[u8])> =
             (block..).zip(bytes.chunks(limits::BLOCK_BYTES)).filter(|(at, part)| whole(part, *at)).collect();
         for (slab, blocks) in slabs(block..block + parts.len() as u64) {
-            let file = self.open_to_write(&self.slab(object, slab))?;
+            let file = self.files.slab_to_write(&place, slab)?;
             let parts = parts.iter().filter(|(at, _)| blocks.contains(at));
             let mut table = Vec::with_capacity(ENTRY * parts.clone().count());
             let mut joined = Vec::new();
@@ -216,63 +354,48 @@ impl DiskCache {
         Ok(())
     }
 
-    fn open_to_write(&self, path: &Path) -> std::io::Result<File> {
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-        match open() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if let Some(parent) = path.parent() {
-                    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-                    // One that was there may be open to others.
-                    if std::fs::metadata(&self.directory)?.mode() & 0o077 != 0 {
-                        std::fs::set_permissions(&self.directory, std::fs::Permissions::from_mode(0o700))?;
-                    }
-                }
-                open()
+    fn forget(&self, object: &ObjectName, blocks: Range<u64>) {
+        let place = self.object(object);
+        for (slab, part) in slabs(blocks) {
+            // One that is not there is not made for it.
+            if let Some(file) = self.slab(&place, slab).and_then(|_| self.files.slab_to_write(&place, slab).ok()) {
+                let entries = usize::try_from(part.end - part.start).unwrap_or(0);
+                drop(file.write_all_at(&vec![0; entries * ENTRY], part.start % BLOCKS * ENTRY as u64));
             }
-            opened => opened,
         }
     }
 
-    /// Forgets what is kept of `object`.
-    pub fn forget(&self, object: &ObjectName) {
-        // What cannot be removed is overwritten by what is read next.
-        drop(std::fs::remove_dir_all(self.object(object)));
+    /// Adds up what all files have.
+    fn measure(&self) -> u64 {
+        let bytes = self.files.all().iter().map(|slab| slab.bytes).sum();
+        *self.figure.lock() = (Some(bytes), Some(self.env.now()));
+        bytes
     }
 
-    /// Blocks that were there, and that were not, since this process began.
-    pub fn hits(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
-    }
-
-    /// What it holds. Looks at every file.
-    pub fn usage(&self) -> CacheUsage {
-        let bytes = files(&self.directory).iter().map(|file| file.bytes).sum();
-        let (hits, misses) = self.hits();
-        CacheUsage { bytes, bytes_max: self.bytes_max, hits, misses }
+    /// Adds what was counted since the last time to what all processes have counted. What cannot be is not.
+    fn keep_counts(&self) {
+        let (hits, misses) = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
+        let mut counted = self.counted.lock();
+        if *counted != (hits, misses) && self.files.add_counts(hits - counted.0, misses - counted.1).is_ok() {
+            *counted = (hits, misses);
+        }
     }
 
     /// Removes what was used longest ago, until what is left has at most so many bytes.
     fn shrink(&self, bytes_most: u64) {
         // Whoever finds another thread at it need not do it again.
         let Some(_only) = self.looking.try_lock() else { return };
-        let mut files = files(&self.directory);
-        let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        if bytes <= bytes_most {
-            return;
-        }
-        files.sort_unstable_by_key(|file| file.used);
-        for file in files {
+        let mut slabs = self.files.all();
+        let mut bytes: u64 = slabs.iter().map(|slab| slab.bytes).sum();
+        slabs.sort_unstable_by_key(|slab| slab.used);
+        for slab in slabs {
             if bytes <= bytes_most {
                 break;
             }
-            // Gone already, by another process, is as good.
-            drop(std::fs::remove_file(&file.path));
-            bytes = bytes.saturating_sub(file.bytes);
-            if let Some(object) = file.path.parent() {
-                // Succeeds when it was the last one's.
-                drop(std::fs::remove_dir(object));
-            }
+            self.files.remove(&slab);
+            bytes = bytes.saturating_sub(slab.bytes);
         }
+        *self.figure.lock() = (Some(bytes), Some(self.env.now()));
     }
 
     /// Notes that a file is in use, now and then.
@@ -287,14 +410,11 @@ impl DiskCache {
         }
     }
 
-    fn object(&self, object: &ObjectName) -> PathBuf {
+    /// The name of an object's directory.
+    fn object(&self, object: &ObjectName) -> String {
         let hash = blake3::keyed_hash(&self.key, object.as_str().as_bytes());
         let (short, _) = hash.as_bytes().split_at(16);
-        self.place.join(hex::encode(short))
-    }
-
-    fn slab(&self, object: &ObjectName, slab: u64) -> PathBuf {
-        self.object(object).join(slab.to_string())
+        hex::encode(short)
     }
 
     fn checksum(&self, object: &ObjectName, block: u64, object_bytes: u64, bytes: &[u8]) -> [u8; 16] {
@@ -336,26 +456,6 @@ fn read_at_most(file: &File, into: &mut [u8], at: u64) -> Option<usize> {
         }
     }
     Some(have)
-}
-
-struct CacheFile {
-    path: PathBuf,
-    bytes: u64,
-    used: (i64, i64),
-}
-
-/// All slabs of all repositories. What goes meanwhile is not there.
-fn files(directory: &Path) -> Vec<CacheFile> {
-    let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found = Vec::new();
-    for repository in below(directory) {
-        for path in below(&repository).flat_map(|object| below(&object)) {
-            if let Ok(meta) = path.symlink_metadata() {
-                found.push(CacheFile { path, bytes: meta.blocks() * 512, used: (meta.mtime(), meta.mtime_nsec()) });
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]

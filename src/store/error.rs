@@ -117,6 +117,20 @@ pub enum StoreError {
         /// The directory.
         root: PathBuf,
     },
+    /// The directory for a new store is another user's, and others can write to it.
+    #[error(
+        "{} is of user {owner} and can be written to by others (mode {mode:04o}), who could put anything into the repository; \
+         give a directory of your own, or one that only its owner can write to",
+        root.display()
+    )]
+    OpenToOthers {
+        /// The directory.
+        root: PathBuf,
+        /// Who may do what.
+        mode: u32,
+        /// The user whose it is.
+        owner: u32,
+    },
     /// The directory for a store cannot be opened or made.
     #[error("{what} {}: {source}", root.display())]
     Root {
@@ -195,6 +209,7 @@ impl Classed for StoreError {
             StoreError::Deadline { .. } => Class::Timeout,
             StoreError::Name { .. } | StoreError::NoBucket { .. } | StoreError::Unusable { .. } => Class::Invalid,
             StoreError::Feature { .. } => Class::Unsupported,
+            StoreError::OpenToOthers { .. } => Class::Denied,
             StoreError::Taken { .. }
             | StoreError::NotEmpty { .. }
             | StoreError::Leased { .. }

@@ -30,7 +30,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use crate::format::object::ObjectName;
+use crate::base::sys::effective_uid;
+use crate::format::object::{Object, ObjectName, PROBES_PREFIX};
 
 use super::error::StoreError;
 use super::meter::Operation;
@@ -92,8 +93,9 @@ impl LocalDir {
         })
     }
 
-    /// Makes `root` for its owner alone, or takes it as it is when it exists and is empty; durably, for whoever
-    /// made it may not have synced it. The `lost+found` of a filesystem's root does not count.
+    /// Makes `root` for its owner alone, or takes it when it exists, is empty and nobody else can write to it; durably, for
+    /// whoever made it may not have synced it. The `lost+found` of a filesystem's root does not count, and what trials of
+    /// the store have left.
     pub(super) fn create(root: &Path) -> Result<LocalDir, StoreError> {
         let failed = |what, source| StoreError::Root { what, root: root.to_owned(), source };
         match std::fs::DirBuilder::new().mode(0o700).create(root) {
@@ -101,7 +103,7 @@ impl LocalDir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 for entry in std::fs::read_dir(root).map_err(|source| failed("list the directory", source))? {
                     let entry = entry.map_err(|source| failed("list the directory", source))?;
-                    if entry.file_name() != "lost+found" {
+                    if !belongs_to_nobody(root, &entry.file_name()) {
                         return Err(StoreError::NotEmpty { root: root.to_owned() });
                     }
                 }
@@ -109,8 +111,57 @@ impl LocalDir {
             Err(source) => return Err(failed("make the directory", source)),
         }
         let local = LocalDir::open(root)?;
+        local.shut_others_out()?;
         local.settle_root().map_err(|source| failed("make the directory durable", source))?;
         Ok(local)
+    }
+
+    /// Sees that nobody but the owner can write to the directory, which somebody may have made for others.
+    fn shut_others_out(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Root { what: "look at the directory", root: self.root.clone(), source };
+        let status = sys::status(self.directory.as_fd()).map_err(failed)?;
+        if status.mode & 0o022 == 0 {
+            return Ok(());
+        }
+        let (root, mode, owner) = (self.root.clone(), status.mode, status.owner);
+        if owner != effective_uid() {
+            return Err(StoreError::OpenToOthers { root, mode, owner });
+        }
+        let directory = std::fs::File::from(self.directory.try_clone().map_err(failed)?);
+        directory.set_permissions(std::fs::Permissions::from_mode(0o700)).map_err(|source| StoreError::Root {
+            what: "keep others out of the directory",
+            root,
+            source,
+        })?;
+        tracing::warn!(
+            directory = %self.root.display(),
+            was = %format_args!("{mode:04o}"),
+            "others could write to this directory: it is its owner's alone from now on (mode 0700)"
+        );
+        Ok(())
+    }
+
+    /// Takes the object away from everybody but its owner.
+    pub(super) fn make_private(&self, operation: Operation, name: &ObjectName) -> Result<(), StoreError> {
+        let file = std::fs::File::from(self.fresh(operation, name)?.0);
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| file.sync_all())
+            .map_err(|error| self.failed(operation, name.as_str(), error))
+    }
+
+    /// Removes the directory `path` and those below it, as far as nothing is in them but, further below, what killed writers had
+    /// not completed.
+    pub(super) fn remove_empty(&self, path: &str) -> io::Result<()> {
+        let below = format!("{path}/");
+        let mut durable = self.durable.lock();
+        let known: Vec<String> =
+            durable.iter().map(|(at, ())| at.clone()).filter(|at| at == path || at.starts_with(&below)).collect();
+        for at in known {
+            durable.pop(&at);
+        }
+        drop(durable);
+        let (parent, last) = self.parent(path)?;
+        remove_empty(parent.as_fd(), last, DEPTH_MAX)
     }
 
     /// Syncs the directory above the root, unless the root is that of a filesystem.
@@ -446,6 +497,42 @@ impl Walk<'_> {
         let status = present(sys::status_of(parent, name)).map_err(|error| (full.to_owned(), error))?;
         Ok(status.filter(|status| status.kind == Kind::File))
     }
+}
+
+/// Removes `name` from `parent` if nothing is in it but such directories, and in those what killed writers had not completed.
+fn remove_empty(parent: BorrowedFd<'_>, name: &str, depth: usize) -> io::Result<()> {
+    let Some(directory) = present(sys::open_directory(parent, name))? else { return Ok(()) };
+    let here = sys::open_directory(directory.as_fd(), ".")?;
+    if depth > 0 {
+        for child in sys::names(directory)? {
+            match child.kind {
+                Some(Kind::Directory) => remove_empty(here.as_fd(), &child.text, depth - 1)?,
+                Some(Kind::File) if depth < DEPTH_MAX && is_staged(&child.text) => {
+                    present(sys::remove_file(here.as_fd(), &child.text))?;
+                }
+                _ => {}
+            }
+        }
+    }
+    match sys::remove_directory(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => present(removed).map(drop),
+    }
+}
+
+/// Whether what is called `name` in the directory of a store may be there before the store is.
+fn belongs_to_nobody(root: &Path, name: &std::ffi::OsStr) -> bool {
+    let is_trial = |name: &str| {
+        let whole = if is_staged(name) { name.split('#').next().unwrap_or(name) } else { name };
+        Object::parse(&ObjectName::listed(&format!("{PROBES_PREFIX}{whole}"))).is_some()
+    };
+    if name == PROBES_PREFIX.trim_end_matches('/') {
+        let left = std::fs::read_dir(root.join(name));
+        return left.is_ok_and(|mut left| {
+            left.all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_trial)))
+        });
+    }
+    name == "lost+found"
 }
 
 /// `None` for what has vanished since its name was read.

@@ -96,7 +96,7 @@ struct Inner {
     direct: Option<Arc<LocalDir>>,
     root: Option<PathBuf>,
     description: String,
-    /// What tells a store over a network from any other: its address with all options.
+    /// What tells a store over a network from any other ([`backend::Opened`]).
     identity: Option<String>,
     /// Whether listings come sorted by name.
     ordered: bool,
@@ -121,10 +121,12 @@ impl Store {
         Store::in_directory(LocalDir::open(root)?)
     }
 
-    /// A new store in `root`, which is made for its owner alone (its parent must exist) or exists and is empty.
+    /// A new store in `root`, which is made for its owner alone (its parent must exist) or exists and is empty; one that others
+    /// could write to is taken away from them.
     ///
     /// # Errors
-    /// [`StoreError::NotEmpty`] when something is there, [`StoreError::Root`] when it cannot be made or opened.
+    /// [`StoreError::NotEmpty`] when something is there, [`StoreError::OpenToOthers`] when others could put something there,
+    /// [`StoreError::Root`] when it cannot be made or opened.
     pub fn create_local(root: &Path) -> Result<Store, StoreError> {
         Store::in_directory(LocalDir::create(root)?)
     }
@@ -342,8 +344,9 @@ impl Store {
         }
     }
 
-    /// What tells a store over a network from any other.
-    pub(super) fn identity(&self) -> Option<&str> {
+    /// What tells a store over a network from any other: its address, and what options, configuration and environment make
+    /// of it. None where there is no network.
+    pub fn identity(&self) -> Option<&str> {
         self.inner.identity.as_deref()
     }
 
@@ -379,6 +382,31 @@ impl Store {
             let swept = self.run_blocking(Operation::Abort, name, move || direct.sweep(&at));
             if let Ok(Err(error)) = swept {
                 tracing::debug!(object = %name, %error, "an unfinished upload's file could not be removed");
+            }
+        }
+    }
+
+    /// Takes an object in a local directory away from everybody but its owner. Failing to leaves it as others were let read
+    /// what is in the directory.
+    pub fn make_private(&self, name: &ObjectName) {
+        if let Some(direct) = self.direct() {
+            let (operation, at) = (Operation::Create, name.clone());
+            let made = self.run_blocking(operation, name, move || direct.make_private(operation, &at));
+            if let Err(error) | Ok(Err(error)) = made {
+                tracing::debug!(object = %name, %error, "an object can be read by others");
+            }
+        }
+    }
+
+    /// Removes the directory `path` of a local store and those below it, as far as they are empty but for what killed writers had
+    /// not completed: no other store has any.
+    pub(super) fn remove_empty(&self, path: &str) {
+        if let Some(direct) = self.direct() {
+            let at = path.to_owned();
+            let place = ObjectName::listed(path);
+            let removed = self.run_blocking(Operation::Delete, &place, move || direct.remove_empty(&at));
+            if let Ok(Err(error)) = removed {
+                tracing::debug!(path, %error, "empty directories could not be removed");
             }
         }
     }

@@ -20,6 +20,14 @@ pub(super) struct Status {
     pub(super) links: u64,
     pub(super) bytes: u64,
     pub(super) kind: Kind,
+    /// The user whose it is.
+    pub(super) owner: u32,
+    /// Who may do what: the twelve lowest bits.
+    pub(super) mode: u32,
+    /// Bytes on the disk.
+    pub(super) allocated: u64,
+    /// When it was changed last: seconds and nanoseconds since 1970.
+    pub(super) modified: (i64, i64),
 }
 
 /// The kinds of file that matter here.
@@ -41,11 +49,20 @@ pub(super) fn open_file(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedF
     open(parent, name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)
 }
 
+/// Opens the file `name` in `parent` for reading and writing, and makes it for its owner alone if it is not there; never waits
+/// for the reader of a FIFO.
+pub(super) fn open_to_write(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    open(parent, name, libc::O_RDWR | libc::O_CREAT | libc::O_NONBLOCK | libc::O_NOCTTY)
+}
+
 fn open(parent: BorrowedFd<'_>, name: &str, flags: c_int) -> io::Result<OwnedFd> {
     let name = c_name(name)?;
+    let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    // Of what is made, if anything is.
+    let mode: libc::c_uint = 0o600;
     loop {
         // SAFETY: `name` is a C string that lives through the call, `parent` is open.
-        let fd = unsafe { libc::openat(parent.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC | libc::O_NOFOLLOW) };
+        let fd = unsafe { libc::openat(parent.as_raw_fd(), name.as_ptr(), flags, mode) };
         match check(fd) {
             // SAFETY: the kernel just gave us this descriptor, and nobody else knows of it.
             Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
@@ -77,6 +94,13 @@ pub(super) fn remove_file(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> 
     let name = c_name(name)?;
     // SAFETY: `name` is a C string that lives through the call, `parent` is open.
     check(unsafe { libc::unlinkat(parent.as_raw_fd(), name.as_ptr(), 0) }).map(|_| ())
+}
+
+/// Removes the directory `name` from `parent`, if it is empty.
+pub(super) fn remove_directory(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let name = c_name(name)?;
+    // SAFETY: `name` is a C string that lives through the call, `parent` is open.
+    check(unsafe { libc::unlinkat(parent.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) }).map(|_| ())
 }
 
 /// What is open as `file`.
@@ -205,6 +229,10 @@ impl From<&libc::stat> for Status {
             inode: stat.st_ino,
             links: stat.st_nlink,
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            owner: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+            allocated: u64::try_from(stat.st_blocks).unwrap_or(0) * 512,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
             kind: match stat.st_mode & libc::S_IFMT {
                 libc::S_IFREG => Kind::File,
                 libc::S_IFDIR => Kind::Directory,

@@ -234,24 +234,25 @@ fn what_is_read_ahead_is_what_was_captured() {
     };
     check("without a disk cache");
     let directory = tempfile::tempdir().unwrap();
-    world.repo.store().keep_blocks_in(directory.path().to_owned(), 0);
+    world.repo.store().keep_blocks_in(directory.path().join("cache"), 0);
     check("into a disk cache");
     check("out of a disk cache");
     let (repo, view) = opened(&world);
     let mut files = Vec::new();
     walk(&view, newest(&view, "home"), &mut files);
-    let usage = repo.disk_cache_usage().unwrap();
-    assert!(usage.hits > 0 && usage.bytes > 12 << 20, "{usage:?}");
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let usage = repo.disk_cache_measured().unwrap();
+    assert!(usage.hits > 0 && usage.bytes > Some(12 << 20), "{usage:?}");
+    let repositories = std::fs::read_dir(directory.path().join("cache")).unwrap();
+    assert_eq!(repositories.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count(), 1);
 }
 
 #[test]
 fn what_the_disk_keeps_is_read_without_a_request_for_packs() {
     let (world, recorder) = many_files();
     let directory = tempfile::tempdir().unwrap();
-    world.repo.store().keep_blocks_in(directory.path().to_owned(), 0);
+    world.repo.store().keep_blocks_in(directory.path().join("cache"), 0);
     let read_all = |before: &dyn Fn(&Path)| {
-        before(directory.path());
+        before(&directory.path().join("cache"));
         let (repo, view) = opened(&world);
         let mut files = Vec::new();
         walk(&view, newest(&view, "home"), &mut files);

@@ -27,7 +27,7 @@ fn s3(server: &Server, bucket: &str) -> Store {
 
 /// Everything that a store breaks; the trials leave nothing.
 fn broken(store: &Store) -> Vec<Finding> {
-    let findings = check(store, &Env::system(), Extent::default(), |_| {}).unwrap();
+    let findings = check(store, &Env::system(), Extent::default(), &|| false, |_| {}).unwrap();
     assert_eq!(store.list("", None, None).unwrap(), [], "what the trials wrote is gone");
     findings.into_iter().filter(|finding| finding.broken.is_some()).collect()
 }

@@ -31,6 +31,7 @@ mod demo;
 mod disks;
 mod encrypted;
 mod fidelity;
+mod handles;
 mod histories;
 mod jobs;
 mod lifecycle;

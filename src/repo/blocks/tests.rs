@@ -38,6 +38,12 @@ fn part<'c>(content: &'c [u8], range: &Range<u64>) -> &'c [u8] {
     &content[range.start as usize..range.end as usize]
 }
 
+/// A directory as a cache wants it.
+fn private() -> tempfile::TempDir {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+}
+
 fn disk(directory: &Path) -> DiskCache {
     DiskCache::new(directory, 0, RepoId([1; 16]), Env::system())
 }
@@ -140,7 +146,7 @@ fn a_failure_is_told_to_who_asked_and_forgotten() {
 #[test]
 fn a_pack_that_ends_too_early_is_said_to() {
     let (store, content) = store_with(3 * FRAME as usize + 10);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = private();
     for disk in [None, Some(disk(directory.path())), Some(self::disk(directory.path()))] {
         let blocks = Blocks::new(store.clone(), disk);
         for pattern in [Pattern::Data, Pattern::Nodes] {
@@ -157,7 +163,7 @@ fn a_pack_that_ends_too_early_is_said_to() {
 #[test]
 fn what_the_disk_has_takes_no_request_by_any_process() {
     let (store, content) = store_with(20_000_000);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = private();
     let read_all = |blocks: &Blocks| {
         for n in 0..400 {
             let bytes = blocks.read(pack(0), &frame(n), Pattern::Data).unwrap();
@@ -170,7 +176,8 @@ fn what_the_disk_has_takes_no_request_by_any_process() {
     read_all(&Blocks::new(recorder.around(&store), Some(disk(directory.path()))));
     assert_eq!(recorder.take(), []);
     // Damage to the cache costs a request, and nothing else.
-    let slab = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+    let entries = std::fs::read_dir(directory.path()).unwrap();
+    let slab = entries.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
     let slab = std::fs::read_dir(slab).unwrap().next().unwrap().unwrap().path().join("0");
     let mut bytes = std::fs::read(&slab).unwrap();
     for at in (0..bytes.len()).step_by(60_000) {
@@ -191,7 +198,7 @@ fn many_readers_of_many_packs_read_right_bytes() {
     for (n, content) in (0..).zip(&contents) {
         store.create(&name_of(pack(n)), content.clone()).unwrap();
     }
-    let directory = tempfile::tempdir().unwrap();
+    let directory = private();
     let blocks = Blocks::new(store, Some(disk(directory.path())));
     std::thread::scope(|scope| {
         for thread in 0..6u64 {
@@ -209,4 +216,24 @@ fn many_readers_of_many_packs_read_right_bytes() {
         }
     });
     quiet(&blocks);
+}
+
+#[test]
+fn what_is_wrong_in_one_frame_costs_no_other() {
+    let (store, content) = store_with(10_000_000);
+    let directory = private();
+    let blocks = Blocks::new(store.clone(), Some(disk(directory.path())));
+    for n in [0, 100] {
+        assert!(blocks.read(pack(0), &frame(n), Pattern::Data).unwrap() == part(&content, &frame(n)));
+    }
+    quiet(&blocks);
+    blocks.forget(pack(0), &frame(0));
+    for (n, most) in [(100, 0), (0, 1)] {
+        let recorder = Recorder::new();
+        // Another process, which has the disk only.
+        let blocks = Blocks::new(recorder.around(&store), Some(disk(directory.path())));
+        assert!(blocks.read(pack(0), &frame(n), Pattern::Data).unwrap() == part(&content, &frame(n)));
+        assert_eq!(recorder.take().len(), most, "frame {n}");
+    }
+    assert!(blocks.read(pack(0), &frame(100), Pattern::Data).is_ok());
 }

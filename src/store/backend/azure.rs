@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
 
 use super::adapted::Adapted;
 use super::connector::Connector;
@@ -64,16 +64,23 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         builder = builder.with_access_key(key);
     }
     if let Some(token) = request.secret("sas_token").or(connection.sas.as_deref()) {
-        builder = builder.with_config(object_store::azure::AzureConfigKey::SasKey, token.trim_start_matches('?'));
+        builder = builder.with_config(Key::SasKey, token.trim_start_matches('?'));
     }
     if let (Some(client), Some(secret), Some(tenant)) =
         (request.secret("client_id"), request.secret("client_secret"), request.secret("tenant_id"))
     {
         builder = builder.with_client_secret_authorization(client, secret, tenant);
     }
+    let resolved = [
+        ("account", Key::AccountName),
+        ("endpoint", Key::Endpoint),
+        ("emulator", Key::UseEmulator),
+        ("fabric", Key::UseFabricEndpoint),
+    ];
+    let resolved = resolved.map(|(name, key)| (name, builder.get_config_value(&key))).into();
     let objects = builder.build().map_err(|error| request.unusable(error))?;
     let adapted = Adapted { ends_by_size: true, tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: true })
+    Ok(Made { objects: Arc::new(adapted), ordered: true, resolved })
 }
 
 /// What a connection string says, by

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use object_store::StaticCredentialProvider;
-use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey as Key};
 
 use super::adapted::Adapted;
 use super::connector::Connector;
@@ -41,7 +41,33 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     if let Some(endpoint) = endpoint {
         builder = builder.with_base_url(endpoint);
     }
+    let resolved = vec![("endpoint", builder.get_config_value(&Key::BaseUrl).or_else(|| endpoint_of_key(&builder)))];
     let objects = builder.build().map_err(|error| request.unusable(error))?;
     let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: true })
+    Ok(Made { objects: Arc::new(adapted), ordered: true, resolved })
+}
+
+/// The server that the key of a service account names; `object_store` goes by it, and does not tell.
+fn endpoint_of_key(builder: &GoogleCloudStorageBuilder) -> Option<String> {
+    let of_file = |key| std::fs::read_to_string(builder.get_config_value(&key)?).ok();
+    let key = builder.get_config_value(&Key::ServiceAccountKey);
+    let key = key.or_else(|| of_file(Key::ServiceAccount)).or_else(|| of_file(Key::ApplicationCredentials))?;
+    let key: serde_json::Value = serde_json::from_str(&key).ok()?;
+    Some(key.get("gcs_base_url")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_in_a_key_is_found() {
+        let builder = GoogleCloudStorageBuilder::new();
+        assert_eq!(endpoint_of_key(&builder), None);
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("key.json");
+        std::fs::write(&file, r#"{"private_key": "hunter2", "gcs_base_url": "https://elsewhere:4443"}"#).unwrap();
+        let builder = builder.with_service_account_path(file.to_str().unwrap());
+        assert_eq!(endpoint_of_key(&builder).as_deref(), Some("https://elsewhere:4443"));
+    }
 }

@@ -24,7 +24,18 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     let url = format!("hdfs://{}", request.place.container);
     let objects = HdfsObjectStoreBuilder::new().with_url(url).build().map_err(|error| request.unusable(error))?;
     let adapted = Adapted { hides: Some(is_unfinished), ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: false })
+    Ok(Made { objects: Arc::new(adapted), ordered: false, resolved: vec![("configuration", configuration())] })
+}
+
+/// What stands for the files that say which servers a name service is. They may hold passwords, so it is a hash.
+fn configuration() -> Option<String> {
+    let directory = std::path::PathBuf::from(std::env::var_os("HADOOP_CONF_DIR")?);
+    let mut hasher = blake3::Hasher::new();
+    for name in ["core-site.xml", "hdfs-site.xml"] {
+        let file = std::fs::read(directory.join(name)).unwrap_or_default();
+        hasher.update(&(file.len() as u64).to_le_bytes()).update(&file);
+    }
+    Some(hasher.finalize().to_hex().to_string())
 }
 
 /// Whether it is the name that the client gives a file until it is whole: `.<name>.tmp.<number>`.

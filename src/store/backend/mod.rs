@@ -41,7 +41,7 @@ use object_store::prefix::PrefixStore;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use super::address::{Options, Place, Scheme, check_option, check_value};
+use super::address::{Options, Place, Scheme, check_option, checked_value};
 use super::error::StoreError;
 use super::respite::Respite;
 
@@ -82,7 +82,8 @@ pub(super) struct Opened {
     pub(super) objects: Arc<dyn ObjectStore>,
     /// Whether listings come sorted by name.
     pub(super) ordered: bool,
-    /// The address with all options that hold.
+    /// The address with all options that hold, and what they and the environment come to: where the requests really go.
+    /// No secret is in it.
     pub(super) identity: String,
     /// How long its server has asked to be left alone.
     pub(super) respite: Arc<Respite>,
@@ -92,6 +93,22 @@ pub(super) struct Opened {
 struct Made {
     objects: Arc<dyn ObjectStore>,
     ordered: bool,
+    resolved: Resolved,
+}
+
+/// Where requests go, by name: the server, the region, the account, as far as the environment or files have a say in it.
+type Resolved = Vec<(&'static str, Option<String>)>;
+
+/// The text that tells `place` from any other.
+fn identity(place: &Place, options: Options, resolved: Resolved) -> String {
+    let mut text = Place { options, ..place.clone() }.to_string();
+    for (name, value) in resolved {
+        if let Some(value) = value {
+            // No value could be taken for another name.
+            text.push_str(&format!(" {name}={value:?}"));
+        }
+    }
+    text
 }
 
 /// What a backend works with: the address with all that is known.
@@ -143,15 +160,16 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
     let mut options = access.options.clone();
     options.extend(place.options.clone());
     let respite = Arc::default();
-    let request = Request { place, options, credentials: access.credentials.as_ref(), respite: Arc::clone(&respite) };
-    for (option, value) in &request.options {
-        check_option(place.scheme, option).map_err(|error| request.unusable(error))?;
-        check_value(place.scheme, option, value).map_err(|error| request.unusable(error))?;
+    let credentials = access.credentials.as_ref();
+    let mut request = Request { place, options: Options::new(), credentials, respite: Arc::clone(&respite) };
+    for (option, value) in options {
+        check_option(place.scheme, &option).map_err(|error| request.unusable(error))?;
+        let value = checked_value(place.scheme, &option, &value).map_err(|error| request.unusable(error))?;
+        request.options.insert(option, value);
     }
-    let identity = Place { options: request.options.clone(), ..place.clone() }.to_string();
-    let Made { objects, ordered } = match place.scheme {
+    let Made { objects, ordered, resolved } = match place.scheme {
         Scheme::File => Err(request.unusable("a directory is no store over a network")),
-        Scheme::Memory => Ok(Made { objects: memory(&place.container), ordered: true }),
+        Scheme::Memory => Ok(Made { objects: memory(&place.container), ordered: true, resolved: Vec::new() }),
         #[cfg(feature = "s3")]
         Scheme::S3 => s3::open(&request),
         #[cfg(feature = "gcs")]
@@ -178,6 +196,7 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
             Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>
         }
     };
+    let identity = identity(place, request.options, resolved);
     Ok(Opened { objects, ordered, identity, respite })
 }
 

@@ -56,7 +56,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     };
     let mut builder = environment
         .with_bucket_name(bucket)
-        .with_region(region)
+        .with_region(&region)
         .with_virtual_hosted_style_request(!path_style && !directory)
         .with_s3_express(directory)
         .with_client_options(client::options(endpoint.as_deref()))
@@ -80,9 +80,15 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
             builder.with_credentials(Arc::new(Told(Arc::clone(found.credentials()))))
         }
     };
+    let resolved = vec![
+        ("endpoint", builder.get_config_value(&Key::S3Endpoint).or_else(|| builder.get_config_value(&Key::Endpoint))),
+        ("region", Some(region)),
+        ("path_style", Some(path_style.to_string())),
+        ("conditional_put", builder.get_config_value(&Key::ConditionalPut)),
+    ];
     let objects = builder.build().map_err(unusable)?;
     let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: !directory })
+    Ok(Made { objects: Arc::new(adapted), ordered: !directory, resolved })
 }
 
 /// Credentials of our own finding; none where the environment's are to be used.

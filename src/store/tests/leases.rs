@@ -1,5 +1,6 @@
 //! Single-writer mode on a store that overwrites where it should refuse.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,9 +9,10 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::format::LogNumber;
+use crate::format::ids::{Epoch, Nonce, SlotId};
 use crate::format::object::{LEASES_PREFIX, LogId, Object};
 use crate::store::LeaseTimes;
-use crate::store::fault::Faults;
+use crate::store::fault::{Fault, Faults, Rule};
 
 const TIMES: LeaseTimes = LeaseTimes {
     beat: Duration::from_millis(50),
@@ -20,12 +22,36 @@ const TIMES: LeaseTimes = LeaseTimes {
     look: Duration::from_millis(20),
 };
 
+fn quietly(_: &str) {}
+
 /// Another process's view of objects in a store that ignores the condition.
 fn deaf(objects: &Arc<InMemory>) -> Store {
+    deaf_and_faulty(objects).0
+}
+
+fn deaf_and_faulty(objects: &Arc<InMemory>) -> (Store, Faults) {
     let faults = Faults::new();
     let store = faults.around(&Store::over(Arc::clone(objects) as Arc<dyn object_store::ObjectStore>));
     faults.ignore_create(true);
-    store
+    (store, faults)
+}
+
+/// Waits for what another thread brings about.
+fn until(mut it_is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !it_is_so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it never comes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn holders(store: &Store) -> BTreeSet<Nonce> {
+    let listed = store.list(LEASES_PREFIX, None, None).unwrap();
+    let holder = |object: &Listed| match Object::parse(&object.name) {
+        Some(Object::Lease(holder, _)) => Some(holder),
+        _ => None,
+    };
+    listed.iter().filter_map(holder).collect()
 }
 
 fn env(seed: u64) -> Env {
@@ -47,16 +73,19 @@ fn a_store_that_overwrites_is_written_to_by_one_who_was_told_to() {
     let store = deaf(&objects);
     assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Ignored, "never unasked");
     assert_eq!(leases(&store), 0);
-    store.allow_single_writer(TIMES);
+    store.allow_single_writer(TIMES, quietly);
     assert_eq!(store.create_support(&env(2)).unwrap(), CreateSupport::Leased);
     assert!(store.wants_single_writer().unwrap());
     // What the store does not do is done for it.
     assert_eq!(store.create(&entry(1), b"first".to_vec()).unwrap(), Created::New);
     assert_eq!(store.create(&entry(1), b"second".to_vec()).unwrap(), Created::Exists);
     assert_eq!(store.get(&entry(1), 99).unwrap(), "first");
+    let slot = Object::Slot(SlotId([1; 16]), Epoch(1)).name();
+    assert_eq!(store.create(&slot, b"first".to_vec()).unwrap(), Created::New);
+    assert_eq!(store.create(&slot, b"second".to_vec()).unwrap(), Created::Exists);
 
     let other = deaf(&objects);
-    other.allow_single_writer(TIMES);
+    other.allow_single_writer(TIMES, quietly);
     let refused = other.create_support(&env(3)).unwrap_err();
     assert_eq!(refused.class(), Class::Conflict, "{refused}");
     assert_eq!(leases(&store), 1, "who is refused leaves nothing");
@@ -70,15 +99,15 @@ fn a_store_that_overwrites_is_written_to_by_one_who_was_told_to() {
 fn a_beat_that_stopped_is_taken_away_and_one_that_goes_on_is_not() {
     let objects = Arc::new(InMemory::new());
     let store = deaf(&objects);
-    let gone = Object::Lease(crate::format::ids::Nonce([7; 16]), 3).name();
+    let gone = Object::Lease(Nonce([7; 16]), 3).name();
     store.create(&gone, b"killed".to_vec()).unwrap();
-    store.allow_single_writer(LeaseTimes { wait: Duration::from_secs(20), ..TIMES });
+    store.allow_single_writer(LeaseTimes { wait: Duration::from_secs(20), ..TIMES }, quietly);
     let began = std::time::Instant::now();
     assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Leased);
     assert!(began.elapsed() >= TIMES.stale, "it was watched first");
     // Beats go on while it is held, for longer than abandoned ones are watched.
     let other = deaf(&objects);
-    other.allow_single_writer(LeaseTimes { wait: 2 * TIMES.stale, ..TIMES });
+    other.allow_single_writer(LeaseTimes { wait: 2 * TIMES.stale, ..TIMES }, quietly);
     assert_eq!(other.create_support(&env(2)).unwrap_err().class(), Class::Conflict);
     assert_eq!(store.create(&entry(1), b"mine".to_vec()).unwrap(), Created::New);
 }
@@ -88,7 +117,7 @@ fn who_has_lost_the_lease_writes_nothing() {
     let objects = Arc::new(InMemory::new());
     let store = deaf(&objects);
     // No beat comes between what follows.
-    store.allow_single_writer(LeaseTimes { beat: Duration::from_secs(60), ..TIMES });
+    store.allow_single_writer(LeaseTimes { beat: Duration::from_secs(60), ..TIMES }, quietly);
     assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Leased);
     for object in store.list(LEASES_PREFIX, None, None).unwrap() {
         store.delete(&object.name).unwrap();
@@ -96,6 +125,49 @@ fn who_has_lost_the_lease_writes_nothing() {
     let lost = store.create(&entry(1), b"late".to_vec()).unwrap_err();
     assert!(lost.class() == Class::Conflict && lost.to_string().contains("lease"), "{lost}");
     assert_eq!(store.get(&entry(1), 99).unwrap_err().class(), Class::NotFound);
+}
+
+/// A holder is stopped in the middle of a beat for longer than others wait, and goes on.
+#[test]
+fn a_lease_that_was_taken_away_never_comes_back() {
+    let objects = Arc::new(InMemory::new());
+    let (store, faults) = deaf_and_faulty(&objects);
+    store.allow_single_writer(TIMES, quietly);
+    assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Leased);
+    faults.plan(Rule::new(Fault::Hang).on(Operation::Create).within(LEASES_PREFIX));
+    faults.wait_for_stuck(1);
+    let other = deaf(&objects);
+    let times = LeaseTimes { stale: Duration::from_millis(300), wait: Duration::from_secs(20), ..TIMES };
+    other.allow_single_writer(times, quietly);
+    assert_eq!(other.create_support(&env(2)).unwrap(), CreateSupport::Leased);
+    assert_eq!(other.create(&entry(1), b"other".to_vec()).unwrap(), Created::New);
+    drop(other);
+    // Its successor has come and gone: nobody but the missing name tells.
+    faults.release();
+    until(|| leases(&store) == 0);
+    let lost = store.create(&entry(2), b"late".to_vec()).unwrap_err();
+    assert!(lost.class() == Class::Conflict && lost.to_string().contains("lease"), "{lost}");
+    assert_eq!(store.get(&entry(2), 99).unwrap_err().class(), Class::NotFound);
+    std::thread::sleep(4 * TIMES.beat);
+    assert_eq!(leases(&store), 0, "and no beat comes any more");
+}
+
+#[test]
+fn of_two_that_hold_the_lease_the_one_that_was_stopped_gives_way() {
+    let objects = Arc::new(InMemory::new());
+    let store = deaf(&objects);
+    store.allow_single_writer(TIMES, quietly);
+    assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Leased);
+    let own = holders(&store);
+    // Another's wish is none of its business.
+    let (wish, established) = (Object::Lease(Nonce([7; 16]), 0).name(), Object::Lease(Nonce([8; 16]), 1).name());
+    store.create(&wish, b"0".to_vec()).unwrap();
+    assert_eq!(store.create(&entry(1), b"mine".to_vec()).unwrap(), Created::New);
+    store.create(&established, b"1".to_vec()).unwrap();
+    until(|| holders(&store).is_disjoint(&own));
+    store.delete(&established).unwrap();
+    let lost = store.create(&entry(2), b"late".to_vec()).unwrap_err();
+    assert!(lost.to_string().contains("lease"), "{lost}");
 }
 
 #[test]
@@ -108,11 +180,8 @@ fn of_many_that_come_at_once_never_two_write() {
             scope.spawn(move || {
                 for round in 0..3 {
                     let store = deaf(objects);
-                    store.allow_single_writer(LeaseTimes {
-                        wait: Duration::from_secs(60),
-                        stale: Duration::from_secs(50),
-                        ..TIMES
-                    });
+                    let (wait, stale) = (Duration::from_secs(60), Duration::from_secs(50));
+                    store.allow_single_writer(LeaseTimes { wait, stale, ..TIMES }, quietly);
                     assert!(store.take_lease(&env(writer * 100 + round)).unwrap());
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two hold the lease");
                     let number = written.fetch_add(1, Ordering::SeqCst) as u64 + 1;

@@ -1,6 +1,7 @@
 //! `init` and the commands on an empty repository, or where there is none.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::bench::{Bench, Ran};
 
@@ -22,6 +23,34 @@ fn a_repository_is_created_once_and_only_where_it_harms_nothing() {
     let ran = bench.run(["-r", "full", "init", "--unencrypted"]);
     assert!(ran.code != 0 && ran.err.contains("full"), "{ran:?}");
     assert_eq!(fs::read_dir(bench.path("full")).unwrap().count(), 1);
+}
+
+#[test]
+fn nobody_else_can_write_to_a_new_repository_or_read_its_objects() {
+    let bench = Bench::new();
+    let mode = |name: &str| fs::metadata(bench.path(name)).unwrap().mode() & 0o7777;
+    let make = |name: &str, mode: u32| {
+        fs::create_dir(bench.path(name)).unwrap();
+        fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, made, becomes) in
+        [("mine", 0o700, 0o700), ("read", 0o755, 0o755), ("group", 0o770, 0o700), ("all", 0o777, 0o700)]
+    {
+        make(name, made);
+        let ran = bench.run(["-r", name, "init", "--unencrypted"]);
+        assert_eq!((ran.code, mode(name)), (0, becomes), "{ran:?}");
+        assert_eq!(ran.err.contains("others could write to this directory"), made != becomes, "{ran:?}");
+        assert_eq!(mode(&format!("{name}/amberfs")), 0o600);
+    }
+    // Root makes one for everybody, and somebody else uses it.
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        let others = tempfile::tempdir().unwrap();
+        fs::set_permissions(others.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let place = others.path().to_str().unwrap();
+        let ran = Ran::of(bench.unprivileged(["-r", place, "init", "--unencrypted"]).output().unwrap());
+        ran.fails(1, "can be written to by others (mode 1777)");
+        assert_eq!(fs::read_dir(others.path()).unwrap().count(), 0);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Repositories by URL: what they are called, how keys reach them, and that keys reach nobody else. The server is moto,
 //! which accepts any key and wants one.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
@@ -131,12 +132,85 @@ fn a_store_is_checked_in_words_and_as_json() {
     let told = bench.good(["-r", "empty", "repo", "check", "--large", "9"]);
     assert!(told.contains("kept    create-raced") && !told.contains("BROKEN"), "{told}");
     assert!(told.ends_with("keeps all that amberfs relies on\n"), "{told}");
+    // It is as empty as it was.
+    bench.good(["-r", "empty", "init", "--unencrypted"]);
     let ran = run(&bench, &url("checked"), &KEYS, &["--json", "repo", "check", "--large", "9"]);
     let answer = &ran.json()[0];
     assert_eq!((ran.code, &answer["kept"], &answer["several_writers"]), (0, &true.into(), &true.into()), "{ran:?}");
     assert_eq!(answer["store"], "s3://amber/checked");
     let bucket = format!("s3://no-such-bucket/p?endpoint={}", moto().endpoint());
     run(&bench, &bucket, &KEYS, &["repo", "check"]).fails(2, "no such bucket");
+}
+
+#[test]
+fn a_check_that_is_ended_early_leaves_nothing_and_removes_what_killed_ones_left() {
+    let bench = Bench::new();
+    let probe = bench.path("place/probe");
+    let killed = probe.join("0123456789abcdef0123456789abcdef");
+    let many = || -> BTreeSet<_> {
+        let checks = std::fs::read_dir(&probe).into_iter().flatten().flatten().map(|check| check.path());
+        checks.filter(|check| check.join("many").exists()).collect()
+    };
+    for signal in ["KILL", "INT"] {
+        std::fs::create_dir_all(bench.path("place")).unwrap();
+        let before = many();
+        let check = bench
+            .command(["-r", "place", "repo", "check", "--large", "9"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while many().is_subset(&before) {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let killed = std::process::Command::new("kill").args([format!("-{signal}"), check.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+        let ended = check.wait_with_output().unwrap();
+        if signal == "KILL" {
+            assert_eq!(many().len(), 1);
+        } else {
+            let ran = Ran::of(ended);
+            assert!(ran.code != 0 && ran.err.contains("ended early"), "{ran:?}");
+            assert!(!probe.exists(), "{:?}", std::fs::read_dir(&probe).unwrap().collect::<Vec<_>>());
+        }
+    }
+    // What an older one left is no obstacle to a repository, and what is no test's stays.
+    std::fs::create_dir_all(killed.join("many")).unwrap();
+    std::fs::write(killed.join("many/1"), "x").unwrap();
+    std::fs::write(probe.join("0123456789abcdef0123456789abcdee#1"), "x").unwrap();
+    bench.good(["-r", "place", "init", "--unencrypted", "-q"]);
+    std::fs::write(probe.join("notes"), "mine").unwrap();
+    bench.good(["-r", "place", "repo", "check", "--large", "9"]);
+    assert!(!killed.exists() && probe.join("notes").exists());
+    std::fs::create_dir_all(bench.path("other/probe")).unwrap();
+    std::fs::write(bench.path("other/probe/notes"), "mine").unwrap();
+    bench.run(["-r", "other", "init", "--unencrypted"]).fails(11, "is not empty");
+}
+
+#[test]
+fn no_repository_lies_inside_another() {
+    let bench = Bench::new();
+    let go = |place: &str, arguments: &[&str]| run(&bench, &url(place), &KEYS, arguments);
+    let init = ["init", "--unencrypted"];
+    assert_eq!(go("nest/outer", &init).code, 0);
+    go("nest/outer/inner", &init).fails(11, "lies inside the repository at s3://amber/nest/outer");
+    go("nest/outer/a/b", &["init", "--new-keyfile", "key"]).fails(11, "lies inside");
+    assert!(!bench.path("key").exists(), "nothing was made for it");
+    go("nest", &init).fails(11, "it holds outer/amberfs");
+    assert_eq!(go("nest/outside", &init).code, 0);
+    // Directories above may hold anything, also of that name.
+    for (name, content) in [("file", Some("no marker")), ("directory", None)] {
+        std::fs::create_dir(bench.path(name)).unwrap();
+        match content {
+            Some(content) => std::fs::write(bench.path(name).join("amberfs"), content).unwrap(),
+            None => std::fs::create_dir(bench.path(name).join("amberfs")).unwrap(),
+        }
+        bench.good(["-r", &format!("{name}/repo"), "init", "--unencrypted"]);
+    }
+    std::fs::create_dir(bench.path("file/repo/below")).unwrap();
+    bench.run(["-r", "file/repo/below/inner", "init", "--unencrypted"]).fails(11, "lies inside the repository at");
 }
 
 #[test]
@@ -151,8 +225,13 @@ fn a_store_that_overwrites_is_used_by_one_writer_who_said_so_and_everybody_hears
     let told = go(&url, &["init", "--unencrypted", "--single-writer"]);
     assert!(told.code == 0 && told.err.contains("SINGLE-WRITER MODE"), "{told:?}");
     go(&url, &["capture", &source]).fails(1, "does not honour conditional creation");
-    let told = go(&url, &["--single-writer", "-q", "capture", &source]);
-    assert_eq!((told.code, &*told.err), (0, ""), "{told:?}");
+    // Who wants to hear errors only hears of this as well.
+    let deaf: Vec<_> = KEYS.into_iter().chain([("AMBERFS_LOG", "off")]).collect();
+    let told = run(&bench, &url, &deaf, &["--single-writer", "-q", "capture", &source]);
+    assert!(told.code == 0 && told.err.starts_with("amberfs: warning: SINGLE-WRITER MODE: s3://amber/p"), "{told:?}");
+    assert_eq!(told.err.lines().count(), 1, "{told:?}");
+    assert!(go(&url, &["status"]).out.contains("SINGLE-WRITER MODE"));
+    assert_eq!(go(&url, &["--json", "status"]).json()[0]["single_writer"], true);
     assert_eq!(go(&url, &["--json", "points"]).json().len(), 1);
     assert_eq!(go(&url, &["verify"]).code, 0, "its objects are no strangers");
     // Another host for which the probe passes: the repository itself says what it is.
@@ -164,4 +243,53 @@ fn a_store_that_overwrites_is_used_by_one_writer_who_said_so_and_everybody_hears
     assert_eq!(go(&url, &["-q", "capture", &source]).code, 0);
     let checked = go(&url, &["--json", "repo", "check", "--large", "9"]);
     assert_eq!((checked.code, &checked.json()[0]["several_writers"]), (1, &false.into()), "{checked:?}");
+}
+
+#[test]
+fn keys_are_written_to_a_store_that_overwrites_by_one_writer_who_said_so() {
+    let bench = Bench::new();
+    let server = Server::start("deaf");
+    let url = format!("s3://amber/keys?endpoint={}", server.endpoint());
+    let go = |arguments: &[&str]| run(&bench, &url, &KEYS, arguments);
+    let keys = || go(&["--keyfile", "key", "--json", "key", "list"]).json().len();
+    go(&["init", "--new-keyfile", "key"]).fails(1, "--single-writer");
+    assert_eq!(go(&["init", "--new-keyfile", "key", "--single-writer"]).code, 0);
+    let own = |arguments: &[&str]| go(&[&["--keyfile", "key"], arguments].concat());
+    for change in [&["add", "other", "--new-keyfile", "other"][..], &["change", "--new-keyfile", "other"], &["rotate"]]
+    {
+        own(&[&["key"], change].concat()).fails(1, "--single-writer");
+        assert_eq!(keys(), 1, "{change:?}");
+    }
+    assert_eq!(own(&["--single-writer", "key", "add", "other", "--new-keyfile", "other"]).code, 0);
+    own(&["key", "remove", "other"]).fails(1, "--single-writer");
+    assert_eq!(keys(), 2);
+    let began = Instant::now();
+    let told = own(&["--single-writer", "key", "rotate"]);
+    assert!(told.code == 0 && told.err.contains("SINGLE-WRITER MODE"), "{told:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "it waits for no lease but its own");
+    assert_eq!(keys(), 1);
+}
+
+/// One URL is two places, where the environment says which server is meant.
+#[test]
+fn what_is_known_of_a_store_is_known_of_its_server() {
+    let bench = Bench::new();
+    let server = Server::start("deaf");
+    let (deaf, honest) = (server.endpoint(), &*server.words[1]);
+    std::fs::create_dir(bench.path("source")).unwrap();
+    let source = format!("home={}", bench.path("source").display());
+    let at = |endpoint: &str, place: &str, arguments: &[&str]| {
+        let environment: Vec<_> = KEYS.into_iter().chain([("AWS_ENDPOINT_URL", endpoint)]).collect();
+        run(&bench, &format!("s3://amber/{place}"), &environment, arguments)
+    };
+    assert_eq!(at(honest, "p", &["init", "--unencrypted"]).code, 0);
+    assert_eq!(at(honest, "p", &["-q", "capture", &source]).code, 0);
+    // The same objects behind a server that has proven nothing.
+    at(deaf, "p", &["capture", &source]).fails(1, "--single-writer");
+    assert_eq!(at(honest, "p", &["-q", "capture", &source]).code, 0);
+    // Two repositories of one URL are no exchanged one.
+    assert_eq!(at(honest, "q", &["init", "--unencrypted"]).code, 0);
+    assert_eq!(at(moto().endpoint(), "q", &["init", "--unencrypted"]).code, 0);
+    assert_eq!(at(honest, "q", &["-q", "capture", &source]).code, 0);
+    assert_eq!(at(moto().endpoint(), "q", &["-q", "capture", &source]).code, 0);
 }
