@@ -43,6 +43,7 @@ impl Repo {
     /// [`RepoError::KeyRole`]; [`RepoError::Slot`] when somebody else rotates; the store.
     pub fn begin_rotation(&self, counts: Epoch) -> Result<Rotation, RepoError> {
         let masters = self.masters("a rotation")?;
+        self.prove_store()?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
         if self.resumes_rotation(counts) {
             return Ok(Rotation { epoch: masters.epoch() });
@@ -111,6 +112,7 @@ impl Repo {
     /// [`RepoError::KeyRole`]; the store.
     pub fn finish_rotation(&self) -> Result<Vec<SlotInfo>, RepoError> {
         let masters = self.masters("a rotation")?;
+        self.prove_store()?;
         let mut dropped = self.slots()?;
         dropped.retain(|slot| slot.epoch < masters.epoch() && !slot.own);
         let objects = self.slot_objects(SLOTS_PREFIX)?.into_values().flatten();

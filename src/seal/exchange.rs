@@ -64,7 +64,7 @@ mod tests {
 
     // Section 6.1: public halves, and the private ones that they are of.
     const ALICE: &str = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
-    const BOB: &str = "de9edb7d7b7dbc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f";
+    const BOB: &str = "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f";
 
     fn of(private: &str) -> Pair {
         Pair::new(Secret::new(hex::decode(private).unwrap())).unwrap()

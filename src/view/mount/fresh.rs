@@ -1,7 +1,8 @@
 //! Asks what is new in a log without keeping those waiting who can be shown what is known.
 //!
 //! One question for each log is under way at a time, on a thread of its own. Whoever comes waits a moment for its answer
-//! ([`limits::REFRESH_PATIENCE`]); once somebody has waited in vain, and after a failure, nobody does any more until an answer has come.
+//! ([`limits::REFRESH_PATIENCE`]); once somebody has waited in vain, and after a failure, hardly anybody does any more until an
+//! answer has come.
 //! A question that hangs ends at the store's own deadline. No more than [`limits::REFRESHES_UNDER_WAY`] are under way at
 //! once: the others' logs are asked later.
 
@@ -38,7 +39,7 @@ struct Question {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether nobody waits for an answer, because somebody did in vain, or because the last question failed.
+    /// Whether somebody has waited for an answer in vain, or the last question failed.
     in_vain: bool,
     under_way: bool,
     outcome: Option<Result<(), String>>,
@@ -80,10 +81,9 @@ impl Fresh {
             question
         };
         let mut state = question.state.lock();
-        if state.under_way && !state.in_vain {
-            let waited = question.changed.wait_while_for(&mut state, |state| state.under_way, limits::REFRESH_PATIENCE);
-            state.in_vain |= waited.timed_out();
-        }
+        let patience = if state.in_vain { limits::REFRESH_PATIENCE / 20 } else { limits::REFRESH_PATIENCE };
+        let waited = question.changed.wait_while_for(&mut state, |state| state.under_way, patience);
+        state.in_vain |= waited.timed_out();
         match &state.outcome {
             Some(Ok(())) => Asked::Answered,
             Some(Err(why)) => Asked::Failed(why.clone()),
@@ -112,7 +112,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(fresh.ask(LOG, || Err("a second question")), Asked::Waiting);
         }
-        assert!(begun.elapsed() < limits::REFRESH_PATIENCE, "nobody waits behind one who did in vain");
+        assert!(begun.elapsed() < limits::REFRESH_PATIENCE, "hardly anybody waits behind one who did in vain");
         // Other logs are asked meanwhile.
         assert_eq!(fresh.ask(LogId::Source(crate::format::SourceId(1)), || Ok::<_, String>(())), Asked::Answered);
         release.send(()).unwrap();

@@ -264,7 +264,7 @@ fn keys_are_written_to_a_store_that_overwrites_by_one_writer_who_said_so() {
     own(&["key", "remove", "other"]).fails(1, "--single-writer");
     assert_eq!(keys(), 2);
     let began = Instant::now();
-    let told = own(&["--single-writer", "key", "rotate"]);
+    let told = own(&["--single-writer", "key", "rotate", "--yes"]);
     assert!(told.code == 0 && told.err.contains("SINGLE-WRITER MODE"), "{told:?}");
     assert!(began.elapsed() < Duration::from_secs(60), "it waits for no lease but its own");
     assert_eq!(keys(), 1);
