@@ -14,8 +14,10 @@ pub mod fault;
 mod hedge;
 mod intercept;
 mod lease;
+mod listing;
 mod local;
 pub mod meter;
+mod parts;
 mod probe;
 mod proof;
 pub mod record;
@@ -27,6 +29,7 @@ mod retry;
 mod store;
 mod sys;
 mod tasks;
+mod unreached;
 mod upload;
 
 #[cfg(test)]

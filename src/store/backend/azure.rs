@@ -71,9 +71,13 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     {
         builder = builder.with_client_secret_authorization(client, secret, tenant);
     }
-    let objects = builder.build().map_err(|error| request.unusable(error))?;
-    let adapted = Adapted { ends_by_size: true, tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: true })
+    let objects = Arc::new(builder.build().map_err(|error| request.unusable(error))?);
+    let adapted = Adapted {
+        ends_by_size: true,
+        tags: true,
+        ..Adapted::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>)
+    };
+    Ok(Made { objects: Arc::new(adapted), numbered: Some(objects), ordered: true })
 }
 
 /// What a connection string says, by

@@ -41,7 +41,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     if let Some(endpoint) = endpoint {
         builder = builder.with_base_url(endpoint);
     }
-    let objects = builder.build().map_err(|error| request.unusable(error))?;
-    let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: true })
+    let objects = Arc::new(builder.build().map_err(|error| request.unusable(error))?);
+    let adapted = Adapted { tags: true, ..Adapted::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>) };
+    Ok(Made { objects: Arc::new(adapted), numbered: Some(objects), ordered: true })
 }

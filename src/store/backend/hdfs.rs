@@ -24,7 +24,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     let url = format!("hdfs://{}", request.place.container);
     let objects = HdfsObjectStoreBuilder::new().with_url(url).build().map_err(|error| request.unusable(error))?;
     let adapted = Adapted { hides: Some(is_unfinished), ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: false })
+    Ok(Made { objects: Arc::new(adapted), numbered: None, ordered: false })
 }
 
 /// Whether it is the name that the client gives a file until it is whole: `.<name>.tmp.<number>`.

@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path as ObjectPath;
 use object_store::prefix::PrefixStore;
 use parking_lot::Mutex;
@@ -43,6 +44,7 @@ use zeroize::Zeroizing;
 
 use super::address::{Options, Place, Scheme, check_option, check_value};
 use super::error::StoreError;
+use super::parts::Below;
 use super::respite::Respite;
 
 /// What is known of a store beside its address.
@@ -80,6 +82,8 @@ impl fmt::Debug for Credentials {
 pub(super) struct Opened {
     /// Objects by their names in the repository.
     pub(super) objects: Arc<dyn ObjectStore>,
+    /// The same, for uploads whose parts have numbers, where the backend has those.
+    pub(super) numbered: Option<Arc<dyn MultipartStore>>,
     /// Whether listings come sorted by name.
     pub(super) ordered: bool,
     /// The address with all options that hold.
@@ -91,6 +95,7 @@ pub(super) struct Opened {
 /// What a backend has made.
 struct Made {
     objects: Arc<dyn ObjectStore>,
+    numbered: Option<Arc<dyn MultipartStore>>,
     ordered: bool,
 }
 
@@ -149,9 +154,9 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
         check_value(place.scheme, option, value).map_err(|error| request.unusable(error))?;
     }
     let identity = Place { options: request.options.clone(), ..place.clone() }.to_string();
-    let Made { objects, ordered } = match place.scheme {
+    let Made { objects, numbered, ordered } = match place.scheme {
         Scheme::File => Err(request.unusable("a directory is no store over a network")),
-        Scheme::Memory => Ok(Made { objects: memory(&place.container), ordered: true }),
+        Scheme::Memory => Ok(Made { objects: memory(&place.container), numbered: None, ordered: true }),
         #[cfg(feature = "s3")]
         Scheme::S3 => s3::open(&request),
         #[cfg(feature = "gcs")]
@@ -171,14 +176,15 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
             feature: scheme.feature().unwrap_or_default(),
         }),
     }?;
-    let objects = match &*place.prefix {
-        "" => objects,
+    let (objects, numbered) = match &*place.prefix {
+        "" => (objects, numbered),
         prefix => {
             let prefix = ObjectPath::parse(prefix).map_err(|error| request.unusable(error))?;
-            Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>
+            let numbered = numbered.map(|parts| Arc::new(Below::new(parts, &prefix)) as Arc<dyn MultipartStore>);
+            (Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>, numbered)
         }
     };
-    Ok(Opened { objects, ordered, identity, respite })
+    Ok(Opened { objects, numbered, ordered, identity, respite })
 }
 
 /// The store of that name in this process's memory.

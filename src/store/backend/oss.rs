@@ -38,5 +38,5 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         service = service.skip_signature();
     }
     let operator = Operator::new(service).map_err(|error| request.unusable(error))?;
-    Ok(Made { objects: Arc::new(OpendalStore::new(operator)), ordered: true })
+    Ok(Made { objects: Arc::new(OpendalStore::new(operator)), numbered: None, ordered: true })
 }

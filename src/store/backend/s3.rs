@@ -80,9 +80,9 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
             builder.with_credentials(Arc::new(Told(Arc::clone(found.credentials()))))
         }
     };
-    let objects = builder.build().map_err(unusable)?;
-    let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: !directory })
+    let objects = Arc::new(builder.build().map_err(unusable)?);
+    let adapted = Adapted { tags: true, ..Adapted::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>) };
+    Ok(Made { objects: Arc::new(adapted), numbered: Some(objects), ordered: !directory })
 }
 
 /// Credentials of our own finding; none where the environment's are to be used.
