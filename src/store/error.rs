@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use crate::base::{Class, Classed};
 
+#[cfg(any(feature = "oss", feature = "cos"))]
+use super::backend::opendal_kind::{class as class_by_kind, is_any_404};
 use super::meter::Operation;
 use super::unreached::{self, told};
 
@@ -298,7 +300,8 @@ impl StoreError {
                 Some(Said::Unknown) => Class::Unsupported,
                 Some(Said::Passing) => Class::Transient,
                 Some(Said::NoBucket | Said::NoWord | Said::WrongTime | Said::Strange) | None => {
-                    io_within(other).map_or(Class::Transient, class_of_io)
+                    let by_io = || io_within(other).map_or(Class::Transient, class_of_io);
+                    class_by_kind(other).unwrap_or_else(by_io)
                 }
             },
         };
@@ -361,6 +364,7 @@ impl Said {
                 Some(Said::NoWord)
             }
             Some(400 | 405 | 501) => Some(Said::Strange),
+            None if is_any_404(error) && !has("NoSuchKey") => Some(Said::NoWord),
             _ => None,
         }
     }
@@ -411,6 +415,17 @@ impl StoreError {
         let text = source.to_string();
         !["HTTP error", "status code: 5", "status code: 429", "bytes came of"].iter().any(|word| text.contains(word))
     }
+}
+
+/// No backend of this build has kinds of errors of its own.
+#[cfg(not(any(feature = "oss", feature = "cos")))]
+fn class_by_kind(_error: &(dyn std::error::Error + 'static)) -> Option<Class> {
+    None
+}
+
+#[cfg(not(any(feature = "oss", feature = "cos")))]
+fn is_any_404(_error: &(dyn std::error::Error + 'static)) -> bool {
+    false
 }
 
 /// The class of an error of the operating system that is not a plain "no such object": a parent

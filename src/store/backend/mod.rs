@@ -22,6 +22,8 @@ mod gcs;
 mod hdfs;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod listing;
+#[cfg(any(feature = "oss", feature = "cos"))]
+pub(super) mod opendal_kind;
 #[cfg(feature = "oss")]
 mod oss;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
