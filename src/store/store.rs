@@ -125,6 +125,8 @@ struct Inner {
     kept_in: OnceLock<(PathBuf, u64)>,
     /// Where this machine remembers the heads of logs.
     heads_in: OnceLock<PathBuf>,
+    /// How long requests for metadata and for data may take at least.
+    at_least: OnceLock<(Duration, Duration)>,
 }
 
 impl Store {
@@ -166,6 +168,7 @@ impl Store {
             remote: None,
             kept_in: OnceLock::new(),
             heads_in: OnceLock::new(),
+            at_least: OnceLock::new(),
         }))
     }
 
@@ -210,6 +213,7 @@ impl Store {
             single_writer: SingleWriter::default(),
             kept_in: OnceLock::new(),
             heads_in: OnceLock::new(),
+            at_least: OnceLock::new(),
         }))
     }
 
@@ -262,6 +266,7 @@ impl Store {
             remote,
             kept_in: OnceLock::new(),
             heads_in: OnceLock::new(),
+            at_least: OnceLock::new(),
         })
     }
 
@@ -300,6 +305,7 @@ impl Store {
             remote: self.inner.remote.clone(),
             kept_in: self.inner.kept_in.clone(),
             heads_in: self.inner.heads_in.clone(),
+            at_least: OnceLock::new(),
         });
         wrapped.with_deadlines(self.deadlines)
     }
@@ -367,7 +373,20 @@ impl Store {
 
     /// How long requests may take.
     pub fn deadlines(&self) -> Deadlines {
-        self.deadlines
+        let own = self.deadlines;
+        match self.inner.at_least.get() {
+            Some((metadata, data)) => {
+                Deadlines { metadata: own.metadata.max(*metadata), data: own.data.max(*data), ..own }
+            }
+            None => own,
+        }
+    }
+
+    /// Lets requests for metadata and for data take so long at least, by all clones of this store: whoever waits for them has
+    /// been told to wait as long.
+    pub fn allow(&self, metadata: Duration, data: Duration) {
+        // Whoever came first has the same options.
+        let _set = self.inner.at_least.set((metadata, data));
     }
 
     /// A request that is yet to be made.

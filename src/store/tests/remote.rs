@@ -73,6 +73,22 @@ fn a_store_that_is_down_is_told_of_within_the_deadline() {
 }
 
 #[test]
+fn deadlines_are_lengthened_for_all_clones_and_never_shortened() {
+    let (store, _, faults) = remote();
+    let store = store.with_deadlines(Deadlines::all(Duration::from_millis(300)));
+    let clone = store.clone();
+    store.allow(Duration::from_millis(100), Duration::from_millis(1200));
+    faults.plan(Rule::new(Fault::Hang).lasting());
+    let timed = |request: &dyn Fn() -> StoreError| {
+        let begun = std::time::Instant::now();
+        assert_eq!(request().class(), Class::Timeout);
+        begun.elapsed()
+    };
+    assert!(timed(&|| clone.get(&name("object"), 9).unwrap_err()) > Duration::from_millis(1000));
+    assert!(timed(&|| clone.size(&name("object")).unwrap_err()) < Duration::from_millis(1000));
+}
+
+#[test]
 fn a_listing_that_hangs_ends_at_its_deadline() {
     let (store, _, faults) = remote();
     let store = store.with_deadlines(Deadlines::all(Duration::from_millis(500)));
