@@ -36,7 +36,7 @@ mod upload;
 mod tests;
 
 pub use address::{Address, AddressError, Place, Scheme};
-pub use backend::{Access, Credentials};
+pub use backend::{Access, Credentials, Pairs, ReadAgain};
 pub use disk_cache::{CacheUsage, DiskCache, KeptBlock};
 pub use error::StoreError;
 pub use lease::LeaseTimes;

@@ -28,7 +28,7 @@ fn store(endpoint: &str, prefix: &str) -> Store {
     let words = &moto().words;
     let pairs = [("access_key_id", &words[1]), ("secret_access_key", &words[2])];
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value.clone().into())).into_iter().collect();
-    let credentials = Some(Credentials { path: "keys".into(), pairs });
+    let credentials = Some(Credentials { path: "keys".into(), pairs, again: None });
     let address = Address::parse(OsStr::new(&format!("s3://amber/{prefix}?endpoint={endpoint}"))).unwrap();
     let store = Store::open(&address, &Access { credentials, ..Access::default() }).unwrap();
     store.with_deadlines(Deadlines::all(DEADLINE))

@@ -20,6 +20,8 @@ mod cos;
 mod gcs;
 #[cfg(feature = "hdfs")]
 mod hdfs;
+#[cfg(feature = "s3")]
+mod keys_file;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod listing;
 #[cfg(any(feature = "oss", feature = "cos"))]
@@ -33,7 +35,7 @@ mod s3;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -64,8 +66,16 @@ pub struct Credentials {
     /// The file.
     pub path: PathBuf,
     /// Its pairs; none where it is in a format of its ecosystem ([`Credentials::of_ecosystem`]).
-    pub pairs: BTreeMap<String, Zeroizing<String>>,
+    pub pairs: Pairs,
+    /// Reads it again, where that is possible: keys with a session's token are replaced while a mount lives.
+    pub again: Option<ReadAgain>,
 }
+
+/// Names of keys and what they are.
+pub type Pairs = BTreeMap<String, Zeroizing<String>>;
+
+/// Reads the pairs in a file with credentials.
+pub type ReadAgain = fn(&Path) -> Result<Pairs, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Credentials {
     /// Whether the file for `scheme` is one that its ecosystem has: the JSON of a Google service account.
