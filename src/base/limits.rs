@@ -131,6 +131,21 @@ pub const DATA_DEADLINE: Duration = Duration::from_secs(30);
 /// Deadline of one request that ends with its object durable: a slow disk has a whole pack to sync.
 pub const DURABLE_DEADLINE: Duration = Duration::from_secs(120);
 
+/// How much longer a request over a network may take for each MiB that it writes: an uplink of 32 KiB/s suffices for one,
+/// and two parts of an upload share it. A connection that is dead is noticed much earlier, by the kernel.
+pub const WRITE_TIME_PER_MIB: Duration = Duration::from_secs(32);
+/// How long a server that has never answered may be out of reach before requests give up: most likely its address is wrong.
+pub const UNREACHED_DEADLINE: Duration = Duration::from_secs(4);
+/// A request that is tried again for longer is told of, once.
+pub const RETRY_TOLD_AFTER: Duration = Duration::from_secs(3);
+
+/// Names in one listing over a network, at most: of a repository with packs of 256 TB.
+pub const LISTING_NAMES_MAX: usize = 4 << 20;
+/// Names in a page of a listing, as S3 has it.
+pub const LISTING_PAGE_NAMES: usize = 1000;
+/// How often a listing in no order is begun anew when it breaks off.
+pub const LISTING_RESTARTS_MAX: u32 = 3;
+
 /// The shortest pause before a request over a network is made again; it doubles with each failure.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest of these pauses.
@@ -317,6 +332,7 @@ const _: () = {
     );
     assert!(4 * DISK_CACHE_LOOK_BYTES <= DISK_CACHE_BYTES_MIN && DISK_CACHE_BYTES_MIN <= DISK_CACHE_BYTES);
     assert!(RETRY_PAUSE_MAX.as_secs() < METADATA_DEADLINE.as_secs());
+    assert!(UNREACHED_DEADLINE.as_secs() < METADATA_DEADLINE.as_secs());
     // No request that has the time comes before the server wanted it.
     assert!(RESPITE_MAX.as_secs() > DURABLE_DEADLINE.as_secs());
     assert!(HEDGE_SAMPLES_MIN <= HEDGE_SAMPLES && HEDGE_PERCENTILE < 100);

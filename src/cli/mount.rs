@@ -173,6 +173,7 @@ fn contents(
         zone: TimeZone::system(),
         sum_up: !options.read_only,
     };
+    opened.repo.store().allow(options.metadata_deadline, options.data_deadline);
     let view = Arc::new(MountView::open(Arc::clone(&opened.repo), settings)?);
     if options.read_only {
         return Ok(Contents { namespace: view, control: None });

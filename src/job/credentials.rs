@@ -16,7 +16,7 @@ use std::path::Path;
 
 use super::config::ConfigError;
 use crate::base::{limits, sys};
-use crate::store::{Credentials, Scheme};
+use crate::store::{Credentials, ReadAgain, Scheme};
 
 /// The keys in the file at `path`, for a store of kind `scheme`.
 ///
@@ -54,7 +54,9 @@ pub fn read(path: &Path, scheme: Scheme) -> Result<Credentials, ConfigError> {
         ConfigError::Text { path: path.to_owned(), line, why: "expected NAME = \"VALUE\" in TOML".to_owned() }
     })?;
     let pairs = pairs.into_iter().map(|(name, value)| (name, value.into())).collect();
-    Ok(Credentials { path: path.to_owned(), pairs })
+    let again: ReadAgain = |path| Ok(read(path, Scheme::S3)?.pairs);
+    // Only S3's keys end with a session.
+    Ok(Credentials { path: path.to_owned(), pairs, again: (scheme == Scheme::S3).then_some(again) })
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use crate::base::{Class, Classed};
 
+#[cfg(any(feature = "oss", feature = "cos"))]
+use super::backend::opendal_kind::{class as class_by_kind, is_any_404};
 use super::meter::Operation;
+use super::unreached::{self, told};
 
 /// A request that did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +154,42 @@ pub enum StoreError {
         /// The object's name or prefix.
         object: String,
     },
+    /// The store refuses requests of another time than its own.
+    #[error(
+        "{operation} {object}: the store refuses this machine's time; set the clock right (NTP), and try again: {source}"
+    )]
+    Clock {
+        /// The request.
+        operation: Operation,
+        /// The object's name or prefix.
+        object: String,
+        /// What was reported.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Who answers is no store of this kind, or does not take such requests.
+    #[error(
+        "{operation} {object}: {source}; no store of this kind answers so: check the endpoint and the bucket in the repository's URL, and whether a proxy is on the way"
+    )]
+    Stranger {
+        /// The request.
+        operation: Operation,
+        /// The object's name or prefix.
+        object: String,
+        /// What was reported.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A listing does not end.
+    #[error(
+        "{operation} {object}: more than {names} names came, which no repository has; the store repeats itself, or the prefix is not the repository's"
+    )]
+    Endless {
+        /// The request.
+        operation: Operation,
+        /// The prefix.
+        object: String,
+        /// So many are acceptable.
+        names: usize,
+    },
     /// What is known of a store does not suffice to speak with it.
     #[error("{place}: {source}")]
     Unusable {
@@ -186,7 +225,7 @@ pub enum StoreError {
         object: String,
     },
     /// Anything else that the store, the network or the operating system reported.
-    #[error("{operation} {object}: {source}{}", remedy(*class))]
+    #[error("{operation} {object}: {}{}", told(&**source), remedy(*class))]
     Failed {
         /// The request.
         operation: Operation,
@@ -207,7 +246,12 @@ impl Classed for StoreError {
                 Class::Corrupt
             }
             StoreError::Deadline { .. } => Class::Timeout,
-            StoreError::Name { .. } | StoreError::NoBucket { .. } | StoreError::Unusable { .. } => Class::Invalid,
+            StoreError::Name { .. }
+            | StoreError::NoBucket { .. }
+            | StoreError::Unusable { .. }
+            | StoreError::Clock { .. }
+            | StoreError::Endless { .. }
+            | StoreError::Stranger { .. } => Class::Invalid,
             StoreError::Feature { .. } => Class::Unsupported,
             StoreError::OpenToOthers { .. } => Class::Denied,
             StoreError::Taken { .. }
@@ -240,12 +284,18 @@ impl StoreError {
         use object_store::Error as Reported;
         let object = object.to_owned();
         let said = Said::of(&source);
-        if said == Some(Said::NoBucket) {
-            return StoreError::NoBucket { operation, object };
+        match said {
+            Some(Said::NoBucket) => return StoreError::NoBucket { operation, object },
+            Some(Said::WrongTime) => return StoreError::Clock { operation, object, source: Box::new(source) },
+            Some(Said::Strange) => return StoreError::Stranger { operation, object, source: Box::new(source) },
+            Some(Said::Denied | Said::Misdirected | Said::Full | Said::Unknown | Said::Passing | Said::NoWord)
+            | None => {}
         }
         let class = match &source {
             // A proxy's or a wrong server's page is no word of the store about an object.
-            Reported::NotFound { .. } if said == Some(Said::NoWord) => Class::Transient,
+            Reported::NotFound { .. } if said == Some(Said::NoWord) => {
+                return StoreError::Stranger { operation, object, source: Box::new(source) };
+            }
             Reported::NotFound { .. } => return StoreError::Missing { operation, object },
             Reported::InvalidPath { source } => {
                 return StoreError::Name { operation, object, why: source.to_string() };
@@ -262,7 +312,12 @@ impl StoreError {
                 Some(Said::Denied) => Class::Denied,
                 Some(Said::Misdirected) => Class::Invalid,
                 Some(Said::Full) => Class::Exhausted,
-                Some(Said::NoBucket | Said::NoWord) | None => io_within(other).map_or(Class::Transient, class_of_io),
+                Some(Said::Unknown) => Class::Unsupported,
+                Some(Said::Passing) => Class::Transient,
+                Some(Said::NoBucket | Said::NoWord | Said::WrongTime | Said::Strange) | None => {
+                    let by_io = || io_within(other).map_or(Class::Transient, class_of_io);
+                    class_by_kind(other).unwrap_or_else(by_io)
+                }
             },
         };
         StoreError::Failed { operation, object, class, source: Box::new(source) }
@@ -277,6 +332,14 @@ enum Said {
     Denied,
     Misdirected,
     Full,
+    /// It knows no such request.
+    Unknown,
+    /// The clocks differ.
+    WrongTime,
+    /// An answer that fails again next time, and that no store gives to our requests.
+    Strange,
+    /// What may be another answer next time, whatever its status.
+    Passing,
     /// 404 without the store's own word that it is the object that does not exist.
     NoWord,
 }
@@ -297,16 +360,57 @@ impl Said {
             ("incorrectly configured region", Said::Misdirected),
             ("QuotaExceeded", Said::Full),
             ("StorageFull", Said::Full),
+            ("RequestTimeTooSkewed", Said::WrongTime),
+            ("NotImplemented", Said::Unknown),
+            // With status 400: what was sent did not arrive whole.
+            ("RequestTimeout", Said::Passing),
+            ("IncompleteBody", Said::Passing),
+            ("BadDigest", Said::Passing),
+            ("XAmzContentSHA256Mismatch", Said::Passing),
         ];
-        let text = error.to_string();
-        if let Some((_, said)) = WORDS.iter().find(|(word, _)| text.contains(word)) {
+        let (status, words) = words_of_the_server(error);
+        let has = |word: &str| words.contains(word);
+        if let Some((_, said)) = WORDS.iter().find(|(word, _)| has(word)) {
             return Some(*said);
         }
-        if text.contains("status code: 403") || text.contains("status code: 401") {
-            return Some(Said::Denied);
+        match status {
+            Some(401 | 403 | 407) => Some(Said::Denied),
+            Some(404) if !["NoSuchKey", "NoSuchUpload", "BlobNotFound", "ResourceNotFound"].into_iter().any(has) => {
+                Some(Said::NoWord)
+            }
+            Some(400 | 405 | 501) => Some(Said::Strange),
+            None if is_any_404(error) && !has("NoSuchKey") => Some(Said::NoWord),
+            _ => None,
         }
-        let own_word = ["NoSuchKey", "BlobNotFound", "ResourceNotFound"].iter().any(|word| text.contains(word));
-        (text.contains("status code: 404") && !own_word).then_some(Said::NoWord)
+    }
+}
+
+/// The status of the server's answer, and its words: what stands in `<Code>` where it has one, else all that it said. The
+/// names of objects and the URL, in which any word may stand, are none of them.
+fn words_of_the_server(error: &object_store::Error) -> (Option<u16>, String) {
+    const STATUS: &str = "status code: ";
+    // `object_store` says the object's name, and its source what came of the request.
+    let text = match std::error::Error::source(error) {
+        Some(source) => told(source),
+        None => error.to_string(),
+    };
+    let (status, said) = match text.split_once(STATUS) {
+        Some((_, behind)) => (behind.get(..3).and_then(|status| status.parse().ok()), behind),
+        // OpenDAL names the URL in a context that ends so; others name it first.
+        None => match (text.rsplit_once("=> "), text.split_once("://")) {
+            (Some((_, behind)), _) => (None, behind),
+            (None, Some((_, behind))) => (None, behind.split_once(' ').map_or("", |(_, behind)| behind)),
+            (None, None) => (None, &*text),
+        },
+    };
+    let code = said.split_once("<Code>").and_then(|(_, behind)| behind.split_once("</Code>"));
+    (status, code.map_or(said, |(code, _)| code).to_owned())
+}
+
+impl StoreError {
+    /// Whether the server was not reached at all.
+    pub(super) fn is_unreached(&self) -> bool {
+        matches!(self, StoreError::Failed { source, .. } if unreached::is_unreached(&**source))
     }
 }
 
@@ -322,10 +426,21 @@ impl StoreError {
 impl StoreError {
     /// Whether the store may have meant that there is no such range: not when it was not reached, or has trouble of its own.
     pub(super) fn may_be_of_the_range(&self) -> bool {
-        let StoreError::Failed { source, .. } = self else { return false };
+        let (StoreError::Failed { source, .. } | StoreError::Stranger { source, .. }) = self else { return false };
         let text = source.to_string();
         !["HTTP error", "status code: 5", "status code: 429", "bytes came of"].iter().any(|word| text.contains(word))
     }
+}
+
+/// No backend of this build has kinds of errors of its own.
+#[cfg(not(any(feature = "oss", feature = "cos")))]
+fn class_by_kind(_error: &(dyn std::error::Error + 'static)) -> Option<Class> {
+    None
+}
+
+#[cfg(not(any(feature = "oss", feature = "cos")))]
+fn is_any_404(_error: &(dyn std::error::Error + 'static)) -> bool {
+    false
 }
 
 /// The class of an error of the operating system that is not a plain "no such object": a parent
@@ -390,6 +505,49 @@ mod tests {
         }
         let missing = object_store::Error::NotFound { path: "x".into(), source: "gone".into() };
         assert_eq!(StoreError::reported(Operation::Get, "x", missing).class(), Class::NotFound);
+    }
+
+    /// An answer of a server, as the clients over HTTP report it.
+    fn answer(url: &str, status: &str, body: &str) -> object_store::Error {
+        let text =
+            format!("Error performing PUT {url} in 1.2ms - Server returned non-2xx status code: {status}: {body}");
+        object_store::Error::Generic { store: "S3", source: text.into() }
+    }
+
+    #[test]
+    fn an_answer_s_class_is_that_of_its_status_and_code_and_never_of_a_name() {
+        let code = |code: &str| format!("<Error><Code>{code}</Code><Resource>/AccessDenied/x</Resource></Error>");
+        for (status, body, class) in [
+            ("503 Slow Down", code("SlowDown"), Class::Transient),
+            ("500 Internal Server Error", String::new(), Class::Transient),
+            ("403 Forbidden", code("AccessDenied"), Class::Denied),
+            ("403 Forbidden", code("RequestTimeTooSkewed"), Class::Invalid),
+            ("400 Bad Request", code("ExpiredToken"), Class::Denied),
+            ("400 Bad Request", code("RequestTimeout"), Class::Transient),
+            ("400 Bad Request", "<html>".to_owned(), Class::Invalid),
+            ("401 Unauthorized", String::new(), Class::Denied),
+            ("405 Method Not Allowed", String::new(), Class::Invalid),
+            ("501 Not Implemented", code("NotImplemented"), Class::Unsupported),
+            ("501 Unsupported method", "<html>".to_owned(), Class::Invalid),
+            ("429 Too Many Requests", String::new(), Class::Transient),
+            ("409 Conflict", code("OperationAborted"), Class::Transient),
+            ("507 Insufficient Storage", code("QuotaExceeded"), Class::Exhausted),
+        ] {
+            for prefix in ["p", "AccessDenied", "NoSuchBucket"] {
+                let reported = answer(&format!("http://h/b/{prefix}/x?status"), status, &body);
+                let error = StoreError::reported(Operation::Create, "x", reported);
+                assert_eq!(error.class(), class, "{error}");
+            }
+        }
+        let skewed = answer("http://h", "403 Forbidden", &code("RequestTimeTooSkewed"));
+        assert!(StoreError::reported(Operation::Get, "x", skewed).to_string().contains("set the clock right"));
+        let missing = |body: &str| object_store::Error::NotFound {
+            path: "p/NoSuchKey".into(),
+            source: answer("http://h/NoSuchKey", "404 Not Found", body).to_string().into(),
+        };
+        let class = |body: &str| StoreError::reported(Operation::Get, "x", missing(body)).class();
+        assert_eq!(class(&code("NoSuchKey")), Class::NotFound);
+        assert_eq!(class("<html>nginx</html>"), Class::Invalid, "a stranger's page says nothing of an object");
     }
 
     #[test]

@@ -32,7 +32,7 @@ use object_store::{ObjectStore, PutOptions, PutPayload};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use super::intercept::{Gate, Intercepted, Verdict};
+use super::intercept::{Gate, Verdict};
 use super::meter::Operation;
 use super::store::Store;
 
@@ -183,10 +183,7 @@ impl Faults {
     pub fn around(&self, store: &Store) -> Store {
         let plan = Arc::clone(&self.plan);
         let root = store.local_root().map(std::path::Path::to_owned);
-        store.wrapped(|objects| {
-            let planned = Planned { plan, objects: Arc::clone(&objects), root };
-            Arc::new(Intercepted::new(objects, Arc::new(planned)))
-        })
+        store.gated(&Arc::new(Planned { plan, objects: Arc::clone(store.objects()), root }))
     }
 
     /// Adds a rule. Of several that hit the same call, the first counts.

@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartId, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
 use super::meter::Operation;
@@ -248,6 +249,56 @@ impl<G: Gate> Intercepted<G> {
         }
         .flatten_stream()
         .boxed()
+    }
+}
+
+/// Uploads in parts by their numbers, behind a gate.
+pub(super) struct GatedParts<G> {
+    inner: Arc<dyn MultipartStore>,
+    gate: Arc<G>,
+}
+
+impl<G> GatedParts<G> {
+    pub(super) fn new(inner: Arc<dyn MultipartStore>, gate: Arc<G>) -> GatedParts<G> {
+        GatedParts { inner, gate }
+    }
+}
+
+impl<G: Gate> GatedParts<G> {
+    /// `call`, as the gate has it. No store over a network keeps a half of anything.
+    async fn gated<T>(
+        &self,
+        operation: Operation,
+        object: &Path,
+        bytes: u64,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        match self.gate.pass(operation, object, bytes).await {
+            Verdict::Before(error) | Verdict::Half(error) => Err(error),
+            Verdict::After(error) => call.await.and(Err(error)),
+            Verdict::Late => pending().await,
+            Verdict::Pass | Verdict::Short | Verdict::Flipped => call.await,
+        }
+    }
+}
+
+#[async_trait]
+impl<G: Gate> MultipartStore for GatedParts<G> {
+    async fn create_multipart(&self, object: &Path) -> Result<MultipartId> {
+        self.gated(Operation::Begin, object, 0, self.inner.create_multipart(object)).await
+    }
+
+    async fn put_part(&self, object: &Path, id: &MultipartId, number: usize, part: PutPayload) -> Result<PartId> {
+        let bytes = part.content_length() as u64;
+        self.gated(Operation::Part, object, bytes, self.inner.put_part(object, id, number, part)).await
+    }
+
+    async fn complete_multipart(&self, object: &Path, id: &MultipartId, parts: Vec<PartId>) -> Result<PutResult> {
+        self.gated(Operation::Finish, object, 0, self.inner.complete_multipart(object, id, parts)).await
+    }
+
+    async fn abort_multipart(&self, object: &Path, id: &MultipartId) -> Result<()> {
+        self.gated(Operation::Abort, object, 0, self.inner.abort_multipart(object, id)).await
     }
 }
 

@@ -14,8 +14,10 @@ pub mod fault;
 mod hedge;
 mod intercept;
 mod lease;
+mod listing;
 mod local;
 pub mod meter;
+mod parts;
 mod probe;
 mod proof;
 pub mod record;
@@ -27,13 +29,14 @@ mod retry;
 mod store;
 mod sys;
 mod tasks;
+mod unreached;
 mod upload;
 
 #[cfg(test)]
 mod tests;
 
 pub use address::{Address, AddressError, Place, Scheme};
-pub use backend::{Access, Credentials};
+pub use backend::{Access, Credentials, Pairs, ReadAgain};
 pub use disk_cache::{CacheUsage, DiskCache, KeptBlock};
 pub use error::StoreError;
 pub use lease::LeaseTimes;

@@ -11,7 +11,7 @@ use crate::format::ids::Nonce;
 use crate::format::object::{Object, ObjectName};
 
 use super::error::StoreError;
-use super::store::{Created, Store};
+use super::store::{Created, Deadlines, Store};
 
 /// Concurrent creations in the race.
 pub(super) const RACERS: usize = 16;
@@ -33,13 +33,24 @@ impl Store {
     /// # Errors
     /// When the store fails otherwise: that says nothing about its support.
     pub fn probe(&self, env: &Env) -> Result<CreateSupport, StoreError> {
+        // What is tried is small: who waits at a terminal need not wait as long as for a pack.
+        let patient = self.deadlines();
+        let quick = Deadlines { durable: patient.metadata, data: patient.metadata, ..patient };
+        self.clone().with_deadlines(quick).probe_in_time(env)
+    }
+
+    fn probe_in_time(&self, env: &Env) -> Result<CreateSupport, StoreError> {
         let sequence = Object::Probe(Nonce(env.random())).name();
         let race = Object::Probe(Nonce(env.random())).name();
         let found = self.probe_sequence(&sequence).and_then(|support| match support {
             CreateSupport::Honoured => self.probe_race(&race),
             CreateSupport::Ignored | CreateSupport::Leased => Ok(support),
         });
-        let cleaned = self.delete(&sequence).and(self.delete(&race));
+        // Where nothing can be created for reasons of the network, nothing can be deleted either.
+        let cleaned = match &found {
+            Err(error) if error.is_unreached() => return found,
+            _ => self.delete(&sequence).and(self.delete(&race)),
+        };
         match found {
             Ok(support) => cleaned.map(|()| support),
             Err(error) if error.class() == Class::Unsupported => Ok(CreateSupport::Ignored),

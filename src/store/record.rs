@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use object_store::path::Path;
 use parking_lot::Mutex;
 
-use super::intercept::{Gate, Intercepted, Verdict};
+use super::intercept::{Gate, Verdict};
 use super::meter::Operation;
 use super::store::Store;
 
@@ -55,8 +55,7 @@ impl Recorder {
 
     /// `store`, with everything that is asked of it put on record.
     pub fn around(&self, store: &Store) -> Store {
-        let gate = Arc::clone(&self.gate);
-        store.wrapped(|objects| Arc::new(Intercepted::new(objects, gate)))
+        store.gated(&self.gate)
     }
 
     /// What was asked so far, in order.

@@ -43,9 +43,9 @@ impl Remote {
         Remote { retries: Retries::new(env, respite), hedges: Hedges::default() }
     }
 
-    /// The attempts of a request that begins now and has so long.
-    pub(super) fn attempts<'r>(&'r self, meter: &'r Meter, operation: Operation, deadline: Duration) -> Attempts<'r> {
-        Attempts::new(&self.retries, meter, operation, deadline)
+    /// The attempts of `request`, which begins now.
+    pub(super) fn attempts_of<'r>(&'r self, request: &'r Request) -> Attempts<'r> {
+        Attempts::new(&self.retries, &request.meter, request.operation, request.deadline).longer_by(request.allowance)
     }
 }
 
@@ -59,10 +59,12 @@ pub(super) struct Request {
     pub(super) object: String,
     pub(super) path: ObjectPath,
     pub(super) deadline: Duration,
+    /// How much longer than its deadline it may take for what it writes.
+    pub(super) allowance: Duration,
 }
 
 impl Request {
-    fn reported(&self, error: object_store::Error) -> StoreError {
+    pub(super) fn reported(&self, error: object_store::Error) -> StoreError {
         StoreError::reported(self.operation, &self.object, error)
     }
 
@@ -76,7 +78,7 @@ impl Request {
         attempt: impl Fn(Option<Duration>) -> F,
     ) -> Result<T, StoreError> {
         let Some(remote) = &self.remote else { return attempt(None).await };
-        let mut attempts = remote.attempts(&self.meter, self.operation, self.deadline);
+        let mut attempts = remote.attempts_of(self);
         loop {
             match attempts.within(&self.object, attempt(Some(attempts.patience()))).await {
                 Ok(value) => return Ok(value),
@@ -97,7 +99,11 @@ impl Request {
         .await
     }
 
-    async fn patiently<T>(&self, patience: Option<Duration>, work: impl Future<Output = T>) -> Result<T, StoreError> {
+    pub(super) async fn patiently<T>(
+        &self,
+        patience: Option<Duration>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, StoreError> {
         match patience {
             None => Ok(work.await),
             Some(patience) => timeout(patience, work).await.map_err(|_| self.lost(patience)),
@@ -227,7 +233,7 @@ impl Request {
     /// Creates the object unless it exists.
     pub(super) async fn create(&self, payload: PutPayload) -> Result<Created, StoreError> {
         let Some(remote) = &self.remote else { return self.create_once(payload).await };
-        let mut attempts = remote.attempts(&self.meter, self.operation, self.deadline);
+        let mut attempts = remote.attempts_of(self);
         let patience = Some(attempts.patience());
         let mut in_doubt = false;
         loop {

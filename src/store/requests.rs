@@ -20,11 +20,13 @@ use futures::StreamExt;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetRange, ObjectMeta, PutPayload};
 
-use crate::base::{Class, Classed};
+use crate::base::{Class, Classed, limits};
 use crate::format::object::{Object, ObjectName};
 
 use super::error::StoreError;
+use super::listing::{Listing, Portion};
 use super::meter::Operation;
+use super::remote::Request;
 use super::store::{Created, Listed, Store};
 use super::tasks::Running;
 use super::upload::Upload;
@@ -48,8 +50,10 @@ impl Store {
             let path = object_path(operation, name)?;
             self.prepare(operation, name)?;
             let bytes = payload.content_length() as u64;
-            let request = self.request(operation, name, path);
-            let put = self.run(operation, name, async move { request.create(payload).await });
+            let request = self.write_request(operation, name, path, bytes);
+            let put = self
+                .start(operation, name, async move { request.create(payload).await })
+                .and_then(|putting| self.wait_longer(operation, name, self.allowance(bytes), putting));
             let created = put.and_then(|created| {
                 match (&created, self.direct()) {
                     (Ok(Created::New), _) => self.meter().moved(operation, bytes),
@@ -230,7 +234,7 @@ impl Store {
         })
     }
 
-    /// A listing that breaks off is begun anew: what it said so far is not in any order.
+    /// As [`Store::list_objects`], over a network.
     fn list_persistently(
         &self,
         prefix: &str,
@@ -238,20 +242,29 @@ impl Store {
         after: Option<&ObjectName>,
         most: Option<usize>,
     ) -> Result<Vec<Listed>, StoreError> {
-        let Some(remote) = self.remote() else { return self.list_objects(prefix, above, after, most) };
-        // Each page has the deadline of a request.
-        let mut attempts = remote.attempts(self.meter(), Operation::List, self.deadlines().metadata * 3);
-        loop {
-            while let Some(wait) = attempts.respite(prefix)? {
-                std::thread::sleep(wait);
-            }
-            let listed = self.list_objects(prefix, above, after, most);
-            attempts.answered(&listed);
-            match listed {
-                Ok(listed) => return Ok(listed),
-                Err(error) => std::thread::sleep(attempts.pause(prefix, error)?),
+        if !self.is_remote() {
+            return self.list_objects(prefix, above, after, most);
+        }
+        let operation = Operation::List;
+        let place = ObjectName::listed(prefix);
+        // Each page has the deadline of a few requests for metadata, and each of its attempts that of one.
+        let deadline = self.deadlines().metadata * limits::ATTEMPTS_PER_DEADLINE;
+        let listing = Listing {
+            request: Request { deadline, ..self.request(operation, &place, ObjectPath::default()) },
+            above: above.cloned(),
+            after: after.map(|after| object_path(operation, after)).transpose()?,
+            ordered: self.lists_in_order(),
+            names_max: limits::LISTING_NAMES_MAX,
+        };
+        let portions: Running<Portion> = self.stream(operation, &place, move |to| listing.send(to))?;
+        let mut found = Vec::new();
+        while let Some(portion) = self.next_within(operation, &place, deadline, &portions)? {
+            found.extend(portion?.into_iter().filter_map(|meta| listed(prefix, after, meta)));
+            if self.lists_in_order() && most.is_some_and(|most| found.len() >= most) {
+                break;
             }
         }
+        Ok(in_order(found, most))
     }
 
     fn list_objects(
@@ -277,20 +290,13 @@ impl Store {
         while let Some(page) = self.next(operation, &place, &pages)? {
             for meta in page {
                 let meta = meta.map_err(|error| StoreError::reported(operation, prefix, error))?;
-                let name = ObjectName::listed(meta.location.as_ref());
-                if name.as_str().starts_with(prefix) && after.is_none_or(|after| name > *after) {
-                    found.push(Listed { name, bytes: meta.size });
-                }
+                found.extend(listed(prefix, after, meta));
             }
             if self.lists_in_order() && most.is_some_and(|most| found.len() >= most) {
                 break;
             }
         }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        // A page that is asked for again may begin elsewhere than the first time.
-        found.dedup_by(|a, b| a.name == b.name);
-        found.truncate(most.unwrap_or(usize::MAX));
-        Ok(found)
+        Ok(in_order(found, most))
     }
 
     /// Begins to write `name` in parts, for objects too large to hold in memory. Nobody else may write this
@@ -353,6 +359,21 @@ async fn send_pages(
             return;
         }
     }
+}
+
+/// What is listed for `meta`, if it is asked for.
+fn listed(prefix: &str, after: Option<&ObjectName>, meta: ObjectMeta) -> Option<Listed> {
+    let name = ObjectName::listed(meta.location.as_ref());
+    let asked = name.as_str().starts_with(prefix) && after.is_none_or(|after| name > *after);
+    asked.then_some(Listed { name, bytes: meta.size })
+}
+
+fn in_order(mut found: Vec<Listed>, most: Option<usize>) -> Vec<Listed> {
+    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    // A page that is asked for again may begin elsewhere than the first time.
+    found.dedup_by(|a, b| a.name == b.name);
+    found.truncate(most.unwrap_or(usize::MAX));
+    found
 }
 
 fn object_path(operation: Operation, name: &ObjectName) -> Result<ObjectPath, StoreError> {

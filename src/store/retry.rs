@@ -8,13 +8,17 @@
 //! and no more than [`limits::RETRIES_SAVED_MAX`] are saved: a store that is down gets so many repetitions and no more, besides
 //! those that its client makes by itself ([`limits::CLIENT_RETRIES_MAX`]).
 //!
+//! **Out of reach.** A server that has never answered and cannot be reached most likely has another address: that is
+//! told after [`limits::UNREACHED_DEADLINE`], whatever the request's deadline, and from then on at once.
+//!
 //! **Left alone.** While the store's server has asked for a respite (`respite.rs`), no attempt begins. A request that cannot
 //! wait for its end fails at once, and says how long it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::base::{Class, Classed, Env, limits};
@@ -29,11 +33,32 @@ pub(super) struct Retries {
     env: Env,
     saved: AtomicU64,
     respite: Arc<Respite>,
+    /// Whether the server has ever been reached.
+    reached: AtomicBool,
+    /// Since when it is known to be out of reach.
+    unreached: Mutex<Option<Instant>>,
 }
 
 impl Retries {
     pub(super) fn new(env: Env, respite: Arc<Respite>) -> Retries {
-        Retries { env, saved: AtomicU64::new(limits::RETRIES_SAVED_MAX), respite }
+        Retries {
+            env,
+            saved: AtomicU64::new(limits::RETRIES_SAVED_MAX),
+            respite,
+            reached: AtomicBool::new(false),
+            unreached: Mutex::default(),
+        }
+    }
+
+    /// Whether `error` says that a server that has never answered will still be out of reach after `pause`, as it has been
+    /// for so long that it is told.
+    fn never_reached(&self, error: &StoreError, pause: Duration) -> bool {
+        if self.reached.load(Ordering::Relaxed) || !error.is_unreached() {
+            return false;
+        }
+        let now = Instant::now();
+        let since = *self.unreached.lock().get_or_insert(now);
+        now.duration_since(since) + pause >= limits::UNREACHED_DEADLINE
     }
 
     fn earn(&self) {
@@ -68,8 +93,11 @@ pub(super) struct Attempts<'r> {
     meter: &'r Meter,
     operation: Operation,
     deadline: Duration,
+    patience: Duration,
+    begun: Instant,
     end: Instant,
     failures: u32,
+    told: bool,
 }
 
 impl<'r> Attempts<'r> {
@@ -80,7 +108,17 @@ impl<'r> Attempts<'r> {
         operation: Operation,
         deadline: Duration,
     ) -> Attempts<'r> {
-        Attempts { retries, meter, operation, deadline, end: Instant::now() + deadline, failures: 0 }
+        let (begun, patience) = (Instant::now(), deadline / limits::ATTEMPTS_PER_DEADLINE);
+        let end = begun + deadline;
+        Attempts { retries, meter, operation, deadline, patience, begun, end, failures: 0, told: false }
+    }
+
+    /// The same with so much more time, for each attempt and for all of them: nothing comes while a request is sent.
+    pub(super) fn longer_by(mut self, allowance: Duration) -> Attempts<'r> {
+        self.deadline += allowance;
+        self.patience += allowance;
+        self.end += allowance;
+        self
     }
 
     /// The result of one attempt, which begins when the server lets it and must have one by the request's end.
@@ -101,15 +139,18 @@ impl<'r> Attempts<'r> {
     }
 
     /// Takes note of the result of one attempt: an answer, also one that refuses, says that the store is up.
-    pub(super) fn answered<T>(&self, result: &Result<T, StoreError>) {
+    fn answered<T>(&self, result: &Result<T, StoreError>) {
         if result.as_ref().err().is_none_or(|error| !passes(error.class())) {
             self.retries.earn();
+        }
+        if result.as_ref().err().is_none_or(|error| error.class() != Class::Timeout && !error.is_unreached()) {
+            self.retries.reached.store(true, Ordering::Relaxed);
         }
     }
 
     /// How long an attempt waits for something to come, before it counts as lost.
     pub(super) fn patience(&self) -> Duration {
-        self.deadline / limits::ATTEMPTS_PER_DEADLINE
+        self.patience
     }
 
     /// After an attempt failed: the next one's time has come.
@@ -122,8 +163,8 @@ impl<'r> Attempts<'r> {
         Ok(())
     }
 
-    /// As [`Attempts::again`], for whoever pauses without the runtime.
-    pub(super) fn pause(&mut self, object: &str, error: StoreError) -> Result<Duration, StoreError> {
+    /// How long until the next attempt.
+    fn pause(&mut self, object: &str, error: StoreError) -> Result<Duration, StoreError> {
         self.failures += 1;
         let mut pause = self.retries.pause(self.failures);
         if !passes(error.class()) {
@@ -132,10 +173,16 @@ impl<'r> Attempts<'r> {
         if let Some(wait) = self.respite(object)? {
             pause = pause.max(wait);
         }
-        if Instant::now() + pause >= self.end || !self.retries.spend() {
+        if Instant::now() + pause >= self.end || self.retries.never_reached(&error, pause) || !self.retries.spend() {
             return Err(error);
         }
-        tracing::debug!(%error, ?pause, "try a request again");
+        // Silence for longer looks like a hang.
+        if !self.told && self.begun.elapsed() + pause >= limits::RETRY_TOLD_AFTER {
+            self.told = true;
+            tracing::warn!(%error, "the store does not do what it is asked, trying again …");
+        } else {
+            tracing::debug!(%error, ?pause, "try a request again");
+        }
         self.meter.retry(self.operation);
         Ok(pause)
     }
@@ -144,7 +191,7 @@ impl<'r> Attempts<'r> {
     ///
     /// # Errors
     /// When the request does not have the time.
-    pub(super) fn respite(&self, object: &str) -> Result<Option<Duration>, StoreError> {
+    fn respite(&self, object: &str) -> Result<Option<Duration>, StoreError> {
         let (operation, object) = (self.operation, object.to_owned());
         match self.retries.respite() {
             Some(wait) if Instant::now() + wait >= self.end => Err(StoreError::Respite { operation, object, wait }),

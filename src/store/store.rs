@@ -9,6 +9,7 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 
 use crate::base::{Env, limits};
 use crate::format::RepoId;
@@ -18,12 +19,17 @@ use super::address::{Address, Place, Scheme};
 use super::backend::{self, Access, Opened};
 use super::disk_cache::DiskCache;
 use super::error::StoreError;
+use super::intercept::{Gate, GatedParts, Intercepted};
 use super::lease::SingleWriter;
 use super::local::LocalDir;
 use super::meter::{Meter, Operation};
+use super::parts::Numbered;
 use super::proof::Proof;
 use super::remote::{Remote, Request};
 use super::tasks::{Running, Stopped, Tasks};
+
+/// Requests over a network end by themselves, and are given so much more time to say why.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// How long a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct Deadlines {
     pub data: Duration,
     /// Writes that end durable: creations and the end of an upload.
     pub durable: Duration,
+    /// What each MiB that is written over a network adds.
+    pub per_mib_written: Duration,
 }
 
 impl Default for Deadlines {
@@ -42,23 +50,28 @@ impl Default for Deadlines {
             metadata: limits::METADATA_DEADLINE,
             data: limits::DATA_DEADLINE,
             durable: limits::DURABLE_DEADLINE,
+            per_mib_written: limits::WRITE_TIME_PER_MIB,
         }
     }
 }
 
 impl Deadlines {
-    /// The same deadline for everything.
+    /// The same deadline for everything, however much is written.
     pub fn all(deadline: Duration) -> Deadlines {
-        Deadlines { metadata: deadline, data: deadline, durable: deadline }
+        Deadlines { metadata: deadline, data: deadline, durable: deadline, per_mib_written: Duration::ZERO }
+    }
+
+    /// How much longer a request may take that writes so many bytes over a network.
+    pub(super) fn allowance(&self, bytes: u64) -> Duration {
+        self.per_mib_written.mul_f64(bytes as f64 / f64::from(1 << 20))
     }
 
     /// How long a request of this kind may take.
     pub(super) fn of(&self, operation: Operation) -> Duration {
         match operation {
-            Operation::Size | Operation::List | Operation::Delete | Operation::Begin | Operation::Abort => {
-                self.metadata
-            }
-            Operation::Get | Operation::Range | Operation::Tail | Operation::Part => self.data,
+            Operation::Size | Operation::List | Operation::Delete | Operation::Abort => self.metadata,
+            // The beginning of an upload has a capture of hours behind it, as its parts have.
+            Operation::Get | Operation::Range | Operation::Tail | Operation::Begin | Operation::Part => self.data,
             Operation::Create | Operation::Finish => self.durable,
         }
     }
@@ -92,6 +105,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     objects: Arc<dyn ObjectStore>,
+    /// Uploads in parts by their numbers, where the backend has them.
+    numbered: Option<Numbered>,
     /// The way past `object_store` for reads; absent when the store is wrapped or not local.
     direct: Option<Arc<LocalDir>>,
     root: Option<PathBuf>,
@@ -110,6 +125,8 @@ struct Inner {
     kept_in: OnceLock<(PathBuf, u64)>,
     /// Where this machine remembers the heads of logs.
     heads_in: OnceLock<PathBuf>,
+    /// How long requests for metadata and for data may take at least.
+    at_least: OnceLock<(Duration, Duration)>,
 }
 
 impl Store {
@@ -140,6 +157,7 @@ impl Store {
         })?;
         Ok(Store::from_inner(Inner {
             objects: Arc::new(objects.with_fsync(true)),
+            numbered: None,
             direct: Some(Arc::new(directory)),
             description: format!("file://{}", root.display()),
             identity: None,
@@ -152,6 +170,7 @@ impl Store {
             remote: None,
             kept_in: OnceLock::new(),
             heads_in: OnceLock::new(),
+            at_least: OnceLock::new(),
         }))
     }
 
@@ -179,10 +198,11 @@ impl Store {
     }
 
     fn in_place(place: &Place, access: &Access) -> Result<Store, StoreError> {
-        let Opened { objects, ordered, identity, respite } = backend::open(place, access)?;
+        let Opened { objects, numbered, ordered, identity, respite } = backend::open(place, access)?;
         let in_memory = place.scheme == Scheme::Memory;
         Ok(Store::from_inner(Inner {
             objects,
+            numbered: numbered.map(Numbered),
             direct: None,
             root: None,
             description: place.name(),
@@ -195,33 +215,49 @@ impl Store {
             single_writer: SingleWriter::default(),
             kept_in: OnceLock::new(),
             heads_in: OnceLock::new(),
+            at_least: OnceLock::new(),
         }))
     }
 
     /// A store in this process's memory, for tests.
     pub fn memory() -> Store {
         // A map behind a lock has nothing to prove.
-        Store::asynchronous(Arc::new(InMemory::new()), true, Proof::given(true), None)
+        Store::asynchronous(Arc::new(InMemory::new()), None, true, Proof::given(true), None)
     }
 
     /// A store in this process's memory that is treated as one over a network, for tests.
     pub fn memory_as_remote(env: Env) -> Store {
         let remote = Some(Arc::new(Remote::new(env, Arc::default())));
-        Store::asynchronous(Arc::new(InMemory::new()), true, Proof::given(true), remote)
+        let objects = Arc::new(InMemory::new());
+        let numbered = Numbered(Arc::clone(&objects) as Arc<dyn MultipartStore>);
+        Store::asynchronous(objects, Some(numbered), true, Proof::given(true), remote)
     }
 
     /// A store over a network, by any implementation that does not block in its polls and lists in any order. What it
     /// does by itself about failures must be little: they are tried again here.
     pub fn over(objects: Arc<dyn ObjectStore>) -> Store {
         let remote = Remote::new(Env::system(), Arc::default());
-        Store::asynchronous(objects, false, Proof::default(), Some(Arc::new(remote)))
+        Store::asynchronous(objects, None, false, Proof::default(), Some(Arc::new(remote)))
     }
 
-    fn asynchronous(objects: Arc<dyn ObjectStore>, ordered: bool, proof: Proof, remote: Option<Arc<Remote>>) -> Store {
+    #[cfg(test)]
+    pub(super) fn over_for_tests(objects: Arc<dyn ObjectStore>, ordered: bool, env: Env) -> Store {
+        let remote = Some(Arc::new(Remote::new(env, Arc::default())));
+        Store::asynchronous(objects, None, ordered, Proof::given(true), remote)
+    }
+
+    fn asynchronous(
+        objects: Arc<dyn ObjectStore>,
+        numbered: Option<Numbered>,
+        ordered: bool,
+        proof: Proof,
+        remote: Option<Arc<Remote>>,
+    ) -> Store {
         Store::from_inner(Inner {
             description: objects.to_string(),
             identity: None,
             objects,
+            numbered,
             direct: None,
             root: None,
             ordered,
@@ -232,23 +268,33 @@ impl Store {
             remote,
             kept_in: OnceLock::new(),
             heads_in: OnceLock::new(),
+            at_least: OnceLock::new(),
         })
     }
 
     /// This store behind a wrapper, with counts of its own. Reads of a local store then take the long way, so
-    /// that the wrapper sees them.
+    /// that the wrapper sees them, and parts of uploads are numbered by it.
     pub fn wrapped(&self, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Store {
-        self.with_objects(wrap(Arc::clone(&self.inner.objects)), self.inner.proof.is_given())
+        self.with_objects(wrap(Arc::clone(&self.inner.objects)), None, self.inner.proof.is_given())
+    }
+
+    /// This store behind `gate`, with counts of its own.
+    pub(super) fn gated<G: Gate>(&self, gate: &Arc<G>) -> Store {
+        let objects = Arc::new(Intercepted::new(Arc::clone(&self.inner.objects), Arc::clone(gate)));
+        let numbered = self.inner.numbered.clone();
+        let numbered = numbered.map(|Numbered(parts)| Numbered(Arc::new(GatedParts::new(parts, Arc::clone(gate)))));
+        self.with_objects(objects, numbered, self.inner.proof.is_given())
     }
 
     /// The same objects by requests of their own, which nothing that this store waits for holds up.
     pub(super) fn apart(&self) -> Store {
-        self.with_objects(Arc::clone(&self.inner.objects), false)
+        self.with_objects(Arc::clone(&self.inner.objects), self.inner.numbered.clone(), false)
     }
 
-    fn with_objects(&self, objects: Arc<dyn ObjectStore>, proven: bool) -> Store {
+    fn with_objects(&self, objects: Arc<dyn ObjectStore>, numbered: Option<Numbered>, proven: bool) -> Store {
         let wrapped = Store::from_inner(Inner {
             objects,
+            numbered,
             direct: None,
             root: self.inner.root.clone(),
             description: self.inner.description.clone(),
@@ -261,6 +307,7 @@ impl Store {
             remote: self.inner.remote.clone(),
             kept_in: self.inner.kept_in.clone(),
             heads_in: self.inner.heads_in.clone(),
+            at_least: OnceLock::new(),
         });
         wrapped.with_deadlines(self.deadlines)
     }
@@ -293,9 +340,9 @@ impl Store {
         &self.inner.meter
     }
 
-    /// How requests are made over a network, if it is one.
-    pub(super) fn remote(&self) -> Option<&Remote> {
-        self.inner.remote.as_deref()
+    #[cfg(test)]
+    pub(super) fn shared_remote(&self) -> Option<Arc<Remote>> {
+        self.inner.remote.clone()
     }
 
     /// Whether each request costs a journey over a network.
@@ -328,7 +375,20 @@ impl Store {
 
     /// How long requests may take.
     pub fn deadlines(&self) -> Deadlines {
-        self.deadlines
+        let own = self.deadlines;
+        match self.inner.at_least.get() {
+            Some((metadata, data)) => {
+                Deadlines { metadata: own.metadata.max(*metadata), data: own.data.max(*data), ..own }
+            }
+            None => own,
+        }
+    }
+
+    /// Lets requests for metadata and for data take so long at least, by all clones of this store: whoever waits for them has
+    /// been told to wait as long.
+    pub fn allow(&self, metadata: Duration, data: Duration) {
+        // Whoever came first has the same options.
+        let _set = self.inner.at_least.set((metadata, data));
     }
 
     /// A request that is yet to be made.
@@ -340,8 +400,30 @@ impl Store {
             operation,
             object: name.to_string(),
             path,
-            deadline: self.deadlines.of(operation),
+            deadline: self.deadlines().of(operation),
+            allowance: Duration::ZERO,
         }
+    }
+
+    /// A request that is yet to be made, and writes so many bytes.
+    pub(super) fn write_request(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        path: object_store::path::Path,
+        bytes: u64,
+    ) -> Request {
+        Request { allowance: self.allowance(bytes), ..self.request(operation, name, path) }
+    }
+
+    /// How much longer a request may take that writes so many bytes.
+    pub(super) fn allowance(&self, bytes: u64) -> Duration {
+        if self.is_remote() { self.deadlines().allowance(bytes) } else { Duration::ZERO }
+    }
+
+    /// Uploads in parts by their numbers, where parts that fail are sent again.
+    pub(super) fn numbered(&self) -> Option<&Numbered> {
+        self.inner.numbered.as_ref().filter(|_| self.is_remote())
     }
 
     /// What tells a store over a network from any other: its address, and what options, configuration and environment make
@@ -493,9 +575,20 @@ impl Store {
         name: &ObjectName,
         running: Running<T>,
     ) -> Result<T, StoreError> {
-        // Requests over a network end by themselves, with better words than "no answer".
-        let grace = if self.is_remote() { Duration::from_millis(500) } else { Duration::ZERO };
-        running.wait(self.deadlines.of(operation) + grace).map_err(|stopped| self.stopped(operation, name, stopped))
+        self.wait_longer(operation, name, Duration::ZERO, running)
+    }
+
+    /// Waits for what was started, for so much longer than the operation's deadline.
+    pub(super) fn wait_longer<T>(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        allowance: Duration,
+        running: Running<T>,
+    ) -> Result<T, StoreError> {
+        let grace = if self.is_remote() { GRACE } else { Duration::ZERO };
+        let deadline = self.deadlines().of(operation) + allowance + grace;
+        running.wait(deadline).map_err(|stopped| self.stopped(operation, name, stopped))
     }
 
     /// Starts `request` and hands what it yields to `done`, on a thread that may block.
@@ -524,13 +617,24 @@ impl Store {
         name: &ObjectName,
         running: &Running<T>,
     ) -> Result<Option<T>, StoreError> {
-        running.next(self.deadlines.of(operation)).map_err(|stopped| self.stopped(operation, name, stopped))
+        running.next(self.deadlines().of(operation)).map_err(|stopped| self.stopped(operation, name, stopped))
+    }
+
+    /// The next portion of a stream whose requests end by themselves within `deadline`; `None` at its end.
+    pub(super) fn next_within<T>(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        deadline: Duration,
+        running: &Running<T>,
+    ) -> Result<Option<T>, StoreError> {
+        running.next(deadline + GRACE).map_err(|stopped| self.stopped(operation, name, stopped))
     }
 
     fn stopped(&self, operation: Operation, name: &ObjectName, stopped: Stopped) -> StoreError {
         let object = name.to_string();
         match stopped {
-            Stopped::Deadline => StoreError::Deadline { operation, object, after: self.deadlines.of(operation) },
+            Stopped::Deadline => StoreError::Deadline { operation, object, after: self.deadlines().of(operation) },
             Stopped::Lost(error) => {
                 StoreError::Failed { operation, object, class: crate::base::Class::Transient, source: Box::new(error) }
             }

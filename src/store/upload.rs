@@ -7,13 +7,17 @@
 //!
 //! **Bounded.** At most [`PARTS_IN_FLIGHT_MAX`] parts are under way and one is being gathered.
 //!
+//! **Again.** Over a network, the beginning, each part and the end are tried again as other requests are, where the backend
+//! numbers parts (`parts.rs`); elsewhere a part is repeated by its client, or not at all.
+//!
 //! An object that fits into one part is created by a single request.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use object_store::multipart::PartId;
 use object_store::path::Path as ObjectPath;
-use object_store::{MultipartUpload, PutPayload};
+use object_store::{MultipartId, MultipartUpload, PutPayload};
 use tokio::time::Instant;
 
 use crate::base::{Class, Classed, limits};
@@ -21,6 +25,8 @@ use crate::format::object::ObjectName;
 
 use super::error::StoreError;
 use super::meter::Operation;
+use super::parts::Numbered;
+use super::remote::Request;
 use super::respite;
 use super::store::{Created, Store};
 use super::tasks::Running;
@@ -38,9 +44,25 @@ pub struct Upload {
     gathered_bytes: usize,
     /// Of the whole object so far.
     bytes: u64,
-    parts: Option<Box<dyn MultipartUpload>>,
-    in_flight: VecDeque<Running<object_store::Result<()>>>,
+    way: Option<Way>,
+    in_flight: VecDeque<Sending>,
     failed: bool,
+}
+
+/// How the parts go up.
+#[derive(Debug)]
+enum Way {
+    /// By their numbers; what has arrived, in that order.
+    Numbered { parts: Numbered, id: MultipartId, begun: usize, arrived: Vec<PartId> },
+    /// As they come.
+    InOrder(Box<dyn MultipartUpload>),
+}
+
+/// A part under way.
+#[derive(Debug)]
+struct Sending {
+    part: Running<Result<Option<PartId>, StoreError>>,
+    bytes: u64,
 }
 
 impl Upload {
@@ -52,7 +74,7 @@ impl Upload {
             gathered: VecDeque::new(),
             gathered_bytes: 0,
             bytes: 0,
-            parts: None,
+            way: None,
             in_flight: VecDeque::new(),
             failed: false,
         }
@@ -96,7 +118,7 @@ impl Upload {
             return Err(StoreError::Broken { operation, object: self.name.to_string() });
         }
         let last = self.gather(self.gathered_bytes);
-        if self.parts.is_none() {
+        if self.way.is_none() {
             return match self.store.create_payload(&self.name, last)? {
                 Created::New => Ok(()),
                 Created::Exists => {
@@ -108,21 +130,35 @@ impl Upload {
         while let Some(part) = self.in_flight.pop_front() {
             self.settle(part)?;
         }
-        let Some(mut parts) = self.parts.take() else { return Ok(()) };
-        let completing = self.in_client(operation, async move {
-            let completed = parts.complete().await.map(|_| ());
-            if completed.is_err() {
-                // It may have been completed all the same, and then there is nothing to give up.
-                drop(parts.abort().await);
+        let Some(way) = self.way.take() else { return Ok(()) };
+        let completed = self.store.counted(operation, || match way {
+            Way::Numbered { parts, id, arrived, .. } => {
+                let (request, bytes) = (self.request(operation, 0), self.bytes);
+                // What is not completed is given up.
+                let giving_up = self.request(Operation::Abort, 0);
+                self.store.run(operation, &self.name, async move {
+                    let completed = parts.finish(&request, &id, &arrived, bytes).await;
+                    if completed.is_err() {
+                        drop(parts.abort_once(&giving_up, &id).await);
+                    }
+                    completed
+                })?
             }
-            completed
-        });
-        self.store
-            .counted(operation, || {
+            Way::InOrder(mut parts) => {
+                let completing = self.in_client(operation, async move {
+                    let completed = parts.complete().await.map(|_| ());
+                    if completed.is_err() {
+                        // It may have been completed all the same, and then there is nothing to give up.
+                        drop(parts.abort().await);
+                    }
+                    completed
+                });
                 self.store
                     .run(operation, &self.name, completing)?
                     .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
-            })
+            }
+        });
+        completed
             .or_else(|error| self.completed_all_the_same(error))
             // A local store that cannot complete (no space to sync, say) leaves its file.
             .inspect_err(|_| self.store.sweep(&self.name))
@@ -158,48 +194,77 @@ impl Upload {
 
     /// Starts sending a part, after the oldest one if too many are under way.
     fn send(&mut self, part: PutPayload) -> Result<(), StoreError> {
-        if self.parts.is_none() {
-            self.parts = Some(self.begin()?);
+        if self.way.is_none() {
+            self.way = Some(self.begin()?);
         }
         while self.in_flight.len() >= PARTS_IN_FLIGHT_MAX {
             let Some(oldest) = self.in_flight.pop_front() else { break };
             self.settle(oldest)?;
         }
-        let Some(parts) = self.parts.as_mut() else { return Ok(()) };
+        let (operation, bytes) = (Operation::Part, part.content_length() as u64);
         let meter = self.store.meter();
-        meter.request(Operation::Part);
-        meter.moved(Operation::Part, part.content_length() as u64);
-        let sending = parts.put_part(part);
-        let sending = self.in_client(Operation::Part, sending);
-        self.in_flight.push_back(self.store.start(Operation::Part, &self.name, sending)?);
+        meter.request(operation);
+        meter.moved(operation, bytes);
+        let request = self.request(operation, bytes);
+        let part = match self.way.as_mut() {
+            None => return Ok(()),
+            Some(Way::Numbered { parts, id, begun, .. }) => {
+                let (parts, id, number) = (parts.clone(), id.clone(), *begun);
+                *begun += 1;
+                let sending = async move { parts.send(&request, &id, number, part).await.map(Some) };
+                self.store.start(operation, &self.name, sending)?
+            }
+            Some(Way::InOrder(parts)) => {
+                let sending = parts.put_part(part);
+                let sending = self.in_client(operation, sending);
+                let sending = async move { sending.await.map(|()| None).map_err(|error| request.reported(error)) };
+                self.store.start(operation, &self.name, sending)?
+            }
+        };
+        self.in_flight.push_back(Sending { part, bytes });
         Ok(())
     }
 
-    fn begin(&self) -> Result<Box<dyn MultipartUpload>, StoreError> {
+    fn request(&self, operation: Operation, bytes: u64) -> Request {
+        self.store.write_request(operation, &self.name, self.path.clone(), bytes)
+    }
+
+    fn begin(&self) -> Result<Way, StoreError> {
         let operation = Operation::Begin;
         self.store.counted(operation, || {
             self.store.prepare(operation, &self.name)?;
+            if let Some(parts) = self.store.numbered().cloned() {
+                let (request, beginner) = (self.request(operation, 0), parts.clone());
+                let id = self.store.run(operation, &self.name, async move { beginner.begin(&request).await })??;
+                return Ok(Way::Numbered { parts, id, begun: 0, arrived: Vec::new() });
+            }
             let (objects, path) = (self.store.objects().clone(), self.path.clone());
             let beginning = self.in_client(operation, async move {
                 objects.put_multipart_opts(&path, object_store::PutMultipartOptions::default()).await
             });
             self.store
                 .run(operation, &self.name, beginning)?
+                .map(Way::InOrder)
                 .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
         })
     }
 
-    /// Nothing here is tried again above the client, so that a respite of the server must be waited for there.
+    /// What is not tried again above the client must wait there for the end of a respite of the server.
     fn in_client<F: Future>(&self, operation: Operation, request: F) -> impl Future<Output = F::Output> + use<F> {
         respite::in_client(Instant::now() + self.store.deadlines().of(operation), request)
     }
 
-    fn settle(&self, part: Running<object_store::Result<()>>) -> Result<(), StoreError> {
+    fn settle(&mut self, Sending { part, bytes }: Sending) -> Result<(), StoreError> {
         let operation = Operation::Part;
-        self.store
-            .wait(operation, &self.name, part)
-            .and_then(|sent| sent.map_err(|error| StoreError::reported(operation, self.name.as_str(), error)))
-            .inspect_err(|_| self.store.meter().failure(operation))
+        let sent = self
+            .store
+            .wait_longer(operation, &self.name, self.store.allowance(bytes), part)
+            .flatten()
+            .inspect_err(|_| self.store.meter().failure(operation))?;
+        if let (Some(Way::Numbered { arrived, .. }), Some(part)) = (&mut self.way, sent) {
+            arrived.push(part);
+        }
+        Ok(())
     }
 }
 
@@ -207,12 +272,19 @@ impl Drop for Upload {
     /// Gives an unfinished upload up, and waits for that no longer than the deadline.
     fn drop(&mut self) {
         self.in_flight.clear();
-        let Some(mut parts) = self.parts.take() else { return };
-        let giving_up = self.in_client(Operation::Abort, async move { parts.abort().await });
-        let given_up = self.store.counted(Operation::Abort, || {
-            self.store
-                .run(Operation::Abort, &self.name, giving_up)?
-                .map_err(|error| StoreError::reported(Operation::Abort, self.name.as_str(), error))
+        let Some(way) = self.way.take() else { return };
+        let operation = Operation::Abort;
+        let given_up = self.store.counted(operation, || match way {
+            Way::Numbered { parts, id, .. } => {
+                let request = self.request(operation, 0);
+                self.store.run(operation, &self.name, async move { parts.abort_once(&request, &id).await })?
+            }
+            Way::InOrder(mut parts) => {
+                let giving_up = self.in_client(operation, async move { parts.abort().await });
+                self.store
+                    .run(operation, &self.name, giving_up)?
+                    .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
+            }
         });
         if let Err(error) = given_up {
             tracing::debug!(%error, "an unfinished upload could not be given up");

@@ -211,6 +211,27 @@ fn a_capture_rides_out_a_fault_of_any_request_and_nobody_hears_of_it() {
 }
 
 #[test]
+fn a_capture_of_several_parts_rides_out_a_fault_of_any_request() {
+    for fault in [Fault::Before, Fault::After] {
+        for operation in [Operation::Begin, Operation::Part, Operation::Finish] {
+            for nth in 1..=2 {
+                let env = Env::seeded(1, later());
+                let faults = Faults::new();
+                let world = World::new(faults.around(&Store::memory_as_remote(env.clone())), env);
+                world.write("large", noise(1, 2 * limits::UPLOAD_PART_BYTES + (1 << 20)));
+                faults.plan(Rule::new(fault).on(operation).nth(nth));
+                world.capture(&Options::default());
+                let hit = operation == Operation::Part || nth == 1;
+                assert_eq!(faults.hits() > 0, hit, "{fault:?} of {operation:?} {nth}");
+                let (_repo, view) = opened(&world);
+                let what = format!("{fault:?} of {operation:?} {nth}");
+                same(&real(&world.root()), &shown(&view, newest(&view, "home"), 1 << 20), &what);
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_read_ahead_is_what_was_captured() {
     let (world, _recorder) = world();
     for n in 0..300u64 {

@@ -13,7 +13,7 @@ use crate::skip;
 /// The store at `url`, with keys as a file of credentials would give them.
 fn store(url: &str, keys: &[(&str, &str)]) -> Store {
     let pairs = keys.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned().into())).collect();
-    let credentials = (!keys.is_empty()).then(|| Credentials { path: "keys".into(), pairs });
+    let credentials = (!keys.is_empty()).then(|| Credentials { path: "keys".into(), pairs, again: None });
     let address = Address::parse(OsStr::new(url)).unwrap();
     Store::open(&address, &Access { credentials, ..Access::default() }).unwrap()
 }

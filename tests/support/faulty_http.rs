@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -118,6 +118,8 @@ pub(crate) struct FaultyHttp {
 struct Line {
     server: String,
     closing: AtomicBool,
+    /// Bytes of a body that a connection takes in a second; none where it takes what comes.
+    rate: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -143,7 +145,12 @@ impl FaultyHttp {
     pub(crate) fn start(endpoint: &str) -> FaultyHttp {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = endpoint.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
-        let line = Arc::new(Line { server, closing: AtomicBool::new(false), state: Mutex::default() });
+        let line = Arc::new(Line {
+            server,
+            closing: AtomicBool::new(false),
+            rate: AtomicU64::new(0),
+            state: Mutex::default(),
+        });
         let proxy = FaultyHttp { address: listener.local_addr().unwrap(), line: Arc::clone(&line) };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -170,6 +177,11 @@ impl FaultyHttp {
     /// From now on, all pass; the counts stay.
     pub(crate) fn clear(&self) {
         self.line.state.lock().unwrap().plan = None;
+    }
+
+    /// From now on, each connection takes so many bytes in a second.
+    pub(crate) fn throttle(&self, bytes_per_second: u64) {
+        self.line.rate.store(bytes_per_second, Ordering::SeqCst);
     }
 
     /// Requests that came.
@@ -288,6 +300,31 @@ impl Message {
     }
 }
 
+/// Gives no more bytes in a second.
+struct Throttled<'r, R> {
+    from: &'r mut R,
+    rate: u64,
+}
+
+impl<R: BufRead> Read for Throttled<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> Result<usize> {
+        let piece = to.len().min(1 << 16);
+        let read = self.from.read(&mut to[..piece])?;
+        std::thread::sleep(Duration::from_secs_f64(read as f64 / self.rate as f64));
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Throttled<'_, R> {
+    fn fill_buf(&mut self) -> Result<&[u8]> {
+        self.from.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.from.consume(bytes);
+    }
+}
+
 impl Line {
     fn serve(&self, client: &TcpStream) -> Result<()> {
         client.set_nodelay(true)?;
@@ -303,7 +340,10 @@ impl Line {
             if request.field("expect").is_some() {
                 to_client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
-            request.read_body(&mut from_client, false)?;
+            match self.rate.load(Ordering::SeqCst) {
+                0 => request.read_body(&mut from_client, false)?,
+                rate => request.read_body(&mut Throttled { from: &mut from_client, rate }, false)?,
+            }
             let own = match fault {
                 Some(Fault::Silence) => return self.hang(client),
                 Some(Fault::Busy) => Some(self.busy(asked.number, 1)),

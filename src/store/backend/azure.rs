@@ -78,9 +78,13 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         ("fabric", Key::UseFabricEndpoint),
     ];
     let resolved = resolved.map(|(name, key)| (name, builder.get_config_value(&key))).into();
-    let objects = builder.build().map_err(|error| request.unusable(error))?;
-    let adapted = Adapted { ends_by_size: true, tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: true, resolved })
+    let objects = Arc::new(builder.build().map_err(|error| request.unusable(error))?);
+    let adapted = Adapted {
+        ends_by_size: true,
+        tags: true,
+        ..Adapted::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>)
+    };
+    Ok(Made { objects: Arc::new(adapted), numbered: Some(objects), ordered: true, resolved })
 }
 
 /// What a connection string says, by

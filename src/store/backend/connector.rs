@@ -15,6 +15,7 @@ use object_store::client::{
 use super::{listing, retry_after};
 use crate::base::Env;
 use crate::store::respite::Respite;
+use crate::store::unreached::{self, Unreached};
 
 /// Makes connections that share one respite.
 #[derive(Debug)]
@@ -52,7 +53,14 @@ impl HttpService for Connection {
         // Of the kinds of errors only this one is never tried again below.
         self.respite.over().await.map_err(|left_alone| HttpError::new(HttpErrorKind::Unknown, left_alone))?;
         let lists = listing::is_asked_by(&request);
-        let response = self.client.execute(request).await?;
+        let server = server(&request);
+        let response = self.client.execute(request).await.map_err(|error| match error.kind() {
+            HttpErrorKind::Connect => {
+                let cause = unreached::deepest(&error);
+                HttpError::new(HttpErrorKind::Connect, Unreached { server, cause })
+            }
+            _ => error,
+        })?;
         if matches!(response.status().as_u16(), 429 | 503)
             && let Some(wait) = retry_after::wait(response.headers(), self.env.now())
         {
@@ -61,6 +69,13 @@ impl HttpService for Connection {
         }
         if lists { listing::checked(response).await } else { Ok(response) }
     }
+}
+
+/// `https://host:port`: no path, and no signature.
+fn server(request: &HttpRequest) -> String {
+    let uri = request.uri();
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    format!("{}://{}", uri.scheme_str().unwrap_or_default(), authority.rsplit('@').next().unwrap_or_default())
 }
 
 #[cfg(test)]

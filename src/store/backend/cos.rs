@@ -34,6 +34,7 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     let operator = Operator::new(service).map_err(|error| request.unusable(error))?;
     Ok(Made {
         objects: Arc::new(OpendalStore::new(operator)),
+        numbered: None,
         ordered: true,
         resolved: vec![("endpoint", Some(endpoint))],
     })

@@ -42,9 +42,9 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         builder = builder.with_base_url(endpoint);
     }
     let resolved = vec![("endpoint", builder.get_config_value(&Key::BaseUrl).or_else(|| endpoint_of_key(&builder)))];
-    let objects = builder.build().map_err(|error| request.unusable(error))?;
-    let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: true, resolved })
+    let objects = Arc::new(builder.build().map_err(|error| request.unusable(error))?);
+    let adapted = Adapted { tags: true, ..Adapted::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>) };
+    Ok(Made { objects: Arc::new(adapted), numbered: Some(objects), ordered: true, resolved })
 }
 
 /// The server that the key of a service account names; `object_store` goes by it, and does not tell.

@@ -24,7 +24,12 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
     let url = format!("hdfs://{}", request.place.container);
     let objects = HdfsObjectStoreBuilder::new().with_url(url).build().map_err(|error| request.unusable(error))?;
     let adapted = Adapted { hides: Some(is_unfinished), ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: false, resolved: vec![("configuration", configuration())] })
+    Ok(Made {
+        objects: Arc::new(adapted),
+        numbered: None,
+        ordered: false,
+        resolved: vec![("configuration", configuration())],
+    })
 }
 
 /// What stands for the files that say which servers a name service is. They may hold passwords, so it is a hash.

@@ -20,8 +20,12 @@ mod cos;
 mod gcs;
 #[cfg(feature = "hdfs")]
 mod hdfs;
+#[cfg(feature = "s3")]
+mod keys_file;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 mod listing;
+#[cfg(any(feature = "oss", feature = "cos"))]
+pub(super) mod opendal_kind;
 #[cfg(feature = "oss")]
 mod oss;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
@@ -31,11 +35,12 @@ mod s3;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path as ObjectPath;
 use object_store::prefix::PrefixStore;
 use parking_lot::Mutex;
@@ -43,6 +48,7 @@ use zeroize::Zeroizing;
 
 use super::address::{Options, Place, Scheme, check_option, checked_value};
 use super::error::StoreError;
+use super::parts::Below;
 use super::respite::Respite;
 
 /// What is known of a store beside its address.
@@ -60,8 +66,16 @@ pub struct Credentials {
     /// The file.
     pub path: PathBuf,
     /// Its pairs; none where it is in a format of its ecosystem ([`Credentials::of_ecosystem`]).
-    pub pairs: BTreeMap<String, Zeroizing<String>>,
+    pub pairs: Pairs,
+    /// Reads it again, where that is possible: keys with a session's token are replaced while a mount lives.
+    pub again: Option<ReadAgain>,
 }
+
+/// Names of keys and what they are.
+pub type Pairs = BTreeMap<String, Zeroizing<String>>;
+
+/// Reads the pairs in a file with credentials.
+pub type ReadAgain = fn(&Path) -> Result<Pairs, Box<dyn std::error::Error + Send + Sync>>;
 
 impl Credentials {
     /// Whether the file for `scheme` is one that its ecosystem has: the JSON of a Google service account.
@@ -80,6 +94,8 @@ impl fmt::Debug for Credentials {
 pub(super) struct Opened {
     /// Objects by their names in the repository.
     pub(super) objects: Arc<dyn ObjectStore>,
+    /// The same, for uploads whose parts have numbers, where the backend has those.
+    pub(super) numbered: Option<Arc<dyn MultipartStore>>,
     /// Whether listings come sorted by name.
     pub(super) ordered: bool,
     /// The address with all options that hold, and what they and the environment come to: where the requests really go.
@@ -92,6 +108,7 @@ pub(super) struct Opened {
 /// What a backend has made.
 struct Made {
     objects: Arc<dyn ObjectStore>,
+    numbered: Option<Arc<dyn MultipartStore>>,
     ordered: bool,
     resolved: Resolved,
 }
@@ -167,9 +184,11 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
         let value = checked_value(place.scheme, &option, &value).map_err(|error| request.unusable(error))?;
         request.options.insert(option, value);
     }
-    let Made { objects, ordered, resolved } = match place.scheme {
+    let Made { objects, numbered, ordered, resolved } = match place.scheme {
         Scheme::File => Err(request.unusable("a directory is no store over a network")),
-        Scheme::Memory => Ok(Made { objects: memory(&place.container), ordered: true, resolved: Vec::new() }),
+        Scheme::Memory => {
+            Ok(Made { objects: memory(&place.container), numbered: None, ordered: true, resolved: Vec::new() })
+        }
         #[cfg(feature = "s3")]
         Scheme::S3 => s3::open(&request),
         #[cfg(feature = "gcs")]
@@ -189,15 +208,16 @@ pub(super) fn open(place: &Place, access: &Access) -> Result<Opened, StoreError>
             feature: scheme.feature().unwrap_or_default(),
         }),
     }?;
-    let objects = match &*place.prefix {
-        "" => objects,
+    let (objects, numbered) = match &*place.prefix {
+        "" => (objects, numbered),
         prefix => {
             let prefix = ObjectPath::parse(prefix).map_err(|error| request.unusable(error))?;
-            Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>
+            let numbered = numbered.map(|parts| Arc::new(Below::new(parts, &prefix)) as Arc<dyn MultipartStore>);
+            (Arc::new(PrefixStore::new(objects, prefix)) as Arc<dyn ObjectStore>, numbered)
         }
     };
     let identity = identity(place, request.options, resolved);
-    Ok(Opened { objects, ordered, identity, respite })
+    Ok(Opened { objects, numbered, ordered, identity, respite })
 }
 
 /// The store of that name in this process's memory.

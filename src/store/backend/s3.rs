@@ -6,18 +6,19 @@
 //! Large objects go up in parts of 8 MiB (the least that S3 takes is 5 MiB) and appear by `CompleteMultipartUpload`, without a
 //! condition: their names are random.
 //!
-//! Credentials, the first that there are: the file of the configuration; the option `profile`; the environment's keys;
+//! Credentials, the first that there are: the file of the configuration, as it is now; the option `profile`; the environment's keys;
 //! a web identity; the profile that `AWS_PROFILE` names, or `default`; the container's role; the instance's role.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key, AwsCredential, AwsCredentialProvider};
-use object_store::{CredentialProvider, StaticCredentialProvider};
 
 use super::adapted::Adapted;
 use super::aws_profile::{Files, Profile, ProfileProvider};
 use super::connector::Connector;
+use super::keys_file::KeysFile;
 use super::{Made, Request, client};
 use crate::store::error::StoreError;
 
@@ -86,9 +87,9 @@ pub(super) fn open(request: &Request<'_>) -> Result<Made, StoreError> {
         ("path_style", Some(path_style.to_string())),
         ("conditional_put", builder.get_config_value(&Key::ConditionalPut)),
     ];
-    let objects = builder.build().map_err(unusable)?;
-    let adapted = Adapted { tags: true, ..Adapted::new(Arc::new(objects)) };
-    Ok(Made { objects: Arc::new(adapted), ordered: !directory, resolved })
+    let objects = Arc::new(builder.build().map_err(unusable)?);
+    let adapted = Adapted { tags: true, ..Adapted::new(Arc::clone(&objects) as Arc<dyn object_store::ObjectStore>) };
+    Ok(Made { objects: Arc::new(adapted), numbered: Some(objects), ordered: !directory, resolved })
 }
 
 /// Credentials of our own finding; none where the environment's are to be used.
@@ -99,19 +100,8 @@ fn credentials(
     profile: Profile,
     files: Files,
 ) -> object_store::Result<Option<AwsCredentialProvider>> {
-    if request.credentials.is_some() {
-        let secret = |name: &str| {
-            request.secret(name).map(str::to_owned).ok_or_else(|| object_store::Error::Unauthenticated {
-                path: name.to_owned(),
-                source: "the file with credentials does not have it".into(),
-            })
-        };
-        let credential = AwsCredential {
-            key_id: secret("access_key_id")?,
-            secret_key: secret("secret_access_key")?,
-            token: request.secret("session_token").map(str::to_owned),
-        };
-        return Ok(Some(Arc::new(StaticCredentialProvider::new(credential))));
+    if let Some(credentials) = request.credentials {
+        return Ok(Some(Arc::new(KeysFile::new(credentials)?)));
     }
     let set = |key: Key| builder.get_config_value(&key).is_some();
     let environment = set(Key::AccessKeyId) || (set(Key::WebIdentityTokenFile) && set(Key::RoleArn));

@@ -73,6 +73,56 @@ fn a_store_that_is_down_is_told_of_within_the_deadline() {
 }
 
 #[test]
+fn deadlines_are_lengthened_for_all_clones_and_never_shortened() {
+    let (store, _, faults) = remote();
+    let store = store.with_deadlines(Deadlines::all(Duration::from_millis(300)));
+    let clone = store.clone();
+    store.allow(Duration::from_millis(100), Duration::from_millis(1200));
+    faults.plan(Rule::new(Fault::Hang).lasting());
+    let timed = |request: &dyn Fn() -> StoreError| {
+        let begun = std::time::Instant::now();
+        assert_eq!(request().class(), Class::Timeout);
+        begun.elapsed()
+    };
+    assert!(timed(&|| clone.get(&name("object"), 9).unwrap_err()) > Duration::from_millis(1000));
+    assert!(timed(&|| clone.size(&name("object")).unwrap_err()) < Duration::from_millis(1000));
+}
+
+#[test]
+fn a_listing_that_hangs_ends_at_its_deadline() {
+    let (store, _, faults) = remote();
+    let store = store.with_deadlines(Deadlines::all(Duration::from_millis(500)));
+    faults.plan(Rule::new(Fault::Hang).on(Operation::List).lasting());
+    let begun = std::time::Instant::now();
+    assert_eq!(store.list("log/", None, None).unwrap_err().class(), Class::Timeout);
+    assert!(
+        begun.elapsed() < Duration::from_millis(1900),
+        "three attempts, none beyond the end: {:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_server_that_never_answered_is_given_up_before_the_deadline() {
+    let (store, _, faults) = remote();
+    let refused = || Rule::new(Fault::Before).reported_as(std::io::ErrorKind::ConnectionRefused).lasting();
+    faults.plan(refused());
+    for most in [limits::UNREACHED_DEADLINE, limits::UNREACHED_DEADLINE / 4] {
+        let begun = std::time::Instant::now();
+        assert_eq!(store.get(&name("object"), 9).unwrap_err().class(), Class::Transient);
+        assert!(begun.elapsed() < most + Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    // Once it has answered, whatever it says, it is believed to come back.
+    faults.clear();
+    assert_eq!(store.get(&name("object"), 9).unwrap_err().class(), Class::NotFound);
+    faults.plan(refused());
+    let store = store.with_deadlines(Deadlines::all(limits::UNREACHED_DEADLINE * 2));
+    let begun = std::time::Instant::now();
+    assert_eq!(store.get(&name("object"), 9).unwrap_err().class(), Class::Transient);
+    assert!(begun.elapsed() > limits::UNREACHED_DEADLINE, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn an_attempt_that_hangs_does_not_take_the_whole_deadline() {
     let (store, underneath, faults) = remote();
     underneath.create(&name("object"), b"bytes".to_vec()).unwrap();
@@ -135,7 +185,8 @@ fn an_upload_whose_last_answer_is_lost_is_complete() {
     assert_eq!(faults.hits(), 1);
     assert!(underneath.get(&name("pack"), bytes.len() as u64).unwrap() == bytes);
     // One that was not is not.
-    faults.plan(Rule::new(Fault::Before).on(Operation::Finish));
+    let store = store.with_deadlines(Deadlines::all(Duration::from_secs(1)));
+    faults.plan(Rule::new(Fault::Before).on(Operation::Finish).lasting());
     let mut upload = store.upload(&name("other")).unwrap();
     upload.write(bytes).unwrap();
     assert_eq!(upload.finish().unwrap_err().class(), Class::Transient);
