@@ -58,7 +58,17 @@ impl Listing {
             };
             let mut portions = listing.ready_chunks(limits::LISTING_PAGE_NAMES);
             let error = loop {
-                let next = async { request.patiently(Some(attempts.patience()), portions.next()).await };
+                let next = async {
+                    let portion = request.patiently(Some(attempts.patience()), portions.next()).await?;
+                    match portion {
+                        // A page that fails is no answer: it says nothing of whether the store is up.
+                        Some(portion) if matches!(portion.first(), Some(Err(_))) => {
+                            let error = portion.into_iter().find_map(Result::err);
+                            error.map_or(Ok(None), |error| Err(request.reported(error)))
+                        }
+                        portion => Ok(portion),
+                    }
+                };
                 let portion = match attempts.within(&request.object, next).await {
                     Err(error) => break error,
                     Ok(None) => {

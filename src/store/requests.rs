@@ -5,7 +5,7 @@
 //!
 //! **Whole or absent.** No object is ever visible in part.
 //!
-//! **Unknown outcomes.** After an error other than [`Class::Denied`](crate::base::Class::Denied) and its
+//! **Unknown outcomes.** After an error other than [`Class::Denied`] and its
 //! like, a write may have happened, and after [`StoreError::Deadline`] it may still happen later. Whoever
 //! needs to know reads it back.
 //!

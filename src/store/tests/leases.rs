@@ -11,8 +11,8 @@ use super::*;
 use crate::format::LogNumber;
 use crate::format::ids::{Epoch, Nonce, SlotId};
 use crate::format::object::{LEASES_PREFIX, LogId, Object};
-use crate::store::LeaseTimes;
 use crate::store::fault::{Fault, Faults, Rule};
+use crate::store::{LeaseTimes, Listed};
 
 const TIMES: LeaseTimes = LeaseTimes {
     beat: Duration::from_millis(50),
@@ -58,9 +58,14 @@ fn env(seed: u64) -> Env {
     Env::seeded(seed, Instant::from_nanos(0))
 }
 
+/// How many have a lease; between two beats of one there are both.
 fn leases(store: &Store) -> usize {
     let listed = store.list(LEASES_PREFIX, None, None).unwrap();
-    listed.iter().filter(|object| matches!(Object::parse(&object.name), Some(Object::Lease(..)))).count()
+    let holder = |object: &Listed| match Object::parse(&object.name) {
+        Some(Object::Lease(holder, _)) => Some(holder),
+        _ => None,
+    };
+    listed.iter().filter_map(holder).collect::<BTreeSet<_>>().len()
 }
 
 fn entry(number: u64) -> ObjectName {

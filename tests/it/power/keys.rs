@@ -71,7 +71,7 @@ fn opened_with(base: &Path, key: &str) -> Option<std::sync::Arc<Repo>> {
 fn broken(base: &Path) -> Result<(), String> {
     let place = tempfile::tempdir().unwrap();
     let (key, _) = opened(base).ok_or("no key file opens the repository")?;
-    let output = amberfs(base, place.path(), key, &["key", "rotate"]).output().unwrap();
+    let output = amberfs(base, place.path(), key, &["key", "rotate", "--yes"]).output().unwrap();
     if !output.status.success() {
         return Err(format!("another rotation: {}", String::from_utf8_lossy(&output.stderr)));
     }
@@ -89,7 +89,7 @@ fn commands(base: &Path) -> [(&'static str, Vec<String>); 2] {
     let new = base.join(KEYS[1]).to_str().unwrap().to_owned();
     [
         (KEYS[0], vec!["key".to_owned(), "change".to_owned(), "--new-keyfile".to_owned(), new]),
-        (KEYS[1], vec!["key".to_owned(), "rotate".to_owned()]),
+        (KEYS[1], vec!["key".to_owned(), "rotate".to_owned(), "--yes".to_owned()]),
     ]
 }
 
