@@ -1,7 +1,7 @@
 # Sourced by the scripts beside it. Each script NAME runs a server until its standard input ends:
 # `NAME DIRECTORY PORT`, with all that the server keeps below DIRECTORY. Once the server answers, the script prints a line
 # that begins with `ready`. It stops what it started, and nothing else, by process id: whoever holds the other end
-# of its standard input may die in any way, and nothing is left behind.
+# of its standard input may die in any way, and nothing is left behind but, unless AMBERFS_SERVER_LEAVES_NOTHING is set, DIRECTORY.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOOLS=${AMBERFS_TEST_TOOLS:-${CARGO_TARGET_DIR:-$here/../../target}/tools/servers}
@@ -34,6 +34,7 @@ stop() {
   local pid
   for pid in "${children[@]+"${children[@]}"}"; do kill "${STOP:--TERM}" "$pid" 2>/dev/null || true; done
   for pid in "${children[@]+"${children[@]}"}"; do wait "$pid" 2>/dev/null || true; done
+  [ -z "${AMBERFS_SERVER_LEAVES_NOTHING:-}" ] || rm -rf "$D"
 }
 # Says that all is ready, and serves until nobody wants it any more.
 serve() {

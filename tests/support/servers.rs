@@ -57,6 +57,8 @@ impl Server {
         let mut child = Command::new(script(name))
             .arg(directory.path())
             .arg(port.to_string())
+            // A server that serves a whole process is dropped by nobody.
+            .env("AMBERFS_SERVER_LEAVES_NOTHING", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
