@@ -8,6 +8,8 @@
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
+
 use super::error::{FormatError, malformed};
 use super::ids::{FrameHash, FrameRef};
 use crate::base::{hex, limits};
@@ -264,7 +266,7 @@ fn altered(expected: &[u8], actual: &[u8; 32]) -> FormatError {
 ///
 /// # Errors
 /// [`FormatError`] when it is not the very frame that the pointer means.
-pub fn decode(bytes: &[u8], pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, FormatError> {
+pub fn decode(bytes: &Bytes, pointer: &FrameRef, kind: FrameKind) -> Result<Bytes, FormatError> {
     let (head, hash) = check(bytes)?;
     if !hash.starts_with(&pointer.hash.0) {
         return Err(altered(&pointer.hash.0, &hash));
@@ -272,16 +274,20 @@ pub fn decode(bytes: &[u8], pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u
     if head.kind != kind || head.raw_bytes != pointer.raw_bytes || head.stored_bytes != pointer.stored_bytes {
         return Err(malformed("frame", "its header is not what its pointer says"));
     }
-    let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
-    open(&head, body)
+    open(&head, body_of(bytes))
 }
 
-/// The decoded body of a frame whose header has been checked against it.
+/// The body of the whole frame `bytes`, without a copy.
+pub fn body_of(bytes: &Bytes) -> Bytes {
+    bytes.slice(HEADER_BYTES.min(bytes.len())..)
+}
+
+/// The decoded body of a frame whose header has been checked against it; the very bytes where they are not compressed.
 ///
 /// # Errors
 /// [`FormatError::Malformed`] when it does not decode to the recorded length.
-pub fn open(head: &Header, body: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let raw = if head.compressed { decompress("frame", body, head.raw_bytes as usize)? } else { body.to_vec() };
+pub fn open(head: &Header, body: Bytes) -> Result<Bytes, FormatError> {
+    let raw = if head.compressed { decompress("frame", &body, head.raw_bytes as usize)?.into() } else { body };
     if raw.len() != head.raw_bytes as usize {
         return Err(malformed("frame", "decodes to another length than recorded"));
     }

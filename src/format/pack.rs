@@ -12,6 +12,7 @@
 //! complete in itself. When it is lost, a walk from the header by frame headers finds all frames.
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 
 use super::codec;
 use super::envelope::FORMAT_VERSION;
@@ -215,7 +216,7 @@ impl Footer {
         if head.kind != FrameKind::Footer {
             return Err(malformed(WHAT, "its footer is another kind of frame"));
         }
-        let raw = frame::open(&head, footer.get(frame::HEADER_BYTES..).unwrap_or_default())?;
+        let raw = frame::open(&head, Bytes::copy_from_slice(footer.get(frame::HEADER_BYTES..).unwrap_or_default()))?;
         Footer::of_columns(&raw, HEADER_BYTES)
     }
 
@@ -451,16 +452,17 @@ mod tests {
             raw_bytes: frame.raw_bytes,
             hash: frame::short_hash(&frame.hash),
         };
-        assert_eq!(frame::decode(&frame.bytes, &pointer, FrameKind::Data).unwrap(), raw);
-        for at in 0..frame.bytes.len() {
+        let whole = Bytes::from(frame.bytes);
+        assert_eq!(frame::decode(&whole, &pointer, FrameKind::Data).unwrap(), raw);
+        for at in 0..whole.len() {
             for bit in 0..8 {
-                let mut changed = frame.bytes.clone();
+                let mut changed = whole.to_vec();
                 changed[at] ^= 1 << bit;
-                assert!(frame::decode(&changed, &pointer, FrameKind::Data).is_err(), "bit {bit} of byte {at}");
+                assert!(frame::decode(&changed.into(), &pointer, FrameKind::Data).is_err(), "bit {bit} of byte {at}");
             }
         }
-        for length in 0..frame.bytes.len() {
-            assert!(frame::decode(&frame.bytes[..length], &pointer, FrameKind::Data).is_err());
+        for length in 0..whole.len() {
+            assert!(frame::decode(&whole.slice(..length), &pointer, FrameKind::Data).is_err());
         }
     }
 }

@@ -12,6 +12,8 @@
 //! sealed is bound to the header before the commitments, so to the repository, the source, the pack and the session's
 //! keys, and to its ordinal. The hash that a reference carries is over a frame as stored: it is checked first, and without any key.
 
+use bytes::Bytes;
+
 use super::error::{FormatError, malformed, refused};
 use super::frame::{self, EncodedFrame, FrameKind, Header};
 use super::ids::{FrameOrdinal, FrameRef, PackId, RepoId, SourceId};
@@ -127,11 +129,10 @@ impl PackKeys {
         let mut bytes = Vec::with_capacity(frame.bytes.len() + padding + 2 * TAG_BYTES);
         bytes.extend_from_slice(head);
         self.tree()?.seal(head_at, self.place(), &mut bytes);
-        let mut sealed = Vec::with_capacity(body.len() + padding + TAG_BYTES);
-        sealed.extend_from_slice(body);
-        sealed.resize(body.len() + padding, 0);
-        self.of(frame.kind)?.seal(body_at, self.place(), &mut sealed);
-        bytes.extend_from_slice(&sealed);
+        let start = bytes.len();
+        bytes.extend_from_slice(body);
+        bytes.resize(start + body.len() + padding, 0);
+        self.of(frame.kind)?.seal_from(start, body_at, self.place(), &mut bytes);
         let hash = *blake3::hash(&bytes).as_bytes();
         Ok(EncodedFrame { bytes, kind: frame.kind, raw_bytes: frame.raw_bytes, hash })
     }
@@ -145,8 +146,7 @@ impl PackKeys {
     /// [`FormatError`] when none begins there.
     pub fn frame_header(&self, place: Place, bytes: &[u8]) -> Result<Header, FormatError> {
         let sealed = bytes.get(..FRAME_HEADER_BYTES).ok_or_else(|| malformed(WHAT, "shorter than its header"))?;
-        let mut head = sealed.to_vec();
-        self.tree()?.open(place.counters().0, self.place(), &mut head).map_err(refused(WHAT))?;
+        let head = self.tree()?.opened(place.counters().0, self.place(), sealed).map_err(refused(WHAT))?;
         frame::header(&head)
     }
 
@@ -154,19 +154,22 @@ impl PackKeys {
     ///
     /// # Errors
     /// [`FormatError`] when it is not the frame that was sealed for this place.
-    pub fn open(&self, place: Place, bytes: &[u8]) -> Result<(Header, Vec<u8>), FormatError> {
+    pub fn open(&self, place: Place, bytes: &[u8]) -> Result<(Header, Bytes), FormatError> {
         let head = self.frame_header(place, bytes)?;
-        let mut body = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default().to_vec();
-        self.of(head.kind)?.open(place.counters().1, self.place(), &mut body).map_err(refused(WHAT))?;
-        let content = body.get(..head.stored_bytes as usize).ok_or_else(|| malformed(WHAT, "shorter than recorded"))?;
-        Ok((head, frame::open(&head, content)?))
+        let sealed = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        let mut body = self.of(head.kind)?.opened(place.counters().1, self.place(), sealed).map_err(refused(WHAT))?;
+        if body.len() < head.stored_bytes as usize {
+            return Err(malformed(WHAT, "shorter than recorded"));
+        }
+        body.truncate(head.stored_bytes as usize);
+        Ok((head, frame::open(&head, body.into())?))
     }
 
     /// What the frame `bytes`, read through `pointer`, holds.
     ///
     /// # Errors
     /// [`FormatError`] when it is not the very frame that the pointer means.
-    pub fn decode(&self, bytes: &[u8], pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, FormatError> {
+    pub fn decode(&self, bytes: &[u8], pointer: &FrameRef, kind: FrameKind) -> Result<Bytes, FormatError> {
         check_hash(bytes, &pointer.hash.0)?;
         let (head, raw) = self.open(Place::Frame(pointer.ordinal), bytes)?;
         if head.kind != kind || head.raw_bytes != pointer.raw_bytes {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, Errno as KernelErrno, FileAttr, FileHandle, FileType,
     Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
@@ -22,7 +23,7 @@ use fuser::{
 use super::dispatch::{Bounds, Budget, Dispatcher, OnFault, Pending, Reply};
 use super::errno::{Errno, Failure};
 use super::handles::HandleId;
-use super::ops::{Bytes, Entry, FOR_EVER, OpenAs, Ops};
+use super::ops::{Entry, FOR_EVER, OpenAs, Ops};
 use crate::base::{FileTime, limits};
 use crate::job::control::Caller;
 use crate::view::namespace::{Attr, FileKind, NodeId, SeekTo};
@@ -352,14 +353,14 @@ impl Filesystem for Adapter {
         let (node, caller, fh) = (NodeId(ino.0), caller(request), handle(fh));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if let Some(bytes) = self.ops.reads_at_once(fh, offset, size) {
-            return reply.data(bytes.as_slice());
+            return reply.data(&bytes);
         }
         self.run(
             kind(node, Budget::Data),
             node,
             reply,
             move |ops| ops.read(caller, node, fh, offset, size),
-            |reply, bytes: Bytes| reply.data(bytes.as_slice()),
+            |reply, bytes: Bytes| reply.data(&bytes),
         );
     }
 

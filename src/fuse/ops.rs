@@ -12,10 +12,10 @@
 //! This file takes no decision about threads and deadlines (`dispatch.rs`) and knows nothing of the
 //! kernel's message format (`adapter.rs`).
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::desk::{DESK_NAME, Desk};
@@ -59,26 +59,11 @@ pub(crate) struct Item<'a> {
     pub(crate) bare: bool,
 }
 
-/// Bytes of a file, without a copy where they are shared.
-pub(crate) enum Bytes {
-    Own(Vec<u8>),
-    Part(Arc<Vec<u8>>, Range<usize>),
-}
-
-impl Bytes {
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Own(bytes) => bytes,
-            Bytes::Part(bytes, range) => bytes.get(range.clone()).unwrap_or_default(),
-        }
-    }
-
-    /// Up to `size` bytes at `offset`.
-    fn part(bytes: Arc<Vec<u8>>, offset: u64, size: usize) -> Bytes {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let end = start.saturating_add(size).min(bytes.len());
-        Bytes::Part(bytes, start..end)
-    }
+/// Up to `size` bytes at `offset`.
+fn part(bytes: &[u8], offset: u64, size: usize) -> Bytes {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let end = start.saturating_add(size).min(bytes.len());
+    Bytes::copy_from_slice(bytes.get(start..end).unwrap_or_default())
 }
 
 /// Offsets of a listing: 1 is behind `.`, 2 behind `..`, 3 behind the mount's own directory; those of
@@ -217,7 +202,7 @@ impl Ops {
     /// Whether reading this needs neither namespace nor desk.
     pub(crate) fn reads_at_once(&self, handle: HandleId, offset: u64, size: usize) -> Option<Bytes> {
         match self.handles.get(handle)? {
-            Handle::Snapshot { bytes, .. } => Some(Bytes::part(bytes, offset, size)),
+            Handle::Snapshot { bytes, .. } => Some(part(&bytes, offset, size)),
             Handle::Growing(_) | Handle::Control(_) => None,
         }
     }
@@ -231,13 +216,13 @@ impl Ops {
         size: usize,
     ) -> Result<Bytes, Failure> {
         match (self.handles.get(handle), &self.desk) {
-            (Some(Handle::Snapshot { bytes, .. }), _) => Ok(Bytes::part(bytes, offset, size)),
+            (Some(Handle::Snapshot { bytes, .. }), _) => Ok(part(&bytes, offset, size)),
             (Some(Handle::Growing(node)), Some(desk)) => {
                 let (content, gone) = desk.growing(node)?;
                 match gone.checked_sub(offset).filter(|lacks| *lacks > 0) {
                     // Only who has fallen far behind reads these: empty lines, so that places stay what they were.
-                    Some(lacks) => Ok(Bytes::Own(vec![b'\n'; usize::try_from(lacks).unwrap_or(usize::MAX).min(size)])),
-                    None => Ok(Bytes::part(content.bytes, offset - gone, size)),
+                    Some(lacks) => Ok(vec![b'\n'; usize::try_from(lacks).unwrap_or(usize::MAX).min(size)].into()),
+                    None => Ok(part(&content.bytes, offset - gone, size)),
                 }
             }
             (Some(Handle::Control(conversation)), Some(desk)) => {
@@ -247,8 +232,8 @@ impl Ops {
                 let mut reply = conversation.reply.lock();
                 let (text, done) =
                     reply.get_or_insert_with(|| (Arc::new(desk.control().reply(conversation.opener)), 0));
-                let part = Bytes::part(Arc::clone(text), *done as u64, size);
-                *done += part.as_slice().len();
+                let part = part(text, *done as u64, size);
+                *done += part.len();
                 Ok(part)
             }
             (Some(Handle::Growing(_) | Handle::Control(_)), None) => Err(Errno::EBADF.into()),
@@ -257,7 +242,7 @@ impl Ops {
                 if offset_end > i64::MAX as u64 {
                     return Err(Errno::EINVAL.into());
                 }
-                self.namespace.read(node, offset, size).map(Bytes::Own).map_err(|e| Failure::by_node(&e))
+                self.namespace.read(node, offset, size).map_err(|e| Failure::by_node(&e))
             }
         }
     }

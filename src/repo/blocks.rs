@@ -129,9 +129,6 @@ impl State {
             let from = usize::try_from(range.start.saturating_sub(block * BLOCK)).ok()?;
             let upto = usize::try_from((range.end - block * BLOCK).min(BLOCK)).ok()?;
             let part = kept.get(from..upto)?;
-            if part.len() == length {
-                return Some(kept.slice(from..upto));
-            }
             whole.extend_from_slice(part);
         }
         Some(whole.freeze())

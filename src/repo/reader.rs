@@ -40,7 +40,7 @@ type NodeValue = Arc<dyn Any + Send + Sync>;
 /// The caches that all readers of a repository share.
 #[derive(Debug)]
 pub(super) struct Caches {
-    frames: Cache<(SourceId, FrameRef), Arc<Vec<u8>>>,
+    frames: Cache<(SourceId, FrameRef), Bytes>,
     nodes: Cache<(SourceId, FrameRef), NodeValue>,
 }
 
@@ -89,11 +89,11 @@ impl Reader {
     ///
     /// # Errors
     /// [`RepoError`] naming the pack; a missing pack is damage, not absence.
-    pub fn data(&self, pointer: &FrameRef) -> Result<Arc<Vec<u8>>, RepoError> {
+    pub fn data(&self, pointer: &FrameRef) -> Result<Bytes, RepoError> {
         self.repo.caches.frames.get_or(&(self.source, *pointer), || {
             let raw = self.load(pointer, FrameKind::Data)?;
             let weight = raw.len();
-            Ok((Arc::new(raw), weight))
+            Ok((raw, weight))
         })
     }
 
@@ -142,19 +142,22 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::data`].
-    pub fn fetch(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
+    pub fn fetch(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Bytes, RepoError> {
         self.through(self.repo.fresh_blocks.as_ref(), pointer, kind)
     }
 
     /// As [`Reader::fetch`], by way of what was fetched before and with what will be wanted next.
-    fn load(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
+    fn load(&self, pointer: &FrameRef, kind: FrameKind) -> Result<Bytes, RepoError> {
         self.through(self.repo.blocks.as_ref(), pointer, kind)
     }
 
-    fn through(&self, blocks: Option<&Blocks>, pointer: &FrameRef, kind: FrameKind) -> Result<Vec<u8>, RepoError> {
+    fn through(&self, blocks: Option<&Blocks>, pointer: &FrameRef, kind: FrameKind) -> Result<Bytes, RepoError> {
         let straight = || {
             self.decoded(pointer, kind, |object| {
-                self.repo.store.get_range(object, stored(pointer)).map_err(|source| RepoError::reading(object, source))
+                let read = self.repo.store.get_range(object, stored(pointer));
+                let read = read.map_err(|source| RepoError::reading(object, source))?;
+                // What came over a network may be a part of something larger, which a frame that is kept must not hold.
+                Ok(if self.repo.store.is_remote() { Bytes::copy_from_slice(&read) } else { read })
             })
         };
         let Some(blocks) = blocks else { return straight() };
@@ -187,7 +190,7 @@ impl Reader {
         pointer: &FrameRef,
         kind: FrameKind,
         read: impl FnOnce(&ObjectName) -> Result<Bytes, RepoError>,
-    ) -> Result<Vec<u8>, RepoError> {
+    ) -> Result<Bytes, RepoError> {
         let object = Object::Pack(self.source, pointer.pack).name();
         let stored_bytes = pointer.stored_bytes as usize;
         if pointer.raw_bytes as usize > kind.raw_bytes_max() || stored_bytes > limits::FRAME_STORED_BYTES_MAX {
@@ -209,10 +212,10 @@ impl Reader {
     fn decode(
         &self,
         object: &ObjectName,
-        bytes: &[u8],
+        bytes: &Bytes,
         pointer: &FrameRef,
         kind: FrameKind,
-    ) -> Result<Vec<u8>, RepoError> {
+    ) -> Result<Bytes, RepoError> {
         let decoded = match self.pack_keys(pointer.pack)? {
             Some(keys) => keys.decode(bytes, pointer, kind),
             None => frame::decode(bytes, pointer, kind),

@@ -62,10 +62,32 @@ impl Key {
     ///
     /// The caller sees to it that `counter` is used once with this key.
     pub fn seal(&self, counter: Counter, place: &[u8], bytes: &mut Vec<u8>) {
-        observe::tell(&Sealing { commitment: &self.commitment, counter, place, text: bytes });
-        self.key
-            .seal_in_place_append_tag(counter.nonce(), Aad::from(place), bytes)
+        self.seal_from(0, counter, place, bytes);
+    }
+
+    /// As [`Key::seal`], of what stands in `bytes` from `start` on.
+    pub fn seal_from(&self, start: usize, counter: Counter, place: &[u8], bytes: &mut Vec<u8>) {
+        let text = bytes.get_mut(start..).unwrap_or_default();
+        observe::tell(&Sealing { commitment: &self.commitment, counter, place, text });
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(counter.nonce(), Aad::from(place), text)
             .unwrap_or_else(|_| unreachable!("{} bytes are within GCM's limit", bytes.len()));
+        bytes.extend_from_slice(tag.as_ref());
+    }
+
+    /// As [`Key::open`], of what is to stay as it is.
+    ///
+    /// # Errors
+    /// [`SealError::Refused`].
+    pub fn opened(&self, counter: Counter, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let length = sealed.len().checked_sub(TAG_BYTES).ok_or(SealError::Refused)?;
+        let (text, tag) = sealed.split_at(length);
+        let mut opened = vec![0; length];
+        self.key
+            .open_separate_gather(counter.nonce(), Aad::from(place), text, tag, &mut opened)
+            .map_err(|_| SealError::Refused)?;
+        Ok(opened)
     }
 
     /// Opens what was sealed, in place; the tag is taken off.
@@ -119,8 +141,12 @@ mod tests {
         let mut sealed = b"content".to_vec();
         key.seal(counter, b"here", &mut sealed);
         assert_eq!(sealed.len(), 7 + TAG_BYTES);
-        let open =
-            |key: &Key, counter, place: &[u8], mut bytes: Vec<u8>| key.open(counter, place, &mut bytes).map(|()| bytes);
+        let open = |key: &Key, counter, place: &[u8], mut bytes: Vec<u8>| {
+            let beside = key.opened(counter, place, &bytes);
+            let within = key.open(counter, place, &mut bytes).map(|()| bytes);
+            assert_eq!(beside, within);
+            within
+        };
         assert_eq!(open(&key, counter, b"here", sealed.clone()), Ok(b"content".to_vec()));
         let other = Key::new(&Secret::new([2; 32]));
         assert_ne!(other.commitment(), key.commitment());

@@ -3,6 +3,8 @@
 //! A pack is read once from front to back in stretches of a few megabytes; memory is one stretch for
 //! each thread. Without contents, a pack costs two small requests.
 
+use bytes::Bytes;
+
 use super::findings::Findings;
 use super::report::Harm;
 use super::{Progress, VerifyError};
@@ -148,11 +150,11 @@ fn end_within(first: &PackedFrame, frame: &PackedFrame) -> bool {
 }
 
 /// A frame's header, its hash as stored, and what it holds.
-type Opened = (frame::Header, [u8; 32], Vec<u8>);
+type Opened = (frame::Header, [u8; 32], Bytes);
 
 fn open_plain(bytes: &[u8]) -> Result<Opened, FormatError> {
     let (head, hash) = frame::check(bytes)?;
-    let raw = frame::open(&head, bytes.get(HEADER_BYTES..).unwrap_or_default())?;
+    let raw = frame::open(&head, Bytes::copy_from_slice(bytes.get(HEADER_BYTES..).unwrap_or_default()))?;
     Ok((head, hash, raw))
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::base::{Class, Classed, Env, FileTime, Instant};
@@ -713,14 +714,14 @@ impl Namespace for MountView {
         }
     }
 
-    fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+    fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Bytes, ViewError> {
         if !node.is_content() {
             return match self.nodes.thing(node) {
                 Some(_) => {
                     let text = self.read_generated(node)?;
                     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
                     let end = start.saturating_add(bytes).min(text.len());
-                    Ok(text.get(start..end).unwrap_or_default().to_vec())
+                    Ok(text.get(start..end).map_or_else(Bytes::new, Bytes::copy_from_slice))
                 }
                 None => Err(ViewError::NotFound),
             };

@@ -14,6 +14,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::base::{Class, Classed, FileTime};
 use crate::format::FormatError;
 
@@ -215,12 +217,12 @@ pub trait Namespace: Send + Sync + 'static {
     fn read_link(&self, node: NodeId) -> Result<Vec<u8>, ViewError>;
 
     /// Up to `bytes` bytes of the regular file `node` from `offset`; fewer only at its end.
-    fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError>;
+    fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Bytes, ViewError>;
 
     /// All of the generated file `node`, shared with whoever else reads this version of it.
     fn read_generated(&self, node: NodeId) -> Result<Arc<Vec<u8>>, ViewError> {
         let size = usize::try_from(self.attr(node)?.attr.size).unwrap_or(usize::MAX);
-        self.read(node, 0, size).map(Arc::new)
+        self.read(node, 0, size).map(|bytes| Arc::new(bytes.into()))
     }
 
     /// The first offset of data or hole at or behind `offset` in the regular file `node`.

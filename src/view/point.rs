@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::format::entry::{Body, Content};
 use crate::format::leaf::{Entries, Maps};
 use crate::format::log::Roots;
@@ -154,19 +156,21 @@ impl PointView {
     ///
     /// # Errors
     /// [`ViewError::Fault`] when a byte of the range cannot be had: never zeros instead.
-    pub fn read(&self, file: &Inode, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+    pub fn read(&self, file: &Inode, offset: u64, bytes: usize) -> Result<Bytes, ViewError> {
         let content = content(file)?;
         let size = file.entry().meta.size;
         let end = size.min(offset.saturating_add(bytes as u64));
-        let Some(length) = end.checked_sub(offset).and_then(|n| usize::try_from(n).ok()) else { return Ok(Vec::new()) };
+        let Some(length) = end.checked_sub(offset).and_then(|n| usize::try_from(n).ok()) else {
+            return Ok(Bytes::new());
+        };
         if let Content::Inline(inline) = content {
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
             let part = inline.get(start..start.saturating_add(length));
             let short = || contradiction(format!("{} bytes stand for a file of {size}", inline.len()));
-            return part.map(<[u8]>::to_vec).ok_or_else(short);
+            return part.map(Bytes::copy_from_slice).ok_or_else(short);
         }
         self.expect(content, offset..end)?;
-        let mut buffer = vec![0; length];
+        let mut read = Gathered { whole: None, parts: Vec::new(), length };
         self.extents::<ViewError>(content, offset, |at, chunk| {
             if at >= end {
                 return Ok(false);
@@ -176,18 +180,16 @@ impl PointView {
             let frame = self.frame(chunk)?;
             let from = chunk.start as usize + usize::try_from(skip).unwrap_or(usize::MAX);
             let upto = chunk.start as usize + chunk.bytes as usize;
-            // A chunk that its frame does not hold must never leave the zeros that the buffer began with.
+            // A chunk that its frame does not hold must never become zeros.
             let outside = || contradiction(format!("a chunk of bytes {from} to {upto} is not in its frame"));
-            let source = frame.get(from..upto).ok_or_else(outside)?;
-            let target = buffer.get_mut(into..).unwrap_or_default();
-            let count = source.len().min(target.len());
-            if let (Some(to), Some(from)) = (target.get_mut(..count), source.get(..count)) {
-                to.copy_from_slice(from);
+            if from > upto || upto > frame.len() {
+                return Err(outside());
             }
+            read.put(into, frame.slice(from..upto));
             // The page behind may be another leaf, which this range does not need.
             Ok(at.saturating_add(u64::from(chunk.bytes)) < end)
         })?;
-        Ok(buffer)
+        Ok(read.finish())
     }
 
     /// Has the frames of `range` fetched together where that saves journeys.
@@ -275,7 +277,7 @@ impl PointView {
     ///
     /// # Errors
     /// [`ViewError::Fault`] when it cannot be had.
-    pub fn frame(&self, chunk: &ChunkRef) -> Result<Arc<Vec<u8>>, ViewError> {
+    pub fn frame(&self, chunk: &ChunkRef) -> Result<Bytes, ViewError> {
         self.reader.data(&chunk.frame).map_err(|e| fault("read file content", e))
     }
 
@@ -364,6 +366,39 @@ impl PointView {
             Ok(true)
         })?;
         Ok(chunks)
+    }
+}
+
+/// What one read has found so far: parts of frames in ascending order, and zeros between them. A read that one frame
+/// answers shares its bytes.
+struct Gathered {
+    whole: Option<Bytes>,
+    parts: Vec<u8>,
+    length: usize,
+}
+
+impl Gathered {
+    fn put(&mut self, at: usize, part: Bytes) {
+        let part = part.slice(..part.len().min(self.length.saturating_sub(at)));
+        if part.len() == self.length {
+            self.whole = Some(part);
+            return;
+        }
+        if self.parts.capacity() == 0 {
+            self.parts.reserve_exact(self.length);
+        }
+        self.parts.resize(at.max(self.parts.len()), 0);
+        self.parts.extend_from_slice(&part);
+    }
+
+    fn finish(mut self) -> Bytes {
+        match self.whole {
+            Some(whole) => whole,
+            None => {
+                self.parts.resize(self.length, 0);
+                self.parts.into()
+            }
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 use amberfs::base::{Class, Classed, FileTime, Instant};
 use amberfs::job::control::{Caller, Content, Control, DeskFile, JobFile, JobId, Reason, Refusal};
 use amberfs::view::namespace::{Attr, DirEntry, FileKind, Found, Namespace, NodeId, SeekTo, ViewError, WrongKind};
@@ -221,9 +223,9 @@ impl Namespace for ToyTree {
         }
     }
 
-    fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+    fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Bytes, ViewError> {
         if let Some(version) = counted(node) {
-            return Ok(version.to_string().into_bytes());
+            return Ok(version.to_string().into());
         }
         let found = self.node(node)?;
         match self.name(node) {
@@ -250,7 +252,7 @@ impl Namespace for ToyTree {
             };
             return Ok((offset.min(end)..end).map(letter).collect());
         }
-        Ok(found.data[offset.min(end) as usize..end as usize].to_vec())
+        Ok(Bytes::copy_from_slice(&found.data[offset.min(end) as usize..end as usize]))
     }
 
     fn seek(&self, node: NodeId, offset: u64, to: SeekTo) -> Result<u64, ViewError> {

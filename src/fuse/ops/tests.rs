@@ -44,8 +44,8 @@ impl Namespace for Tree {
     fn read_link(&self, _: NodeId) -> Result<Vec<u8>, ViewError> {
         Err(ViewError::NotFound)
     }
-    fn read(&self, _: NodeId, _: u64, _: usize) -> Result<Vec<u8>, ViewError> {
-        Ok(Vec::new())
+    fn read(&self, _: NodeId, _: u64, _: usize) -> Result<Bytes, ViewError> {
+        Ok(Bytes::new())
     }
     fn seek(&self, _: NodeId, _: u64, _: SeekTo) -> Result<u64, ViewError> {
         Err(ViewError::NoSuchOffset)
@@ -160,7 +160,7 @@ fn a_generated_file_opens_as_the_version_that_was_looked_up() {
     let (handle, open_as) = ops.open(caller(7), first.node, libc::O_RDONLY).unwrap();
     assert_eq!(open_as, OpenAs::Direct);
     let bytes = ops.read(caller(7), first.node, handle, 0, 100).unwrap();
-    assert_eq!(bytes.as_slice(), b"0");
+    assert_eq!(bytes, "0");
     // So many later versions that the first is forgotten: its path must be looked up again.
     for _ in 0..limits::DESK_RECENT_CONTENTS.get() {
         ops.lookup(desk, b"status.json").unwrap();
@@ -184,8 +184,8 @@ fn the_control_file_is_for_opener_and_writer_who_may() {
     assert_eq!(ops.write(caller(9), handle, b"capture home").unwrap_err().errno, Errno::EACCES);
     assert!(ops.read(caller(9), control, handle, 0, 9).is_err());
     ops.write(caller(7), handle, b"capture home").unwrap();
-    assert_eq!(ops.read(caller(7), control, handle, 12, 4).unwrap().as_slice(), b"repl");
-    assert_eq!(ops.read(caller(7), control, handle, 16, 4).unwrap().as_slice(), b"y\n");
+    assert_eq!(ops.read(caller(7), control, handle, 12, 4).unwrap(), "repl");
+    assert_eq!(ops.read(caller(7), control, handle, 16, 4).unwrap(), "y\n");
     assert!(ops.set_attr(control).is_ok());
     assert_eq!(ops.set_attr(FILE).unwrap_err().errno, Errno::EROFS);
     assert_eq!(ops.write(caller(7), HandleId(0), b"x").unwrap_err().errno, Errno::EROFS);
@@ -217,7 +217,7 @@ fn whoever_follows_a_growing_file_reads_on_when_its_older_half_goes() {
     let node = ops.lookup(desk, b"events").unwrap().attr.node;
     let (handle, open_as) = ops.open(caller(7), node, libc::O_RDONLY).unwrap();
     assert_eq!(open_as, OpenAs::Direct);
-    let read = |at| String::from_utf8(ops.read(caller(7), node, handle, at, 100).unwrap().as_slice().to_vec()).unwrap();
+    let read = |at| String::from_utf8(ops.read(caller(7), node, handle, at, 100).unwrap().to_vec()).unwrap();
     assert_eq!(read(0), "one\ntwo\n");
     let grow = |gone: u64, bytes: &[u8]| {
         let mut events = events.lock();
@@ -232,10 +232,10 @@ fn whoever_follows_a_growing_file_reads_on_when_its_older_half_goes() {
     assert_ne!(next.node, node);
     assert_eq!(next.size, 10);
     let (whole, _) = ops.open(caller(7), next.node, libc::O_RDONLY).unwrap();
-    assert_eq!(ops.read(caller(7), next.node, whole, 0, 100).unwrap().as_slice(), b"two\nthree\n");
+    assert_eq!(ops.read(caller(7), next.node, whole, 0, 100).unwrap(), "two\nthree\n");
     // Beyond the 32 bits that a node has for it.
     grow((1 << 32) + 2, b"last\n");
     assert_eq!(ops.attr(next.node, HandleId(0)).unwrap().attr.size, (1 << 32) + 2 - 4 + 5);
     let last = ops.read(caller(7), next.node, whole, (1 << 32) + 2 - 4, 100).unwrap();
-    assert_eq!(last.as_slice(), b"last\n");
+    assert_eq!(last, "last\n");
 }

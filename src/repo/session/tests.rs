@@ -57,7 +57,7 @@ fn a_pack_is_closed_when_its_footer_would_grow_too_long() {
     }
     assert_eq!(items, 40 * 31 + 250);
     for (seed, frame) in (0..).zip(&frames) {
-        assert_eq!(**repo.reader(SOURCE).data(frame).unwrap(), noise(30, seed));
+        assert_eq!(repo.reader(SOURCE).data(frame).unwrap(), noise(30, seed));
     }
 }
 

@@ -8,9 +8,9 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::super::content::chunk_of;
@@ -160,9 +160,9 @@ impl<'a> Engine<'a> {
                 let bytes = usize::try_from(range.end - at).unwrap_or(STEP_BYTES).min(STEP_BYTES);
                 let mut found = vec![0; bytes];
                 self.read(&mut found, at)?;
-                let mut was = before.read_raw(at, bytes)?;
-                was.resize(bytes, 0);
-                if found != was {
+                let was = before.read_raw(at, bytes)?;
+                let (same, beyond) = found.split_at(was.len().min(bytes));
+                if *same != was || beyond.iter().any(|byte| *byte != 0) {
                     strange.store(true, Ordering::Relaxed);
                 }
                 at += bytes as u64;
@@ -339,7 +339,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn fetch(&self, extent: &MapExtent) -> Result<Arc<Vec<u8>>, RestoreError> {
+    fn fetch(&self, extent: &MapExtent) -> Result<Bytes, RestoreError> {
         let frame = self.image.disk.frame(&extent.chunk)?;
         match chunk_of(&frame, &extent.chunk) {
             Some(_) => Ok(frame),

@@ -17,6 +17,7 @@ mod qcow2;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use self::partitions::{Partition, partitions};
@@ -148,7 +149,7 @@ impl DiskView {
     ///
     /// # Errors
     /// As [`PointView::frame`].
-    pub fn frame(&self, chunk: &ChunkRef) -> Result<Arc<Vec<u8>>, ViewError> {
+    pub fn frame(&self, chunk: &ChunkRef) -> Result<Bytes, ViewError> {
         self.point.frame(chunk)
     }
 
@@ -167,7 +168,7 @@ impl DiskView {
     ///
     /// # Errors
     /// [`ViewError::Fault`] when a byte cannot be had.
-    pub fn read_qcow2(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+    pub fn read_qcow2(&self, offset: u64, bytes: usize) -> Result<Bytes, ViewError> {
         self.read(Shown::Qcow2, offset, bytes)
     }
 
@@ -175,7 +176,7 @@ impl DiskView {
     ///
     /// # Errors
     /// [`ViewError::Fault`] when a byte cannot be had.
-    pub fn read_raw(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+    pub fn read_raw(&self, offset: u64, bytes: usize) -> Result<Bytes, ViewError> {
         self.point.read(&self.raw, offset, bytes)
     }
 
@@ -184,7 +185,7 @@ impl DiskView {
     }
 
     fn partitions(&self) -> Result<Vec<Partition>, ViewError> {
-        let read = |at, bytes| self.point.read(&self.raw, at, bytes);
+        let read = |at, bytes| self.point.read(&self.raw, at, bytes).map(Vec::from);
         partitions(self.bytes(), self.facts.sector_bytes, read)
     }
 
@@ -267,7 +268,7 @@ impl DiskView {
     ///
     /// # Errors
     /// [`ViewError::Fault`] when a byte cannot be had.
-    pub(super) fn read(&self, shown: Shown, offset: u64, bytes: usize) -> Result<Vec<u8>, ViewError> {
+    pub(super) fn read(&self, shown: Shown, offset: u64, bytes: usize) -> Result<Bytes, ViewError> {
         let within = |size: u64| {
             let end = size.min(offset.saturating_add(bytes as u64));
             end.checked_sub(offset).and_then(|length| usize::try_from(length).ok()).unwrap_or(0)
@@ -277,12 +278,15 @@ impl DiskView {
                 let layout = self.layout();
                 let mut buffer = vec![0; within(layout.bytes())];
                 layout.read(offset, &mut buffer, self)?;
-                Ok(buffer)
+                Ok(buffer.into())
             }
             Shown::Map => {
                 let text = self.map()?;
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
-                Ok(text.as_bytes().get(start..start + within(text.len() as u64)).unwrap_or_default().to_vec())
+                Ok(text
+                    .as_bytes()
+                    .get(start..start + within(text.len() as u64))
+                    .map_or_else(Bytes::new, Bytes::copy_from_slice))
             }
             Shown::Partition(number) => {
                 let place = self.partition(number)?;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Command;
 
+use bytes::Bytes;
+
 use amberfs::base::Env;
 use amberfs::capture::{Excludes, Options, Progress, capture_tree};
 use amberfs::chain::state::{Dependents, SourceGoal};
@@ -122,7 +124,8 @@ fn visible(name: &ObjectName, bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut found = vec![name.as_str().as_bytes().to_vec(), bytes.to_vec()];
     for (at, head) in pack::scan(bytes).into_iter().flatten() {
         let from = usize::try_from(at).unwrap() + frame::HEADER_BYTES;
-        found.extend(frame::open(&head, &bytes[from..from + head.stored_bytes as usize]));
+        let body = Bytes::copy_from_slice(&bytes[from..from + head.stored_bytes as usize]);
+        found.extend(frame::open(&head, body).map(Vec::from));
     }
     // Whatever looks like zstd, with an end that is the object's.
     let magic = [0x28, 0xb5, 0x2f, 0xfd];

@@ -278,7 +278,7 @@ fn every_golden_repository_reads_as_it_was_written_and_can_be_built_on() {
         let outcome = capture_tree(&repo, &log, &source, &tree, &Options::default(), &Progress::new()).unwrap();
         let view = MountView::open(repo, zero_settings()).unwrap();
         let file = node(&view, &format!("home/points/{}/file", outcome.point.name()));
-        assert_eq!(view.read(file, 0, 100).unwrap(), b"newer");
+        assert_eq!(view.read(file, 0, 100).unwrap(), "newer");
     }
 }
 
