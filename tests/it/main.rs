@@ -17,6 +17,7 @@ mod skip;
 
 mod architecture;
 mod cli;
+mod costs;
 mod crash;
 mod damage;
 mod deletion;
