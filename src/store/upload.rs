@@ -20,7 +20,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{MultipartId, MultipartUpload, PutPayload};
 use tokio::time::Instant;
 
-use crate::base::{Class, Classed, limits};
+use crate::base::limits;
 use crate::format::object::ObjectName;
 
 use super::error::StoreError;
@@ -164,10 +164,10 @@ impl Upload {
             .inspect_err(|_| self.store.sweep(&self.name))
     }
 
-    /// Over a network, the answer may be lost of what was done: then the object stands, and nobody else writes its name.
+    /// Over a network, the answer may be lost of what was done: then the object stands, and nobody else writes its name. What
+    /// the last answer says is no matter, for a repetition of what was done is refused in each server's own way.
     fn completed_all_the_same(&self, error: StoreError) -> Result<(), StoreError> {
-        let in_doubt = matches!(error.class(), Class::Transient | Class::Timeout | Class::NotFound);
-        if !self.store.is_remote() || !in_doubt {
+        if !self.store.is_remote() {
             return Err(error);
         }
         match self.store.size(&self.name) {

@@ -1,6 +1,9 @@
 //! What fails over a network is tried again within bounds, and what is slow is asked for twice.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use object_store::memory::InMemory;
 
 use super::*;
 use crate::store::Deadlines;
@@ -191,6 +194,39 @@ fn an_upload_whose_last_answer_is_lost_is_complete() {
     upload.write(bytes).unwrap();
     assert_eq!(upload.finish().unwrap_err().class(), Class::Transient);
     assert_eq!(underneath.size(&name("other")).unwrap_err().class(), Class::NotFound);
+}
+
+#[test]
+fn an_upload_that_stands_is_complete_whatever_is_said_of_its_end() {
+    use std::io::ErrorKind;
+    let bytes = vec![7u8; 2 * limits::UPLOAD_PART_BYTES + 1];
+    let in_order = {
+        let faults = Faults::new();
+        (faults.around(&Store::over(Arc::new(InMemory::new()))), faults)
+    };
+    let numbered = {
+        let (store, _, faults) = remote();
+        (store, faults)
+    };
+    for (kind, (store, faults)) in [("numbered", numbered), ("in order", in_order)] {
+        let upload = |object: &str| {
+            let mut upload = store.upload(&name(object)).unwrap();
+            upload.write(bytes.clone()).unwrap();
+            upload.finish()
+        };
+        // As Azure answers 400 to a list of blocks that is sent again after a lost answer.
+        for (said, class) in [(ErrorKind::InvalidInput, Class::Invalid), (ErrorKind::PermissionDenied, Class::Denied)] {
+            faults.plan(Rule::new(Fault::After).on(Operation::Finish).reported_as(said));
+            let object = format!("pack/{said:?}");
+            upload(&object).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            assert_eq!(store.size(&name(&object)).unwrap(), bytes.len() as u64, "{kind}");
+            // One that was refused is not there, and the refusal is told.
+            faults.plan(Rule::new(Fault::Before).on(Operation::Finish).reported_as(said));
+            assert_eq!(upload("refused").unwrap_err().class(), class, "{kind}");
+            assert_eq!(store.size(&name("refused")).unwrap_err().class(), Class::NotFound, "{kind}");
+        }
+        assert_eq!(faults.hits(), 4, "{kind}");
+    }
 }
 
 #[test]
