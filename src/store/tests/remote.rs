@@ -8,6 +8,7 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::store::Deadlines;
 use crate::store::fault::{Fault, Faults, Rule};
+use crate::store::record::Recorder;
 
 /// A store that counts as one over a network, behind a plan, and the one underneath.
 fn remote() -> (Store, Store, Faults) {
@@ -226,6 +227,38 @@ fn an_upload_that_stands_is_complete_whatever_is_said_of_its_end() {
             assert_eq!(store.size(&name("refused")).unwrap_err().class(), Class::NotFound, "{kind}");
         }
         assert_eq!(faults.hits(), 4, "{kind}");
+    }
+}
+
+#[test]
+fn an_upload_whose_end_took_all_its_time_is_given_up_all_the_same() {
+    let in_order = Store::over(Arc::new(InMemory::new()));
+    let numbered = Store::memory_as_remote(Env::seeded(1, Instant::from_nanos(0)));
+    for (kind, underneath) in [("numbered", numbered), ("in order", in_order)] {
+        let (asked, arrived, faults) = (Recorder::new(), Recorder::new(), Faults::new());
+        let aborts =
+            |recorder: &Recorder| recorder.calls().iter().filter(|call| call.operation == Operation::Abort).count();
+        let store = asked.around(&faults.around(&arrived.around(&underneath)));
+        let store = store.with_deadlines(Deadlines::all(Duration::from_secs(2)));
+        faults.plan(Rule::new(Fault::Hang).on(Operation::Finish).lasting());
+        faults.plan(Rule::new(Fault::Hang).on(Operation::Abort));
+        let mut upload = store.upload(&name("pack")).unwrap();
+        upload.write(vec![7; limits::UPLOAD_PART_BYTES + 1]).unwrap();
+        std::thread::scope(|scope| {
+            let finishing = scope.spawn(|| upload.finish());
+            let began = std::time::Instant::now();
+            while aborts(&asked) == 0 {
+                assert!(began.elapsed() < Duration::from_secs(30), "{kind}: it is never given up");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Longer than what is left of a completion that has used its time.
+            std::thread::sleep(Duration::from_millis(700));
+            faults.release();
+            assert_eq!(finishing.join().unwrap().unwrap_err().class(), Class::Timeout, "{kind}");
+        });
+        assert_eq!(aborts(&arrived), 1, "{kind}");
+        let counts = store.meter().snapshot().of(Operation::Abort);
+        assert_eq!((counts.requests, counts.failures), (1, 0), "{kind}");
     }
 }
 
