@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
 use super::*;
 use crate::store::Deadlines;
@@ -104,6 +105,29 @@ fn a_listing_that_hangs_ends_at_its_deadline() {
         "three attempts, none beyond the end: {:?}",
         begun.elapsed()
     );
+}
+
+/// HDFS and S3 Express list in any order, so that nothing counts before the whole has come.
+#[test]
+fn a_listing_in_any_order_takes_as_long_as_its_pages_come_and_may_begin_anew() {
+    let faults = Faults::new();
+    let underneath = faults.around(&Store::over(Arc::new(InMemory::new())));
+    for n in 0..30 {
+        underneath.create(&name(&format!("log/{n:02}")), vec![n]).unwrap();
+    }
+    // Each name is a page.
+    let slow = ThrottleConfig { wait_list_per_entry: Duration::from_millis(100), ..ThrottleConfig::default() };
+    let store = underneath.wrapped(|objects| Arc::new(ThrottledStore::new(objects, slow)));
+    let store = store.with_deadlines(Deadlines::all(Duration::from_millis(500)));
+    for breaks_off in [false, true] {
+        if breaks_off {
+            faults.plan(Rule::new(Fault::Half).on(Operation::List));
+        }
+        let begun = std::time::Instant::now();
+        assert_eq!(store.list("log/", None, None).unwrap().len(), 30, "{breaks_off}");
+        assert!(begun.elapsed() > Duration::from_millis(2500), "longer than a page may take: {:?}", begun.elapsed());
+    }
+    assert_eq!(faults.hits(), 1);
 }
 
 #[test]
