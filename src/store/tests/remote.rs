@@ -191,6 +191,34 @@ fn a_creation_whose_answer_is_lost_is_settled_by_what_stands_there() {
 }
 
 #[test]
+fn a_creation_in_doubt_stays_in_doubt_when_a_later_attempt_is_refused() {
+    let (store, underneath, faults) = remote();
+    let denied = |operation| Rule::new(Fault::Before).on(operation).reported_as(std::io::ErrorKind::PermissionDenied);
+    // It happened, and whoever would look is refused.
+    faults.plan(Rule::new(Fault::After).on(Operation::Create));
+    faults.plan(denied(Operation::Get));
+    let error = store.create(&name("a"), b"ours".to_vec()).unwrap_err();
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    assert_eq!(underneath.get(&name("a"), 9).unwrap(), "ours");
+    // It may yet happen, and its repetition is refused.
+    faults.plan(Rule::new(Fault::Late).on(Operation::Create));
+    faults.plan(denied(Operation::Create).nth(2));
+    let store = store.with_deadlines(Deadlines::all(Duration::from_secs(3)));
+    let error = store.create(&name("b"), b"ours".to_vec()).unwrap_err();
+    assert_eq!(error.class(), Class::Timeout, "{error}");
+    faults.release();
+    assert_eq!(underneath.get(&name("b"), 9).unwrap(), "ours");
+    // It exists, by whomever, for a client may have sent it twice.
+    faults.plan(denied(Operation::Get).lasting());
+    assert_eq!(store.create(&name("b"), b"ours".to_vec()).unwrap_err().class(), Class::Transient);
+    faults.clear();
+    // The first is refused: it had no effect.
+    faults.plan(denied(Operation::Create));
+    assert_eq!(store.create(&name("c"), b"ours".to_vec()).unwrap_err().class(), Class::Denied);
+    assert_eq!(faults.hits(), 1);
+}
+
+#[test]
 fn a_creation_that_arrives_late_finds_what_its_repetition_made() {
     let (store, underneath, faults) = remote();
     let store = store.with_deadlines(Deadlines::all(Duration::from_secs(3)));
