@@ -65,6 +65,12 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// The same, within `most` at most, whatever it writes.
+    pub(super) fn within(self, most: Duration) -> Request {
+        let deadline = self.deadline.min(most);
+        Request { deadline, allowance: self.allowance.min(most - deadline), ..self }
+    }
+
     pub(super) fn reported(&self, error: object_store::Error) -> StoreError {
         StoreError::reported(self.operation, &self.object, error)
     }

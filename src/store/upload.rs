@@ -121,7 +121,7 @@ impl Upload {
         }
         let last = self.gather(self.gathered_bytes);
         if self.way.is_none() {
-            return match self.store.create_payload(&self.name, last)? {
+            return match self.store.create_payload(&self.name, last, None)? {
                 Created::New => Ok(()),
                 Created::Exists => {
                     Err(StoreError::Taken { operation: Operation::Create, object: self.name.to_string() })
