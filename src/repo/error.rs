@@ -88,6 +88,15 @@ pub enum RepoError {
         /// Why it is not known.
         source: Box<RepoError>,
     },
+    /// A key slot that was deleted, if one believes what answered.
+    #[error(
+        "the key slot {object} still stands, though the store said that it was deleted: whoever has its key opens the repository; \
+         check the endpoint in the repository's URL and whether a proxy is on the way, and remove it again"
+    )]
+    NotRemoved {
+        /// The object.
+        object: ObjectName,
+    },
     /// Commits would not be safe on this store.
     #[error(
         "{store} does not honour conditional creation: two writers could overwrite one another's commits; choose another \
@@ -165,7 +174,7 @@ impl Classed for RepoError {
             RepoError::NotEncrypted { .. } => Class::Invalid,
             RepoError::Slot { class, .. } => *class,
             RepoError::SlotInDoubt { source, .. } => source.class(),
-            RepoError::Unsafe { .. } => Class::Unsupported,
+            RepoError::Unsafe { .. } | RepoError::NotRemoved { .. } => Class::Unsupported,
             RepoError::Poisoned { .. } | RepoError::Defect { .. } => Class::Transient,
         }
     }

@@ -109,16 +109,15 @@ impl Repo {
     /// were called.
     ///
     /// # Errors
-    /// [`RepoError::KeyRole`]; the store.
+    /// [`RepoError::NotRemoved`] when one is still there; [`RepoError::KeyRole`]; the store.
     pub fn finish_rotation(&self) -> Result<Vec<SlotInfo>, RepoError> {
         let masters = self.masters("a rotation")?;
         self.prove_store()?;
         let mut dropped = self.slots()?;
         dropped.retain(|slot| slot.epoch < masters.epoch() && !slot.own);
         let objects = self.slot_objects(SLOTS_PREFIX)?.into_values().flatten();
-        for at in objects.filter(|at| at.epoch < masters.epoch()) {
-            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
-        }
+        let older: Vec<At> = objects.filter(|at| at.epoch < masters.epoch()).collect();
+        self.remove_objects(SLOTS_PREFIX, &older)?;
         Ok(dropped)
     }
 }

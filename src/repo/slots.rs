@@ -6,6 +6,9 @@
 //! Crash behaviour: a slot is one object, created whole, and read back and opened before anything rests on it. A removal
 //! deletes a slot's objects, newest last, so that one that was interrupted leaves the slot as it was. A change writes
 //! the new slot first: at every moment one of the two opens all that the old one did.
+//!
+//! What was deleted over a network counts as removed when it is listed no more: to a deletion, any page of a gateway's that says
+//! 200 looks like the store's answer, and who was to be kept out would not be.
 
 use std::collections::BTreeMap;
 
@@ -285,14 +288,34 @@ impl Repo {
     /// then on.
     ///
     /// # Errors
-    /// [`RepoError::KeyRole`]; the store.
+    /// [`RepoError::NotRemoved`] when it is still there; [`RepoError::KeyRole`]; the store.
     pub fn remove_slot(&self, slot: &SlotInfo) -> Result<(), RepoError> {
         self.masters("the removal of a key")?;
         self.prove_store()?;
-        for at in self.slot_objects(&slot_prefix(slot.id))?.into_values().flatten().rev() {
+        let prefix = slot_prefix(slot.id);
+        let objects: Vec<At> = self.slot_objects(&prefix)?.into_values().flatten().rev().collect();
+        self.remove_objects(&prefix, &objects)
+    }
+
+    /// Deletes `objects`, in this order, and sees that none of them is listed below `prefix` any more.
+    pub(super) fn remove_objects(&self, prefix: &str, objects: &[At]) -> Result<(), RepoError> {
+        for at in objects {
             self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
         }
-        Ok(())
+        match self.still_there(prefix, objects)?.first() {
+            Some(at) => Err(RepoError::NotRemoved { object: at.name() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Which of the objects that were `deleted` over a network are listed below `prefix` all the same.
+    fn still_there(&self, prefix: &str, deleted: &[At]) -> Result<Vec<At>, RepoError> {
+        if deleted.is_empty() || !self.store().is_remote() {
+            return Ok(Vec::new());
+        }
+        let mut listed: Vec<At> = self.slot_objects(prefix)?.into_values().flatten().collect();
+        listed.retain(|at| deleted.iter().any(|deleted| deleted.name() == at.name()));
+        Ok(listed)
     }
 
     /// Gives what the slot gives that this repository was opened with to `credential` instead. Once the new slot is
@@ -308,7 +331,7 @@ impl Repo {
         let old = self.slot_objects(&slot_prefix(opened.id))?;
         let encryption = self.encryption()?;
         let (id, _) = write(self.store(), self.id(), encryption, credential, &masters, &opened.slot, Some(opened.id))?;
-        let mut left = Vec::new();
+        let (mut left, mut deleted) = (Vec::new(), Vec::new());
         // Oldest first: whatever is left opens all that it ever did.
         for at in old.into_values().flatten().rev() {
             if at.epoch > masters.epoch() {
@@ -316,6 +339,18 @@ impl Repo {
                 left.push(SlotFault::new(at, "it was not what was sealed when the repository was opened"));
             } else if let Err(error) = self.store().delete(&at.name()) {
                 left.push(SlotFault::new(at, error));
+            } else {
+                deleted.push(at);
+            }
+        }
+        match self.still_there(&slot_prefix(opened.id), &deleted) {
+            Ok(still) => left.extend(still.into_iter().map(|at| {
+                let object = at.name();
+                SlotFault::new(at, RepoError::NotRemoved { object })
+            })),
+            Err(error) => {
+                let why = format!("whether it was is not known: {error}");
+                left.extend(deleted.into_iter().map(|at| SlotFault::new(at, &why)));
             }
         }
         Ok(Changed { slot: info(id, masters.epoch(), Some(opened.slot.about()), false), left })

@@ -374,8 +374,9 @@ impl Shared {
 
     /// Adds what was counted since the last time to what all processes have counted. What cannot be is not.
     fn keep_counts(&self) {
-        let (hits, misses) = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
         let mut counted = self.counted.lock();
+        // Not before: whoever waited would have fewer than are counted already.
+        let (hits, misses) = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
         if *counted != (hits, misses) && self.files.add_counts(hits - counted.0, misses - counted.1).is_ok() {
             *counted = (hits, misses);
         }

@@ -385,10 +385,12 @@ impl Said {
     }
 }
 
+/// What stands before the status in an error of a client over HTTP.
+const STATUS: &str = "status code: ";
+
 /// The status of the server's answer, and its words: what stands in `<Code>` where it has one, else all that it said. The
 /// names of objects and the URL, in which any word may stand, are none of them.
 fn words_of_the_server(error: &object_store::Error) -> (Option<u16>, String) {
-    const STATUS: &str = "status code: ";
     // `object_store` says the object's name, and its source what came of the request.
     let text = match std::error::Error::source(error) {
         Some(source) => told(source),
@@ -420,6 +422,16 @@ impl StoreError {
     pub(super) fn exists(source: &object_store::Error) -> bool {
         let text = source.to_string();
         !["ConditionalRequestConflict", "OperationAborted"].iter().any(|word| text.contains(word))
+    }
+}
+
+impl StoreError {
+    /// Whether the client has sent a request more than once before this came of it.
+    pub(super) fn was_repeated(source: &object_store::Error) -> bool {
+        let text = source.to_string();
+        // What the server says may be anything.
+        let (of_the_client, _) = text.split_once(STATUS).unwrap_or((&text, ""));
+        of_the_client.contains(" retries, max_retries: ")
     }
 }
 
@@ -548,6 +560,19 @@ mod tests {
         let class = |body: &str| StoreError::reported(Operation::Get, "x", missing(body)).class();
         assert_eq!(class(&code("NoSuchKey")), Class::NotFound);
         assert_eq!(class("<html>nginx</html>"), Class::Invalid, "a stranger's page says nothing of an object");
+    }
+
+    #[test]
+    fn what_a_client_has_sent_again_is_told_from_what_a_server_says() {
+        let answer = |how: &str, body: &str| {
+            let said = format!("Server returned non-2xx status code: 403 Forbidden: {body}");
+            let source = format!("Error performing PUT http://h/x in 1.2ms{how} - {said}").into();
+            object_store::Error::Generic { store: "S3", source }
+        };
+        let again = ", after 1 retries, max_retries: 2, retry_timeout: 180s ";
+        assert!(StoreError::was_repeated(&answer(again, "")));
+        assert!(!StoreError::was_repeated(&answer("", "")));
+        assert!(!StoreError::was_repeated(&answer("", again)));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub enum Fault {
     Short,
     /// One bit of an answer is wrong. Writes and listings succeed.
     Flipped,
+    /// A deletion has no effect, and is answered as if it had: by a gateway's page, say. Everything else succeeds.
+    Feigned,
     /// It waits for [`Faults::release`], and then goes on. Whoever has given up by then cancels it.
     Hang,
     /// It is never answered; [`Faults::release`] makes a creation happen, even if its caller has given up
@@ -289,6 +291,7 @@ impl Gate for Planned {
             Fault::Half => Verdict::Half(error),
             Fault::Short => Verdict::Short,
             Fault::Flipped => Verdict::Flipped,
+            Fault::Feigned => Verdict::Feigned,
             Fault::Late => Verdict::Late,
             Fault::Hang => {
                 let _hanging = Hanging(&self.plan);

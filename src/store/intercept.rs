@@ -58,6 +58,8 @@ pub(super) enum Verdict {
     Short,
     /// A bit of its answer is wrong. Not for writes.
     Flipped,
+    /// It is answered as if it had been made. Only for deletions.
+    Feigned,
     /// It is never answered; a creation may happen later.
     Late,
 }
@@ -118,7 +120,9 @@ impl<G: Gate> ObjectStore for Intercepted<G> {
                 self.gate.postpone(object.clone(), payload, options);
                 pending().await
             }
-            Verdict::Pass | Verdict::Short | Verdict::Flipped => self.inner.put_opts(object, payload, options).await,
+            Verdict::Pass | Verdict::Short | Verdict::Flipped | Verdict::Feigned => {
+                self.inner.put_opts(object, payload, options).await
+            }
         }
     }
 
@@ -132,7 +136,7 @@ impl<G: Gate> ObjectStore for Intercepted<G> {
             Verdict::Before(error) => return Err(error),
             Verdict::Late => return pending().await,
             Verdict::Half(ref _error) => self.gate.leave_rest(object, &[]),
-            Verdict::After(_) | Verdict::Pass | Verdict::Short | Verdict::Flipped => {}
+            Verdict::After(_) | Verdict::Pass | Verdict::Short | Verdict::Flipped | Verdict::Feigned => {}
         }
         let upload = self.inner.put_multipart_opts(object, options).await?;
         match verdict {
@@ -152,7 +156,7 @@ impl<G: Gate> ObjectStore for Intercepted<G> {
         match verdict {
             Verdict::Before(error) | Verdict::After(error) => return Err(error),
             Verdict::Late => return pending().await,
-            Verdict::Pass | Verdict::Half(_) | Verdict::Short | Verdict::Flipped => {}
+            Verdict::Pass | Verdict::Half(_) | Verdict::Short | Verdict::Flipped | Verdict::Feigned => {}
         }
         let result = self.inner.get_opts(object, options).await?;
         if operation == Operation::Size {
@@ -176,7 +180,7 @@ impl<G: Gate> ObjectStore for Intercepted<G> {
                 })
                 .await
             }
-            Verdict::Pass | Verdict::Before(_) | Verdict::After(_) | Verdict::Late => Ok(result),
+            Verdict::Pass | Verdict::Before(_) | Verdict::After(_) | Verdict::Late | Verdict::Feigned => Ok(result),
         }
     }
 
@@ -190,6 +194,7 @@ impl<G: Gate> ObjectStore for Intercepted<G> {
                     match verdict {
                         Verdict::Before(error) => return Err(error),
                         Verdict::Late => return pending().await,
+                        Verdict::Feigned => return Ok(object),
                         _ => {}
                     }
                     let one = stream::once(async move { Ok(object) }).boxed();
@@ -236,7 +241,7 @@ impl<G: Gate> Intercepted<G> {
         async move {
             let verdict = gate.pass(Operation::List, &place, 0).await;
             let (keep_half, error) = match verdict {
-                Verdict::Pass | Verdict::Flipped => return list(),
+                Verdict::Pass | Verdict::Flipped | Verdict::Feigned => return list(),
                 Verdict::Late => return stream::pending().boxed(),
                 Verdict::Before(error) | Verdict::After(error) => (false, Some(error)),
                 Verdict::Half(error) => (true, Some(error)),
@@ -277,7 +282,7 @@ impl<G: Gate> GatedParts<G> {
             Verdict::Before(error) | Verdict::Half(error) => Err(error),
             Verdict::After(error) => call.await.and(Err(error)),
             Verdict::Late => pending().await,
-            Verdict::Pass | Verdict::Short | Verdict::Flipped => call.await,
+            Verdict::Pass | Verdict::Short | Verdict::Flipped | Verdict::Feigned => call.await,
         }
     }
 }
@@ -322,7 +327,7 @@ impl<G: Gate> MultipartUpload for InterceptedUpload<G> {
                 Verdict::Before(error) | Verdict::Half(error) => Err(error),
                 Verdict::After(error) => sending.await.and(Err(error)),
                 Verdict::Late => pending().await,
-                Verdict::Pass | Verdict::Short | Verdict::Flipped => sending.await,
+                Verdict::Pass | Verdict::Short | Verdict::Flipped | Verdict::Feigned => sending.await,
             }
         }
         .boxed()
@@ -337,7 +342,7 @@ impl<G: Gate> MultipartUpload for InterceptedUpload<G> {
                 Err(error)
             }
             Verdict::Late => pending().await,
-            Verdict::Pass | Verdict::Short | Verdict::Flipped => self.upload.complete().await,
+            Verdict::Pass | Verdict::Short | Verdict::Flipped | Verdict::Feigned => self.upload.complete().await,
         }
     }
 
@@ -346,7 +351,7 @@ impl<G: Gate> MultipartUpload for InterceptedUpload<G> {
             Verdict::Before(error) => Err(error),
             Verdict::After(error) | Verdict::Half(error) => self.upload.abort().await.and(Err(error)),
             Verdict::Late => pending().await,
-            Verdict::Pass | Verdict::Short | Verdict::Flipped => self.upload.abort().await,
+            Verdict::Pass | Verdict::Short | Verdict::Flipped | Verdict::Feigned => self.upload.abort().await,
         }
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! **What was taken away does not come back.** A holder looks before and after each beat, and before each entry that it writes: if its
 //! last beat is not listed, or another's established one is, the lease is lost for good. It deletes its names, makes no beat
-//! again and writes nothing more. So a holder that was stopped and goes on finds out by the name that its successor has deleted.
+//! again and writes nothing more. So a holder that was stopped and goes on finds out by the name that its successor has deleted. What
+//! it writes, repetitions included, ends within the time that the lease still had when it looked.
 //!
 //! **What that is not.** A holder that is stopped (a suspended machine) after it looked and before its write arrives may write
 //! after another has taken over, and overwrite: no store without conditional writes can keep it from that. A store
@@ -218,11 +219,12 @@ impl Lease {
         Lease { holder, times, store, beaten, stop: Some(stop), thread, writing: Mutex::new(()) }
     }
 
-    /// Runs `write` if nothing stands under `name` and the lease is ours; `None` when something does.
+    /// Runs `write` if nothing stands under `name` and the lease is ours; `None` when something does. It is told how long it
+    /// may take: as long as the lease is sure to be ours.
     pub(super) fn guarded<T>(
         &self,
         name: &ObjectName,
-        write: impl FnOnce() -> Result<T, StoreError>,
+        write: impl FnOnce(Duration) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let _one_at_a_time = self.writing.lock();
         let lost = || StoreError::LeaseLost { operation: Operation::Create, object: name.to_string() };
@@ -241,11 +243,12 @@ impl Lease {
         if !leases.belong_to(self.holder, before..=beaten.number) {
             beaten.lost = true;
         }
-        if beaten.lost || since_boot().saturating_sub(beaten.at) >= self.times.valid {
+        let left = self.times.valid.saturating_sub(since_boot().saturating_sub(beaten.at));
+        if beaten.lost || left.is_zero() {
             return Err(lost());
         }
         drop(beaten);
-        write().map(Some)
+        write(left).map(Some)
     }
 }
 
@@ -377,26 +380,27 @@ impl Store {
             ));
             let lease = Lease::acquire(self, env, times)?;
             // Whether it was there before, nobody needs to know.
-            self.create_payload(&Object::SingleWriter.name(), lease::notice().into())?;
+            self.create_payload(&Object::SingleWriter.name(), lease::notice().into(), None)?;
             *held = Some(Arc::new(lease));
             self.single_writer().seen.lock().answer = Some(true);
         }
         Ok(true)
     }
 
-    /// Runs the creation of `name` under the lease, if there is one and the name could be another's, too.
+    /// Runs the creation of `name` under the lease, if there is one and the name could be another's, too; `write` is told how long
+    /// it may take then.
     pub(super) fn create_guarded<T>(
         &self,
         name: &ObjectName,
-        write: impl FnOnce() -> Result<T, StoreError>,
+        write: impl FnOnce(Option<Duration>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let shared = matches!(
             Object::parse(name),
             Some(Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Slot(..))
         );
         match self.lease().filter(|_| shared) {
-            Some(lease) => lease.guarded(name, write),
-            None => write().map(Some),
+            Some(lease) => lease.guarded(name, |left| write(Some(left))),
+            None => write(None).map(Some),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! **No page is lost, and none is the last chance.** Where a store lists in order, what breaks off goes on behind the last name,
 //! and whatever has come gives the next page attempts and a deadline of its own. Where it does not, a listing that breaks off
-//! is begun anew, [`limits::LISTING_RESTARTS_MAX`] times at most, and nothing of a broken one counts.
+//! is begun anew, [`limits::LISTING_RESTARTS_MAX`] times at most, and nothing of a broken one counts. Whoever waits for the whole
+//! hears of each page and of each new beginning by a portion without names, so that however long it takes, it is no silence.
 //!
 //! **Bounded.** A server that answers with pages for ever fills no memory: beyond [`limits::LISTING_NAMES_MAX`] names it is
 //! an error. Where pages begin and end is the client's matter; how many there were is told by the number of names.
@@ -18,7 +19,7 @@ use crate::base::limits;
 use super::error::StoreError;
 use super::remote::Request;
 
-/// What comes of a listing: portions, and at last an error if there was one.
+/// What comes of a listing: portions, and at last an error if there was one. One without names says that the listing goes on.
 pub(super) type Portion = Result<Vec<ObjectMeta>, StoreError>;
 
 /// A listing that is yet to be made.
@@ -104,11 +105,11 @@ impl Listing {
                 if self.ordered {
                     // A page that came a second time leads nowhere back.
                     last = last.max(names.last().map(|meta| meta.location.clone()));
-                    if to.send(Ok(names)).is_err() {
-                        return Ok(());
-                    }
                 } else {
                     whole.append(&mut names);
+                }
+                if to.send(Ok(names)).is_err() {
+                    return Ok(());
                 }
                 if let Some(error) = failed {
                     break error;
@@ -121,6 +122,9 @@ impl Listing {
                 }
                 whole.clear();
                 seen = 0;
+                if to.send(Ok(Vec::new())).is_err() {
+                    return Ok(());
+                }
             }
             attempts.again(&request.object, error).await?;
         }

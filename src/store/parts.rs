@@ -4,12 +4,12 @@
 //! backend has the numbers (S3, GCS, Azure), a part that is sent twice replaces itself, and the beginning of an upload that is
 //! begun twice leaves an unnamed rest at worst, as a crash does. Elsewhere (HDFS, OSS, COS) parts are sent once.
 //!
-//! **The end is settled before it is repeated.** A completion whose answer was lost has removed the upload, so that another one
-//! would be told that there is none: the object's size says that it happened, as nobody else writes its name.
+//! **The end is settled whatever is said of it.** A completion whose answer was lost has used the parts up, so that its
+//! repetition, which the client below makes as well, is refused in each server's own way (S3: no such upload; Azure: 400, an invalid list
+//! of blocks). The object's size says that it happened, as nobody else writes its name.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,25 +56,19 @@ impl Numbered {
         parts: &[PartId],
         bytes: u64,
     ) -> std::result::Result<(), StoreError> {
-        let in_doubt = AtomicBool::new(false);
-        let (in_doubt, this) = (&in_doubt, self);
         request
             .attempted(|patience| async move {
-                if in_doubt.swap(true, Ordering::Relaxed) && this.stands(request, bytes, patience).await? {
+                let completing = self.0.complete_multipart(&request.path, id, parts.to_vec());
+                let error = match request.patiently(patience, completing).await {
+                    Ok(Ok(_)) => return Ok(()),
+                    Ok(Err(error)) => request.reported(error),
+                    Err(lost) => lost,
+                };
+                // A server out of reach cannot be asked, either.
+                if !error.is_unreached() && self.stands(request, bytes, patience).await.is_ok_and(|stands| stands) {
                     return Ok(());
                 }
-                let completing = this.0.complete_multipart(&request.path, id, parts.to_vec());
-                match request.patiently(patience, completing).await? {
-                    Ok(_) => Ok(()),
-                    // The client below may have sent it twice.
-                    Err(error) => match request.reported(error) {
-                        error @ StoreError::Missing { .. } => match this.stands(request, bytes, patience).await {
-                            Ok(true) => Ok(()),
-                            Ok(false) | Err(_) => Err(error),
-                        },
-                        error => Err(error),
-                    },
-                }
+                Err(error)
             })
             .await
     }

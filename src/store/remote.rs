@@ -4,7 +4,8 @@
 //! **A creation is never blindly repeated.** When its outcome is not known, what stands under the name is read first: our
 //! bytes say that it happened, others' that the name was taken. Only where nothing stands is it sent again. Should the first
 //! one arrive after all, it finds the name taken. Bytes tell whose an object is because all that is created holds something
-//! random of its writer: a nonce, a session's id.
+//! random of its writer: a nonce, a session's id. What refuses a later attempt says nothing of the first: a creation in doubt
+//! ends with the error that raised the doubt.
 //!
 //! A store that is not over a network makes each request once.
 
@@ -22,13 +23,13 @@ use object_store::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::base::{Class, Env, limits};
+use crate::base::{Class, Classed, Env, limits};
 
 use super::error::StoreError;
 use super::hedge::Hedges;
 use super::meter::{Meter, Operation};
 use super::respite::Respite;
-use super::retry::{Attempts, Retries};
+use super::retry::{Attempts, Retries, passes};
 use super::store::Created;
 
 /// What all requests to a store over a network share.
@@ -64,6 +65,12 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// The same, within `most` at most, whatever it writes.
+    pub(super) fn within(self, most: Duration) -> Request {
+        let deadline = self.deadline.min(most);
+        Request { deadline, allowance: self.allowance.min(most - deadline), ..self }
+    }
+
     pub(super) fn reported(&self, error: object_store::Error) -> StoreError {
         StoreError::reported(self.operation, &self.object, error)
     }
@@ -82,7 +89,7 @@ impl Request {
         loop {
             match attempts.within(&self.object, attempt(Some(attempts.patience()))).await {
                 Ok(value) => return Ok(value),
-                Err(error) => attempts.again(&self.object, error).await?,
+                Err(error) => drop(attempts.again(&self.object, error).await?),
             }
         }
     }
@@ -235,23 +242,34 @@ impl Request {
         let Some(remote) = &self.remote else { return self.create_once(payload).await };
         let mut attempts = remote.attempts_of(self);
         let patience = Some(attempts.patience());
-        let mut in_doubt = false;
+        let mut doubt = None;
         loop {
             let attempt = async {
-                if in_doubt && let Some(created) = self.settle(&payload, patience).await? {
+                if doubt.is_some()
+                    && let Some(created) = self.settle(&payload, patience).await?
+                {
                     return Ok(created);
                 }
                 match self.patiently(patience, self.create_once(payload.clone())).await?? {
                     Created::New => Ok(Created::New),
                     // Some client below us may have sent it twice.
-                    Created::Exists => Ok(self.settle(&payload, patience).await?.unwrap_or(Created::Exists)),
+                    Created::Exists => match self.settle(&payload, patience).await {
+                        Ok(settled) => Ok(settled.unwrap_or(Created::Exists)),
+                        Err(error) => Err(self.in_doubt(error)),
+                    },
                 }
             };
             match attempts.within(&self.object, attempt).await {
                 Ok(created) => return Ok(created),
-                Err(error) => attempts.again(&self.object, error).await?,
+                Err(error) => match (attempts.again(&self.object, error).await, doubt.take()) {
+                    (Ok(error), _) => doubt = Some(error),
+                    (Err(refusal), Some(doubt)) if !passes(refusal.class()) => {
+                        tracing::debug!(error = %refusal, "a creation in doubt is refused");
+                        return Err(doubt);
+                    }
+                    (Err(error), _) => return Err(error),
+                },
             }
-            in_doubt = true;
         }
     }
 
@@ -259,8 +277,21 @@ impl Request {
         match self.objects.put_opts(&self.path, payload, PutOptions::from(PutMode::Create)).await {
             Ok(_) => Ok(Created::New),
             Err(error @ object_store::Error::AlreadyExists { .. }) if StoreError::exists(&error) => Ok(Created::Exists),
-            Err(error) => Err(self.reported(error)),
+            Err(error) => {
+                let (repeated, error) = (StoreError::was_repeated(&error), self.reported(error));
+                // What refuses the last of several says nothing of the others.
+                Err(if repeated { self.in_doubt(error) } else { error })
+            }
         }
+    }
+
+    /// What is told of a creation that may have happened, when `error` came of the last thing that was asked: no refusal.
+    fn in_doubt(&self, error: StoreError) -> StoreError {
+        if passes(error.class()) {
+            return error;
+        }
+        let (operation, object) = (self.operation, self.object.clone());
+        StoreError::Failed { operation, object, class: Class::Transient, source: Box::new(error) }
     }
 
     /// Whether what stands under the name is `payload`; none when nothing does.

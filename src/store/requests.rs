@@ -14,6 +14,7 @@
 
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -40,20 +41,27 @@ impl Store {
     /// After an error the object may exist, or may come to exist. [`Store::get`] tells: what it finds is
     /// durable, if this store or a clone of it made the attempt.
     pub fn create(&self, name: &ObjectName, bytes: Vec<u8>) -> Result<Created, StoreError> {
-        let created = self.create_guarded(name, || self.create_payload(name, bytes.into()))?;
+        let created = self.create_guarded(name, |most| self.create_payload(name, bytes.into(), most))?;
         Ok(created.unwrap_or(Created::Exists))
     }
 
-    pub(super) fn create_payload(&self, name: &ObjectName, payload: PutPayload) -> Result<Created, StoreError> {
+    /// As [`Store::create`], under no lease; within `most`, if that is less than a creation may take.
+    pub(super) fn create_payload(
+        &self,
+        name: &ObjectName,
+        payload: PutPayload,
+        most: Option<Duration>,
+    ) -> Result<Created, StoreError> {
         let operation = Operation::Create;
         self.counted(operation, || {
             let path = object_path(operation, name)?;
             self.prepare(operation, name)?;
             let bytes = payload.content_length() as u64;
-            let request = self.write_request(operation, name, path, bytes);
+            let request = self.write_request(operation, name, path, bytes).within(most.unwrap_or(Duration::MAX));
+            let deadline = request.deadline + request.allowance;
             let put = self
                 .start(operation, name, async move { request.create(payload).await })
-                .and_then(|putting| self.wait_longer(operation, name, self.allowance(bytes), putting));
+                .and_then(|putting| self.wait_within(operation, name, deadline, putting));
             let created = put.and_then(|created| {
                 match (&created, self.direct()) {
                     (Ok(Created::New), _) => self.meter().moved(operation, bytes),

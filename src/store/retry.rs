@@ -157,14 +157,14 @@ impl<'r> Attempts<'r> {
     ///
     /// # Errors
     /// That of the request, when there is no next attempt.
-    pub(super) async fn again(&mut self, object: &str, error: StoreError) -> Result<(), StoreError> {
-        let pause = self.pause(object, error)?;
+    pub(super) async fn again(&mut self, object: &str, error: StoreError) -> Result<StoreError, StoreError> {
+        let (pause, error) = self.pause(object, error)?;
         tokio::time::sleep(pause).await;
-        Ok(())
+        Ok(error)
     }
 
     /// How long until the next attempt.
-    fn pause(&mut self, object: &str, error: StoreError) -> Result<Duration, StoreError> {
+    fn pause(&mut self, object: &str, error: StoreError) -> Result<(Duration, StoreError), StoreError> {
         self.failures += 1;
         let mut pause = self.retries.pause(self.failures);
         if !passes(error.class()) {
@@ -184,7 +184,7 @@ impl<'r> Attempts<'r> {
             tracing::debug!(%error, ?pause, "try a request again");
         }
         self.meter.retry(self.operation);
-        Ok(pause)
+        Ok((pause, error))
     }
 
     /// How long the server wants no attempt to begin.
@@ -201,7 +201,7 @@ impl<'r> Attempts<'r> {
 }
 
 /// Whether a failure of this class may be another answer's next time.
-fn passes(class: Class) -> bool {
+pub(super) fn passes(class: Class) -> bool {
     match class {
         Class::Transient | Class::Timeout => true,
         Class::NotFound
@@ -251,7 +251,7 @@ mod tests {
             attempts.within("x", async { Ok(()) }).await.unwrap();
             assert!(begun.elapsed() >= Duration::from_millis(300), "the first attempt, too");
             respite.ask(Duration::from_secs(2));
-            let pause = attempts.pause("x", lost()).unwrap();
+            let (pause, _) = attempts.pause("x", lost()).unwrap();
             assert!(pause > Duration::from_millis(1900), "{pause:?}");
 
             respite.ask(Duration::from_secs(90));

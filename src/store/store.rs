@@ -586,9 +586,19 @@ impl Store {
         allowance: Duration,
         running: Running<T>,
     ) -> Result<T, StoreError> {
+        self.wait_within(operation, name, self.deadlines().of(operation) + allowance, running)
+    }
+
+    /// Waits for what was started, and ends within `deadline`.
+    pub(super) fn wait_within<T>(
+        &self,
+        operation: Operation,
+        name: &ObjectName,
+        deadline: Duration,
+        running: Running<T>,
+    ) -> Result<T, StoreError> {
         let grace = if self.is_remote() { GRACE } else { Duration::ZERO };
-        let deadline = self.deadlines().of(operation) + allowance + grace;
-        running.wait(deadline).map_err(|stopped| self.stopped(operation, name, stopped))
+        running.wait(deadline + grace).map_err(|stopped| self.stopped(operation, name, stopped))
     }
 
     /// Starts `request` and hands what it yields to `done`, on a thread that may block.

@@ -13,14 +13,16 @@
 //! An object that fits into one part is created by a single request.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::multipart::PartId;
 use object_store::path::Path as ObjectPath;
 use object_store::{MultipartId, MultipartUpload, PutPayload};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::base::{Class, Classed, limits};
+use crate::base::limits;
 use crate::format::object::ObjectName;
 
 use super::error::StoreError;
@@ -54,8 +56,8 @@ pub struct Upload {
 enum Way {
     /// By their numbers; what has arrived, in that order.
     Numbered { parts: Numbered, id: MultipartId, begun: usize, arrived: Vec<PartId> },
-    /// As they come.
-    InOrder(Box<dyn MultipartUpload>),
+    /// As they come. Whoever completes it may be cut off, and then it is given up by somebody else.
+    InOrder(Arc<Mutex<Box<dyn MultipartUpload>>>),
 }
 
 /// A part under way.
@@ -119,7 +121,7 @@ impl Upload {
         }
         let last = self.gather(self.gathered_bytes);
         if self.way.is_none() {
-            return match self.store.create_payload(&self.name, last)? {
+            return match self.store.create_payload(&self.name, last, None)? {
                 Created::New => Ok(()),
                 Created::Exists => {
                     Err(StoreError::Taken { operation: Operation::Create, object: self.name.to_string() })
@@ -130,44 +132,31 @@ impl Upload {
         while let Some(part) = self.in_flight.pop_front() {
             self.settle(part)?;
         }
-        let Some(way) = self.way.take() else { return Ok(()) };
-        let completed = self.store.counted(operation, || match way {
-            Way::Numbered { parts, id, arrived, .. } => {
+        let completed = self.store.counted(operation, || match &self.way {
+            None => Ok(()),
+            Some(Way::Numbered { parts, id, arrived, .. }) => {
                 let (request, bytes) = (self.request(operation, 0), self.bytes);
-                // What is not completed is given up.
-                let giving_up = self.request(Operation::Abort, 0);
-                self.store.run(operation, &self.name, async move {
-                    let completed = parts.finish(&request, &id, &arrived, bytes).await;
-                    if completed.is_err() {
-                        drop(parts.abort_once(&giving_up, &id).await);
-                    }
-                    completed
-                })?
+                let (parts, id, arrived) = (parts.clone(), id.clone(), arrived.clone());
+                let completing = async move { parts.finish(&request, &id, &arrived, bytes).await };
+                self.store.run(operation, &self.name, completing)?
             }
-            Way::InOrder(mut parts) => {
-                let completing = self.in_client(operation, async move {
-                    let completed = parts.complete().await.map(|_| ());
-                    if completed.is_err() {
-                        // It may have been completed all the same, and then there is nothing to give up.
-                        drop(parts.abort().await);
-                    }
-                    completed
-                });
-                self.store
-                    .run(operation, &self.name, completing)?
-                    .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
+            Some(Way::InOrder(parts)) => {
+                let parts = Arc::clone(parts);
+                let completing = self.in_client(operation, async move { parts.lock().await.complete().await });
+                let completed = self.store.run(operation, &self.name, completing)?;
+                completed.map(drop).map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
             }
         });
-        completed
-            .or_else(|error| self.completed_all_the_same(error))
-            // A local store that cannot complete (no space to sync, say) leaves its file.
-            .inspect_err(|_| self.store.sweep(&self.name))
+        completed.or_else(|error| self.completed_all_the_same(error))?;
+        // What was not completed is given up when it is dropped, in a request of its own: the completion may have used its time.
+        self.way = None;
+        Ok(())
     }
 
-    /// Over a network, the answer may be lost of what was done: then the object stands, and nobody else writes its name.
+    /// Over a network, the answer may be lost of what was done: then the object stands, and nobody else writes its name. What
+    /// the last answer says is no matter, for a repetition of what was done is refused in each server's own way.
     fn completed_all_the_same(&self, error: StoreError) -> Result<(), StoreError> {
-        let in_doubt = matches!(error.class(), Class::Transient | Class::Timeout | Class::NotFound);
-        if !self.store.is_remote() || !in_doubt {
+        if !self.store.is_remote() {
             return Err(error);
         }
         match self.store.size(&self.name) {
@@ -215,7 +204,11 @@ impl Upload {
                 self.store.start(operation, &self.name, sending)?
             }
             Some(Way::InOrder(parts)) => {
-                let sending = parts.put_part(part);
+                let sending = match parts.try_lock() {
+                    Ok(mut parts) => parts.put_part(part),
+                    // Nobody else has it before the end.
+                    Err(_) => return Err(StoreError::Broken { operation, object: self.name.to_string() }),
+                };
                 let sending = self.in_client(operation, sending);
                 let sending = async move { sending.await.map(|()| None).map_err(|error| request.reported(error)) };
                 self.store.start(operation, &self.name, sending)?
@@ -244,7 +237,7 @@ impl Upload {
             });
             self.store
                 .run(operation, &self.name, beginning)?
-                .map(Way::InOrder)
+                .map(|parts| Way::InOrder(Arc::new(Mutex::new(parts))))
                 .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
         })
     }
@@ -279,8 +272,8 @@ impl Drop for Upload {
                 let request = self.request(operation, 0);
                 self.store.run(operation, &self.name, async move { parts.abort_once(&request, &id).await })?
             }
-            Way::InOrder(mut parts) => {
-                let giving_up = self.in_client(operation, async move { parts.abort().await });
+            Way::InOrder(parts) => {
+                let giving_up = self.in_client(operation, async move { parts.lock().await.abort().await });
                 self.store
                     .run(operation, &self.name, giving_up)?
                     .map_err(|error| StoreError::reported(operation, self.name.as_str(), error))
@@ -288,7 +281,8 @@ impl Drop for Upload {
         });
         if let Err(error) = given_up {
             tracing::debug!(%error, "an unfinished upload could not be given up");
-            self.store.sweep(&self.name);
         }
+        // A local store that cannot complete (no space to sync, say) leaves its file.
+        self.store.sweep(&self.name);
     }
 }

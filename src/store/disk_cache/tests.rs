@@ -327,3 +327,22 @@ fn processes_that_write_read_and_remove_at_the_same_time_never_see_wrong_bytes()
     });
     assert!(found.into_inner() > 100, "most of the time something is there");
 }
+
+#[test]
+fn counts_that_are_kept_by_several_at_once_are_kept_once() {
+    let directory = private();
+    let cache = cache_in(directory.path());
+    cache.write(&pack(1), 0, run(1, 0..1), LARGE);
+    let rounds = 500;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    cache.shared.hits.fetch_add(1, Ordering::Relaxed);
+                    cache.shared.keep_counts();
+                }
+            });
+        }
+    });
+    assert_eq!(cache.shared.files.counts().unwrap(), (4 * rounds, 0));
+}

@@ -132,6 +132,32 @@ fn who_has_lost_the_lease_writes_nothing() {
     assert_eq!(store.get(&entry(1), 99).unwrap_err().class(), Class::NotFound);
 }
 
+#[test]
+fn what_is_written_under_a_lease_is_tried_no_longer_than_the_lease_is_sure() {
+    let times = LeaseTimes { beat: Duration::from_secs(60), valid: Duration::from_secs(2), ..TIMES };
+    let seconds = Duration::from_secs;
+    // By its deadline alone, and by what its bytes add to it: either would be longer than the lease.
+    let by_deadline = Deadlines { durable: seconds(10), ..Deadlines::default() };
+    let by_bytes = Deadlines { durable: seconds(1), per_mib_written: seconds(9 << 10), ..Deadlines::default() };
+    std::thread::scope(|scope| {
+        for (what, deadlines) in [("deadline", by_deadline), ("bytes", by_bytes)] {
+            scope.spawn(move || {
+                let objects = Arc::new(InMemory::new());
+                let (store, faults) = deaf_and_faulty(&objects);
+                let store = store.with_deadlines(deadlines);
+                store.allow_single_writer(times, quietly);
+                assert_eq!(store.create_support(&env(1)).unwrap(), CreateSupport::Leased);
+                faults.plan(Rule::new(Fault::Before).on(Operation::Create).within("log/").lasting());
+                let began = std::time::Instant::now();
+                let error = store.create(&entry(1), vec![1; 1 << 10]).unwrap_err();
+                assert_eq!(error.class(), Class::Transient, "{what}: {error}");
+                assert!(began.elapsed() < times.valid + seconds(1), "{what}: {:?}", began.elapsed());
+                assert!(faults.hits() > 2, "{what}: it was tried again");
+            });
+        }
+    });
+}
+
 /// A holder is stopped in the middle of a beat for longer than others wait, and goes on.
 #[test]
 fn a_lease_that_was_taken_away_never_comes_back() {

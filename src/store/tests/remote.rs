@@ -1,10 +1,15 @@
 //! What fails over a network is tried again within bounds, and what is slow is asked for twice.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
 use super::*;
 use crate::store::Deadlines;
 use crate::store::fault::{Fault, Faults, Rule};
+use crate::store::record::Recorder;
 
 /// A store that counts as one over a network, behind a plan, and the one underneath.
 fn remote() -> (Store, Store, Faults) {
@@ -102,6 +107,29 @@ fn a_listing_that_hangs_ends_at_its_deadline() {
     );
 }
 
+/// HDFS and S3 Express list in any order, so that nothing counts before the whole has come.
+#[test]
+fn a_listing_in_any_order_takes_as_long_as_its_pages_come_and_may_begin_anew() {
+    let faults = Faults::new();
+    let underneath = faults.around(&Store::over(Arc::new(InMemory::new())));
+    for n in 0..30 {
+        underneath.create(&name(&format!("log/{n:02}")), vec![n]).unwrap();
+    }
+    // Each name is a page.
+    let slow = ThrottleConfig { wait_list_per_entry: Duration::from_millis(100), ..ThrottleConfig::default() };
+    let store = underneath.wrapped(|objects| Arc::new(ThrottledStore::new(objects, slow)));
+    let store = store.with_deadlines(Deadlines::all(Duration::from_millis(500)));
+    for breaks_off in [false, true] {
+        if breaks_off {
+            faults.plan(Rule::new(Fault::Half).on(Operation::List));
+        }
+        let begun = std::time::Instant::now();
+        assert_eq!(store.list("log/", None, None).unwrap().len(), 30, "{breaks_off}");
+        assert!(begun.elapsed() > Duration::from_millis(2500), "longer than a page may take: {:?}", begun.elapsed());
+    }
+    assert_eq!(faults.hits(), 1);
+}
+
 #[test]
 fn a_server_that_never_answered_is_given_up_before_the_deadline() {
     let (store, _, faults) = remote();
@@ -163,6 +191,34 @@ fn a_creation_whose_answer_is_lost_is_settled_by_what_stands_there() {
 }
 
 #[test]
+fn a_creation_in_doubt_stays_in_doubt_when_a_later_attempt_is_refused() {
+    let (store, underneath, faults) = remote();
+    let denied = |operation| Rule::new(Fault::Before).on(operation).reported_as(std::io::ErrorKind::PermissionDenied);
+    // It happened, and whoever would look is refused.
+    faults.plan(Rule::new(Fault::After).on(Operation::Create));
+    faults.plan(denied(Operation::Get));
+    let error = store.create(&name("a"), b"ours".to_vec()).unwrap_err();
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    assert_eq!(underneath.get(&name("a"), 9).unwrap(), "ours");
+    // It may yet happen, and its repetition is refused.
+    faults.plan(Rule::new(Fault::Late).on(Operation::Create));
+    faults.plan(denied(Operation::Create).nth(2));
+    let store = store.with_deadlines(Deadlines::all(Duration::from_secs(3)));
+    let error = store.create(&name("b"), b"ours".to_vec()).unwrap_err();
+    assert_eq!(error.class(), Class::Timeout, "{error}");
+    faults.release();
+    assert_eq!(underneath.get(&name("b"), 9).unwrap(), "ours");
+    // It exists, by whomever, for a client may have sent it twice.
+    faults.plan(denied(Operation::Get).lasting());
+    assert_eq!(store.create(&name("b"), b"ours".to_vec()).unwrap_err().class(), Class::Transient);
+    faults.clear();
+    // The first is refused: it had no effect.
+    faults.plan(denied(Operation::Create));
+    assert_eq!(store.create(&name("c"), b"ours".to_vec()).unwrap_err().class(), Class::Denied);
+    assert_eq!(faults.hits(), 1);
+}
+
+#[test]
 fn a_creation_that_arrives_late_finds_what_its_repetition_made() {
     let (store, underneath, faults) = remote();
     let store = store.with_deadlines(Deadlines::all(Duration::from_secs(3)));
@@ -191,6 +247,71 @@ fn an_upload_whose_last_answer_is_lost_is_complete() {
     upload.write(bytes).unwrap();
     assert_eq!(upload.finish().unwrap_err().class(), Class::Transient);
     assert_eq!(underneath.size(&name("other")).unwrap_err().class(), Class::NotFound);
+}
+
+#[test]
+fn an_upload_that_stands_is_complete_whatever_is_said_of_its_end() {
+    use std::io::ErrorKind;
+    let bytes = vec![7u8; 2 * limits::UPLOAD_PART_BYTES + 1];
+    let in_order = {
+        let faults = Faults::new();
+        (faults.around(&Store::over(Arc::new(InMemory::new()))), faults)
+    };
+    let numbered = {
+        let (store, _, faults) = remote();
+        (store, faults)
+    };
+    for (kind, (store, faults)) in [("numbered", numbered), ("in order", in_order)] {
+        let upload = |object: &str| {
+            let mut upload = store.upload(&name(object)).unwrap();
+            upload.write(bytes.clone()).unwrap();
+            upload.finish()
+        };
+        // As Azure answers 400 to a list of blocks that is sent again after a lost answer.
+        for (said, class) in [(ErrorKind::InvalidInput, Class::Invalid), (ErrorKind::PermissionDenied, Class::Denied)] {
+            faults.plan(Rule::new(Fault::After).on(Operation::Finish).reported_as(said));
+            let object = format!("pack/{said:?}");
+            upload(&object).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            assert_eq!(store.size(&name(&object)).unwrap(), bytes.len() as u64, "{kind}");
+            // One that was refused is not there, and the refusal is told.
+            faults.plan(Rule::new(Fault::Before).on(Operation::Finish).reported_as(said));
+            assert_eq!(upload("refused").unwrap_err().class(), class, "{kind}");
+            assert_eq!(store.size(&name("refused")).unwrap_err().class(), Class::NotFound, "{kind}");
+        }
+        assert_eq!(faults.hits(), 4, "{kind}");
+    }
+}
+
+#[test]
+fn an_upload_whose_end_took_all_its_time_is_given_up_all_the_same() {
+    let in_order = Store::over(Arc::new(InMemory::new()));
+    let numbered = Store::memory_as_remote(Env::seeded(1, Instant::from_nanos(0)));
+    for (kind, underneath) in [("numbered", numbered), ("in order", in_order)] {
+        let (asked, arrived, faults) = (Recorder::new(), Recorder::new(), Faults::new());
+        let aborts =
+            |recorder: &Recorder| recorder.calls().iter().filter(|call| call.operation == Operation::Abort).count();
+        let store = asked.around(&faults.around(&arrived.around(&underneath)));
+        let store = store.with_deadlines(Deadlines::all(Duration::from_secs(2)));
+        faults.plan(Rule::new(Fault::Hang).on(Operation::Finish).lasting());
+        faults.plan(Rule::new(Fault::Hang).on(Operation::Abort));
+        let mut upload = store.upload(&name("pack")).unwrap();
+        upload.write(vec![7; limits::UPLOAD_PART_BYTES + 1]).unwrap();
+        std::thread::scope(|scope| {
+            let finishing = scope.spawn(|| upload.finish());
+            let began = std::time::Instant::now();
+            while aborts(&asked) == 0 {
+                assert!(began.elapsed() < Duration::from_secs(30), "{kind}: it is never given up");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Longer than what is left of a completion that has used its time.
+            std::thread::sleep(Duration::from_millis(700));
+            faults.release();
+            assert_eq!(finishing.join().unwrap().unwrap_err().class(), Class::Timeout, "{kind}");
+        });
+        assert_eq!(aborts(&arrived), 1, "{kind}");
+        let counts = store.meter().snapshot().of(Operation::Abort);
+        assert_eq!((counts.requests, counts.failures), (1, 0), "{kind}");
+    }
 }
 
 #[test]

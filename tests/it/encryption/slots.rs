@@ -241,6 +241,48 @@ fn a_key_that_opens_nothing_new_does_not_count_as_one_that_does() {
     full.slot_named("first", Some(Epoch(2))).unwrap();
 }
 
+/// As by a gateway that answers with a page of its own, and 200.
+#[test]
+fn a_slot_is_removed_when_it_is_listed_no_more_and_not_when_somebody_says_so() {
+    let bench = Bench::with_keys();
+    let store = Store::memory_as_remote(bench.env.clone());
+    for (name, bytes) in objects(&bench.store) {
+        store.create(&name, bytes).unwrap();
+    }
+    let bench = Bench { store, ..bench };
+    let faults = Faults::new();
+    let faulty = faults.around(&bench.store);
+    let repo = |n| open(&faulty, &bench.env, &key(n)).unwrap();
+    let other = slot_of(&bench, "key 2");
+
+    faults.plan(Rule::new(Fault::Feigned).on(Operation::Delete).lasting());
+    let error = repo(FULL).remove_slot(&other).unwrap_err();
+    let stands = Object::Slot(other.id, Epoch(1)).name();
+    assert!(matches!(&error, RepoError::NotRemoved { object } if *object == stands), "{error}");
+    bench.open(OTHER_FULL);
+    let changed = repo(FULL).replace_own_slot(&key(NEW)).unwrap();
+    assert!(changed.left.len() == 1 && changed.left[0].why.contains("still stands"), "{changed:?}");
+    bench.open(FULL);
+    let (class, text) = try_rotate(&faulty, &bench.env, NEW).unwrap_err();
+    assert!(class == Class::Unsupported && text.contains("still stands"), "{text}");
+    bench.open(OTHER_FULL);
+
+    faults.clear();
+    let before = faulty.meter().snapshot();
+    repo(NEW).remove_slot(&slot_of(&bench, "key 3")).unwrap();
+    let used = faulty.meter().snapshot().since(&before);
+    // To open the repository, to find the slot's objects, and to see that they are gone.
+    assert_eq!((used.of(Operation::List).requests, used.of(Operation::Delete).requests), (3, 1));
+    try_rotate(&faulty, &bench.env, NEW).unwrap();
+    assert!(bench.try_open(FULL).is_err() && bench.try_open(OTHER_FULL).is_err());
+    // Where it cannot be seen, that is told.
+    faults.plan(Rule::new(Fault::Before).on(Operation::List).reported_as(std::io::ErrorKind::PermissionDenied).nth(3));
+    let changed = repo(NEW).replace_own_slot(&key(FULL)).unwrap();
+    assert_eq!(faults.hits(), 1);
+    assert!(!changed.left.is_empty() && changed.left[0].why.contains("not known"), "{changed:?}");
+    assert!(bench.try_open(NEW).is_err() && bench.try_open(FULL).is_ok());
+}
+
 #[test]
 fn keys_of_one_name_are_told_apart_by_their_ids() {
     let bench = Bench::new();

@@ -139,6 +139,21 @@ fn a_single_fault_at_any_call_of_a_commit_is_ridden_out() {
 }
 
 #[test]
+fn an_entry_whose_answer_was_lost_may_stand_though_all_that_follows_is_refused() {
+    let (store, faults) = (Store::memory_as_remote(env(48)), Faults::new());
+    prepare(&store, 3);
+    let log = source_log(&faults.around(&store), 51);
+    let session = log.begin().unwrap();
+    faults.plan(Rule::new(StoreFault::After).on(Operation::Create));
+    // The first look is for the place of the entry.
+    let denied = Rule::new(StoreFault::Before).on(Operation::Get).reported_as(ErrorKind::PermissionDenied);
+    faults.plan(denied.nth(2).lasting());
+    let error = log.commit(commit(session, 0, Some(2), 9000)).unwrap_err();
+    assert!(matches!(error, ChainError::InFlight { number: LogNumber(4), .. }), "{error:?}");
+    assert_eq!(source_log(&store, 52).load().unwrap().points().last().unwrap().id, PointId(4));
+}
+
+#[test]
 fn a_read_that_fails_is_neither_absence_nor_damage_and_is_not_remembered() {
     let store = Store::memory();
     let whole = fill(&store, limits::CHECKPOINT_ENTRIES + 5).load().unwrap();
