@@ -69,7 +69,7 @@ pub(super) enum Reading<B> {
     Found(Arc<LogEntry<B>>, EntryHash),
     Missing,
     Unreadable(String),
-    /// Sealed with keys of an epoch that this process does not have.
+    /// Sealed with keys of an epoch that this process does not have; or junk that says so, which nobody without them can tell.
     Sealed(Epoch),
 }
 
@@ -304,8 +304,11 @@ impl<S: LogState> Log<S> {
                 Reading::Found(_, hash) => Ok(hash),
                 Reading::Missing => Err("it is missing".to_owned()),
                 Reading::Unreadable(why) => Err(why),
-                // Whoever lacks the keys is told of that otherwise.
-                Reading::Sealed(_) => return Ok(()),
+                // Whoever lacks the keys has been told so by this reading. Else it says so without having them: anybody can.
+                Reading::Sealed(_) if tip.damage.iter().any(|damage| matches!(damage.fault, Fault::NewerKeys(_))) => {
+                    return Ok(());
+                }
+                Reading::Sealed(epoch) => Err(Fault::NewerKeys(epoch).to_string()),
             },
         };
         if let Some(damage) = head.judge(tip.number, there) {
