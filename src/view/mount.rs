@@ -185,10 +185,7 @@ impl MountView {
     /// The log of a source, for callers that read or write beside the mount.
     pub fn source_log(&self, source: SourceId) -> Arc<SourceLog> {
         let mut open = self.open.lock();
-        let (log, _) = open.logs.entry(source).or_insert_with(|| {
-            let (store, env) = (self.repo.store().clone(), self.repo.env().clone());
-            (Arc::new(SourceLog::open(store, env, self.repo.realm(), source)), None)
-        });
+        let (log, _) = open.logs.entry(source).or_insert_with(|| (Arc::new(self.sources.source_log(source)), None));
         Arc::clone(log)
     }
 

@@ -255,7 +255,7 @@ fn a_writer_builds_on_what_it_keeps_and_says_so_when_that_is_lost() {
 }
 
 /// The names in a directory of a mount.
-fn names_in(view: &MountView, path: &str) -> Vec<String> {
+pub(super) fn names_in(view: &MountView, path: &str) -> Vec<String> {
     let names = world::names(view, node(view, path));
     names.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect()
 }
