@@ -580,6 +580,11 @@ impl<S: LogState> Log<S> {
         }
     }
 
+    /// Whether [`Log::sum_up`] would write a checkpoint.
+    pub(super) fn is_long(&self) -> bool {
+        self.known().is_some_and(|state| self.is_due(&state, self.covered.lock().0))
+    }
+
     fn is_due(&self, state: &S, covered: u64) -> bool {
         let tip = state.tip();
         let is_far = tip.number.0 >= covered.saturating_add(limits::CHECKPOINT_ENTRIES);

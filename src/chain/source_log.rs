@@ -54,6 +54,11 @@ impl SourceLog {
         self.log.sum_up();
     }
 
+    /// Whether [`SourceLog::sum_up`] would write one now; makes no request.
+    pub fn is_long(&self) -> bool {
+        self.log.is_long()
+    }
+
     /// A new session, based on the newest entry that exists now.
     ///
     /// # Errors
