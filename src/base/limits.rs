@@ -88,6 +88,9 @@ pub const CHECKPOINT_ENTRIES: u64 = 64;
 pub const REFRESH_PATIENCE: Duration = Duration::from_secs(1);
 /// Logs that a mount asks at the same time what is new in them.
 pub const REFRESHES_UNDER_WAY: usize = 16;
+/// How old what a process knows of the repository's log may be when it asks the log of a source of an encrypted repository:
+/// whom a pin shuts out can deceive it for so long.
+pub const PINS_AGE: Duration = Duration::from_secs(60);
 /// Logs that one entry of the repository's log pins; 56 bytes each, in an entry of at most [`LOG_ENTRY_BYTES_MAX`].
 pub const PINS_PER_ENTRY: usize = 4096;
 const _: () = assert!(PINS_PER_ENTRY * 128 < LOG_ENTRY_BYTES_MAX);

@@ -97,7 +97,16 @@ fn compare<S: LogState>(log: &Log<S>, found: &mut Audit<S>, number: LogNumber) -
     let fault = match log.get_checkpoint(number)? {
         Err(why) => Some(why),
         // Behind a lost entry the fold is the one in doubt.
-        Ok((checkpoint, _)) if found.state.tip().obstacle().is_some() => S::restore(&checkpoint).err(),
+        Ok((checkpoint, _)) if found.state.tip().obstacle().is_some() => match S::restore(&checkpoint) {
+            Err(why) => Some(why),
+            Ok(mut state) => {
+                let pin = state.told(log.realm(), log.id());
+                let stands = |number| found.state.tip().damage.iter().all(|damage| damage.number != number);
+                let is_borne_out = pin.is_none_or(|pin| state.agrees_with(&pin) && stands(pin.number));
+                (!is_borne_out)
+                    .then(|| "it covers what the repository's log contradicts: no reader believes it".to_owned())
+            }
+        },
         Ok((checkpoint, _)) => {
             let agrees = Some(checkpoint.hash) == found.state.tip().hash && checkpoint.state == found.state.snapshot();
             (!agrees).then(|| "it does not say what the entries below it say".to_owned())

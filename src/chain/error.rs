@@ -44,10 +44,11 @@ pub enum ChainError {
         /// What is wrong with it, in words.
         fault: String,
     },
-    /// An entry cannot be read without keys that somebody has made since.
-    #[error("{object} of {} was written after `amberfs key rotate`: it is sealed with keys of epoch {epoch}, which this \
-             process does not have; start it again (a mount: mount again), and if that does not help, have this key added \
-             again with `amberfs key add`", describe(*log))]
+    /// An entry cannot be read without keys that somebody has made since, if it is one.
+    #[error("{object} of {} is sealed with keys of epoch {epoch}, which this process does not have, or is junk: after \
+             `amberfs key rotate`, start it again (a mount: mount again), and if that does not help, have this key added \
+             again with `amberfs key add`; if keys were not rotated, somebody has put it there (`amberfs verify` \
+             tells more)", describe(*log))]
     NewerKeys {
         /// The log.
         log: LogId,

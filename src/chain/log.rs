@@ -12,6 +12,10 @@
 //! the next one names. What is missing or unreadable is passed over and remembered (`chain::state`);
 //! writers refuse then. What the store does not answer is an error, never absence.
 //!
+//! What the repository's log pins of a source's ([`super::authority`]) holds for what is known already: once a newer pin is
+//! known, all is read anew. So that it gets known, the repository's log is asked before a source's when it was asked last
+//! longer than [`limits::PINS_AGE`] ago, and in any case before a checkpoint is signed, which all others will believe.
+//!
 //! Crash behaviour: entries are created one at a time by [`Append`]; a checkpoint is written after the
 //! entry it covers and replaces none, so losing it, or crashing before it, loses time only.
 
@@ -24,11 +28,11 @@ use parking_lot::{Mutex, RwLock};
 use super::error::ChainError;
 use super::heads::Head;
 use super::protocol::{Answer, Append, Outcome, Step};
-use super::state::{Damage, Fault, LogState};
-use crate::base::{Class, Classed, Env, limits};
+use super::state::{Damage, Fault, LogState, RepoState};
+use crate::base::{Class, Classed, Env, Instant, limits};
 use crate::format::author::{Author, Role};
 use crate::format::log::{
-    Checkpoint, EntryHash, LogBody, LogEntry, decode_checkpoint, decode_entry, encode_checkpoint, encode_entry,
+    Checkpoint, EntryHash, LogBody, LogEntry, Pin, decode_checkpoint, decode_entry, encode_checkpoint, encode_entry,
 };
 use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
 use crate::format::{Epoch, FormatError, LogNumber, Nonce, Realm};
@@ -53,7 +57,11 @@ pub(super) struct Log<S: LogState> {
     env: Env,
     realm: Realm,
     id: LogId,
+    /// The repository's log, which pins entries of this one.
+    above: Option<Arc<Log<RepoState>>>,
     known: RwLock<Option<Arc<S>>>,
+    /// When it was read last.
+    asked: Mutex<Option<Instant>>,
     /// Held while reading, so that readers that come together ask once.
     reading: Mutex<()>,
     /// The newest entry that a checkpoint is known to cover.
@@ -69,7 +77,7 @@ pub(super) enum Reading<B> {
     Found(Arc<LogEntry<B>>, EntryHash),
     Missing,
     Unreadable(String),
-    /// Sealed with keys of an epoch that this process does not have.
+    /// Sealed with keys of an epoch that this process does not have; or junk that says so, which nobody without them can tell.
     Sealed(Epoch),
 }
 
@@ -82,7 +90,7 @@ pub(super) enum Ended<B> {
 }
 
 impl<S: LogState> Log<S> {
-    pub(super) fn new(store: Store, env: Env, realm: Realm, id: LogId) -> Log<S> {
+    pub(super) fn new(store: Store, env: Env, realm: Realm, id: LogId, above: Option<Arc<Log<RepoState>>>) -> Log<S> {
         let head = store.heads_in().map(|directory| Head::of(directory, realm.id(), id));
         Log {
             head,
@@ -90,7 +98,9 @@ impl<S: LogState> Log<S> {
             env,
             realm,
             id,
+            above,
             known: RwLock::new(None),
+            asked: Mutex::new(None),
             reading: Mutex::new(()),
             covered: Mutex::new(LogNumber(0)),
             learnt: Mutex::new(LogNumber(0)),
@@ -131,28 +141,61 @@ impl<S: LogState> Log<S> {
         let _reading = self.reading.lock();
         match self.known() {
             Some(known) => Ok(known),
-            None => Ok(self.publish(Arc::new(self.read_all()?))),
+            None => self.read_anew(),
         }
     }
 
     /// What is known, with every entry that has appeared since.
     pub(super) fn refresh(&self) -> Result<Arc<S>, ChainError> {
+        self.hear()?;
         let _reading = self.reading.lock();
+        let now = self.env.now();
         // What was damaged may have been repaired, or only its reading was: look again.
-        let Some(mut state) = self.known().filter(|known| known.tip().obstacle().is_none()) else {
-            return Ok(self.publish(Arc::new(self.read_all()?)));
+        let is_sound = |known: &Arc<S>| known.tip().obstacle().is_none() && !self.is_outdated(known);
+        let Some(mut state) = self.known().filter(is_sound) else {
+            return self.read_anew();
         };
         self.read_on(&mut state, LogNumber(0))?;
+        *self.asked.lock() = Some(now);
         Ok(self.publish(state))
+    }
+
+    fn read_anew(&self) -> Result<Arc<S>, ChainError> {
+        let now = self.env.now();
+        let state = self.read_all()?;
+        *self.asked.lock() = Some(now);
+        Ok(self.publish(Arc::new(state)))
+    }
+
+    /// Sees to it that what the repository's log pins is known, as of not long ago.
+    fn hear(&self) -> Result<(), ChainError> {
+        let Some(above) = self.above() else { return Ok(()) };
+        let now = self.env.now();
+        // A clock that went backwards makes the last reading lie in the future: ask again then, too.
+        let is_fresh = |asked: Instant| now.minus(limits::PINS_AGE) <= asked && asked <= now;
+        if above.asked.lock().is_some_and(is_fresh) { Ok(()) } else { above.refresh().map(drop) }
+    }
+
+    /// The repository's log, if it can pin anything.
+    fn above(&self) -> Option<&Log<RepoState>> {
+        self.above.as_deref().filter(|_| self.realm.keys().is_some())
+    }
+
+    /// Whether the repository's log has pinned something since `state` was begun: what it was made of may not have been true.
+    fn is_outdated(&self, state: &S) -> bool {
+        let (Some(keys), LogId::Source(source)) = (self.realm.keys(), self.id) else { return false };
+        keys.told_of(source).pin.is_some_and(|pin| pin.number > state.pinned())
     }
 
     /// Appends what `goal` takes, if anything; without a goal, catches up as a writer must.
     pub(super) fn append(&self, goal: Option<S::Goal>) -> Result<(Arc<S>, Ended<S::Body>), ChainError> {
         self.prove_store()?;
+        self.hear()?;
         let nonce = Nonce(self.env.random());
         let start = |state: &S| Append::new(state.clone(), goal.clone(), nonce, self.env.now()).by(self.author());
         let known = self.load()?;
-        let known = if known.tip().obstacle().is_some() { self.refresh()? } else { known };
+        let is_sound = known.tip().obstacle().is_none() && !self.is_outdated(&known);
+        let known = if is_sound { known } else { self.refresh()? };
         let mut append = start(&known);
         let mut last_error = None;
         // Whether a Create was sent that may have had its effect, or may have it yet.
@@ -205,6 +248,17 @@ impl<S: LogState> Log<S> {
             *self.covered.lock() = LogNumber(0);
         }
         match outcome {
+            Outcome::Appended(entry) if self.is_outdated(&state) || state.tip().number < entry.number => {
+                // Meanwhile more was said of who may append than was known when this was begun.
+                let state = self.refresh()?;
+                if let Some(damage) = state.tip().obstacle() {
+                    return Err(self.damaged(damage));
+                }
+                match state.authorize(&entry.author, &entry.body) {
+                    Ok(()) => Ok((state, Ended::Appended(entry))),
+                    Err(void) => Err(ChainError::Refused { log: self.id, refusal: void.into() }),
+                }
+            }
             Outcome::Appended(entry) => {
                 self.write_checkpoint(&state);
                 Ok((state, Ended::Appended(entry)))
@@ -235,10 +289,19 @@ impl<S: LogState> Log<S> {
         self.known.read().clone()
     }
 
-    /// Keeps the newer of `state` and what is known, and returns it.
+    /// Keeps the newer of `state` and what is known, and returns it. What was begun under a newer pin is newer, however short
+    /// the log is by now.
     fn publish(&self, state: Arc<S>) -> Arc<S> {
+        let before = self.known().map_or(state.pinned(), |known| known.pinned());
+        if state.pinned() < before {
+            return self.known().unwrap_or(state);
+        }
         if let Some(keys) = self.realm.keys() {
             let mut learnt = self.learnt.lock();
+            if state.pinned() > before {
+                // What was learnt may have been another's.
+                *learnt = LogNumber(0);
+            }
             if let LogId::Source(source) = self.id {
                 for (session, seal) in state.seals(*learnt) {
                     keys.learn(source, session, seal);
@@ -253,7 +316,13 @@ impl<S: LogState> Log<S> {
         }
         let mut known = self.known.write();
         match &*known {
-            Some(old) if old.tip().number > state.tip().number || old.tip() == state.tip() => Arc::clone(old),
+            Some(old) if old.pinned() > state.pinned() => Arc::clone(old),
+            Some(old)
+                if old.pinned() == state.pinned()
+                    && (old.tip().number > state.tip().number || old.tip() == state.tip()) =>
+            {
+                Arc::clone(old)
+            }
             _ => {
                 *known = Some(Arc::clone(&state));
                 state
@@ -282,7 +351,6 @@ impl<S: LogState> Log<S> {
             Arc::make_mut(&mut state).tip_mut().note(damage);
         }
         let listed = reachable(state.tip().number, &listed);
-        Arc::make_mut(&mut state).told(&self.realm, self.id);
         self.read_on(&mut state, listed)?;
         let tip = state.tip().number;
         if let Some(fault) = state.contradiction(LogNumber(tip.0.saturating_add(1)), None) {
@@ -304,8 +372,11 @@ impl<S: LogState> Log<S> {
                 Reading::Found(_, hash) => Ok(hash),
                 Reading::Missing => Err("it is missing".to_owned()),
                 Reading::Unreadable(why) => Err(why),
-                // Whoever lacks the keys is told of that otherwise.
-                Reading::Sealed(_) => return Ok(()),
+                // Whoever lacks the keys has been told so by this reading. Else it says so without having them: anybody can.
+                Reading::Sealed(_) if tip.damage.iter().any(|damage| matches!(damage.fault, Fault::NewerKeys(_))) => {
+                    return Ok(());
+                }
+                Reading::Sealed(epoch) => Err(Fault::NewerKeys(epoch).to_string()),
             },
         };
         if let Some(damage) = head.judge(tip.number, there) {
@@ -319,7 +390,7 @@ impl<S: LogState> Log<S> {
 
     /// The state of the newest checkpoint that can be read, if there is one.
     fn read_checkpoint(&self, damage: &mut Vec<Damage>) -> Result<Option<S>, ChainError> {
-        let mut after = None;
+        let (mut after, mut refuted) = (None, None);
         loop {
             let numbers = self.list_checkpoints(after, Some(LISTED_CHECKPOINTS))?;
             for number in &numbers {
@@ -327,7 +398,13 @@ impl<S: LogState> Log<S> {
                     // Whoever has a key that was replaced could have written it since: the entries say what is so.
                     Ok((_, author)) if author.epoch < self.epoch() => {}
                     Ok((checkpoint, _)) => match S::restore(&checkpoint) {
-                        Ok(state) => return Ok(Some(state)),
+                        Ok(mut state) => match state.told(&self.realm, self.id) {
+                            None => return Ok(Some(state)),
+                            // Whoever signed it had not heard of the pin: the entries say what is so, and whether one was replaced.
+                            Some(pin) if refuted == Some(pin) || !state.agrees_with(&pin) => {}
+                            Some(pin) if self.stands(&pin)? => return Ok(Some(state)),
+                            Some(pin) => refuted = Some(pin),
+                        },
                         Err(why) => damage.push(Damage { number: *number, fault: Fault::Checkpoint(why) }),
                     },
                     Err(why) => damage.push(Damage { number: *number, fault: Fault::Checkpoint(why) }),
@@ -338,6 +415,12 @@ impl<S: LogState> Log<S> {
                 _ => return Ok(None),
             }
         }
+    }
+
+    /// Whether the entry stands that the repository's log pins.
+    fn stands(&self, pin: &Pin) -> Result<bool, ChainError> {
+        let there = self.get(pin.number).map_err(|source| self.failed(source))?;
+        Ok(matches!(there, Reading::Found(_, hash) if hash == pin.hash))
     }
 
     /// Checkpoints older than the one that covers `after`, newest first.
@@ -497,18 +580,32 @@ impl<S: LogState> Log<S> {
         }
     }
 
+    /// Whether [`Log::sum_up`] would write a checkpoint.
+    pub(super) fn is_long(&self) -> bool {
+        self.known().is_some_and(|state| self.is_due(&state, self.covered.lock().0))
+    }
+
+    fn is_due(&self, state: &S, covered: u64) -> bool {
+        let tip = state.tip();
+        let is_far = tip.number.0 >= covered.saturating_add(limits::CHECKPOINT_ENTRIES);
+        is_far && tip.obstacle().is_none() && sums_up(&self.author())
+    }
+
     fn checkpoint(&self, state: &S) -> Result<(), (ObjectName, Box<dyn std::error::Error>)> {
         let tip = state.tip();
-        let (number, Some(hash), None) = (tip.number, tip.hash, tip.obstacle()) else { return Ok(()) };
-        if !sums_up(&self.author()) {
-            return Ok(());
-        }
+        let (number, Some(hash)) = (tip.number, tip.hash) else { return Ok(()) };
         {
             let mut covered = self.covered.lock();
-            if number.0 < covered.0.saturating_add(limits::CHECKPOINT_ENTRIES) {
+            if !self.is_due(state, covered.0) {
                 return Ok(());
             }
             *covered = number;
+        }
+        if let Some(above) = self.above() {
+            above.refresh().map_err(|error| (Object::Checkpoint(self.id, number).name(), error.into()))?;
+            if self.is_outdated(state) {
+                return Ok(());
+            }
         }
         let checkpoint = Checkpoint { number, hash, state: state.snapshot() };
         let (name, bytes) = encode_checkpoint::<S::Body>(&self.realm, self.id, &checkpoint);

@@ -22,7 +22,7 @@ pub struct RepoLog {
 impl RepoLog {
     /// The log of the repository `realm`; makes no request.
     pub fn open(store: Store, env: Env, realm: impl Into<Realm>) -> RepoLog {
-        RepoLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Repo)) }
+        RepoLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Repo, None)) }
     }
 
     /// What is known of the log; the first call reads it.
@@ -121,9 +121,9 @@ impl RepoLog {
         Ok(())
     }
 
-    /// The log of one of the sources.
-    pub(super) fn source_log(&self, source: SourceId) -> SourceLog {
-        SourceLog::open(self.log.store().clone(), self.log.env().clone(), self.log.realm().clone(), source)
+    /// The log of one of the sources; makes no request. It sees to it that this log is read again from time to time.
+    pub fn source_log(&self, source: SourceId) -> SourceLog {
+        SourceLog::below(&self.log, source)
     }
 
     /// Makes `goal` true: revokes a key, or goes on to a generation of keys.

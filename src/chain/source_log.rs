@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::ChainError;
 use super::log::{Ended, Log};
 use super::point::Point;
-use super::state::{LogState, Refusal, SourceGoal, SourceState, Void};
+use super::state::{LogState, Refusal, RepoState, SourceGoal, SourceState, Void};
 use super::{audit, audit::Audit};
 use crate::base::Env;
 use crate::format::log::{Commit, SourceBody};
@@ -20,9 +20,16 @@ pub struct SourceLog {
 }
 
 impl SourceLog {
-    /// The log of `source` in the repository `realm`; makes no request.
+    /// The log of `source` in the repository `realm`; makes no request. Of what the repository's log pins it knows what the
+    /// keys have been told: whoever keeps it for long takes [`super::RepoLog::source_log`].
     pub fn open(store: Store, env: Env, realm: impl Into<Realm>, source: SourceId) -> SourceLog {
-        SourceLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Source(source))) }
+        SourceLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Source(source), None)) }
+    }
+
+    /// The log of `source`, which the repository's log `above` pins.
+    pub(super) fn below(above: &Arc<Log<RepoState>>, source: SourceId) -> SourceLog {
+        let (store, env, realm) = (above.store().clone(), above.env().clone(), above.realm().clone());
+        SourceLog { log: Arc::new(Log::new(store, env, realm, LogId::Source(source), Some(Arc::clone(above)))) }
     }
 
     /// What is known of the log; the first call reads it.
@@ -33,7 +40,8 @@ impl SourceLog {
         self.log.load()
     }
 
-    /// What is known, with all that has been appended since; one request when that is nothing.
+    /// What is known, with all that has been appended since; one request when that is nothing. Of an encrypted repository's,
+    /// one more when the repository's log was not read for [`crate::base::limits::PINS_AGE`].
     ///
     /// # Errors
     /// [`ChainError::Store`].
@@ -44,6 +52,11 @@ impl SourceLog {
     /// Writes a checkpoint if this process, whose key is believed, has read many entries that none covers.
     pub fn sum_up(&self) {
         self.log.sum_up();
+    }
+
+    /// Whether [`SourceLog::sum_up`] would write one now; makes no request.
+    pub fn is_long(&self) -> bool {
+        self.log.is_long()
     }
 
     /// A new session, based on the newest entry that exists now.
@@ -85,7 +98,8 @@ impl SourceLog {
         let (state, _) = self.log.append(Some(SourceGoal::Commit(Box::new(commit))))?;
         match state.by_session(&session) {
             Some(point) => Ok(Arc::clone(point)),
-            None => unreachable!("the commit of {session:?} was applied and read back"),
+            // It was applied and read back; then the log was read anew, because more was pinned.
+            None => Err(ChainError::Refused { log: self.log.id(), refusal: Refusal::Void(Void::Replaced) }),
         }
     }
 

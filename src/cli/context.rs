@@ -326,7 +326,7 @@ impl Opened {
 
     /// The log of a source.
     pub fn log(&self, source: &SourceRecord) -> SourceLog {
-        SourceLog::open(self.repo.store().clone(), self.repo.env().clone(), self.repo.realm(), source.id)
+        self.sources.source_log(source.id)
     }
 
     /// Which sources there are. Where the log that says so is damaged, the user is told: others may be missing.

@@ -269,9 +269,12 @@ impl Keyring {
         self.cuts.as_ref()
     }
 
-    /// Takes what the repository's log says of a source.
+    /// Takes what the repository's log says of a source. A pin that was known stays known, whoever shows an older log.
     pub fn tell(&self, source: SourceId, told: Told) {
-        self.sources.lock().insert(source, told);
+        let mut sources = self.sources.lock();
+        let known = sources.get(&source).and_then(|known| known.pin);
+        let pin = told.pin.into_iter().chain(known).max_by_key(|pin| pin.number);
+        sources.insert(source, Told { pin, ..told });
     }
 
     /// What the repository's log says of a source.

@@ -6,9 +6,11 @@
 //! Two that rotate at once see one another and give way. That is a courtesy: what decides is the repository's log, where
 //! the first that says so has the generation, and whoever has drawn other keys cannot read on and writes nothing. Only
 //! what somebody with the full key has written counts as his beginning; a store cannot keep a rotation from being begun
-//! by putting junk where slots are.
+//! by putting junk where slots are. Junk in the place of the next generation is deleted, for there are not so many numbers
+//! that it could be passed over: no log tells of keys that it may have been, or the caller would not have come this far.
 //!
-//! Crash behaviour: one that was interrupted is taken up by whoever has the key that it was begun with.
+//! Crash behaviour: one that was interrupted is taken up by whoever has the key that it was begun with. One that finds its
+//! new keys gone from the slot at the end, because another process took them for junk, puts them back.
 
 use crate::base::{Class, Classed, limits};
 use crate::format::Epoch;
@@ -69,22 +71,27 @@ impl Repo {
         Ok(Rotation { epoch: masters.epoch() })
     }
 
-    /// The next generation; none if another process has begun a rotation with the same key. What stands in the place of
-    /// a generation and cannot be opened is left alone: the one behind it is as good.
+    /// The next generation, whose place in the slot is free then; none if another process has begun a rotation with the
+    /// same key.
     fn next_masters(&self, masters: &Masters, opened: &OpenedBy) -> Result<Option<Masters>, RepoError> {
-        let too_many = RepoError::object(&Object::Marker.name());
-        let mut next = masters.rotated(self.env().random()).map_err(&too_many)?;
-        let objects: Vec<At> = self.slot_objects(&slot_prefix(opened.id))?.into_values().flatten().collect();
-        while let Some(at) = objects.iter().find(|at| at.epoch == next.epoch()) {
-            match self.store().get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
-                Ok(bytes) if Slot::decode(*at, &opened.key, &bytes).is_ok() => return Ok(None),
-                Ok(_) => {}
-                Err(error) if error.class() == Class::Corrupt => {}
-                Err(error) if error.class() == Class::NotFound => return Ok(None),
-                Err(source) => return Err(RepoError::Store { context: "read a key slot", source }),
-            }
-            next = next.rotated(self.env().random()).map_err(&too_many)?;
+        let next = masters.rotated(self.env().random()).map_err(|_| RepoError::Slot {
+            name: opened.slot.name.clone(),
+            why: "cannot be rotated: it holds as many generations of keys as there can be; begin a new repository",
+            class: Class::Exhausted,
+        })?;
+        let objects = self.slot_objects(&slot_prefix(opened.id))?;
+        let Some(at) = objects.into_values().flatten().find(|at| at.epoch == next.epoch()) else {
+            return Ok(Some(next));
+        };
+        match self.store().get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
+            Ok(bytes) if Slot::decode(at, &opened.key, &bytes).is_ok() => return Ok(None),
+            Ok(_) => {}
+            Err(error) if error.class() == Class::Corrupt => {}
+            Err(error) if error.class() == Class::NotFound => return Ok(None),
+            Err(source) => return Err(RepoError::Store { context: "read a key slot", source }),
         }
+        tracing::info!(object = %at.name(), "removed what no key opens from the place of the new keys");
+        self.store().delete(&at.name()).map_err(RepoError::store("remove what stands in the place of a key slot"))?;
         Ok(Some(next))
     }
 
@@ -113,11 +120,35 @@ impl Repo {
     pub fn finish_rotation(&self) -> Result<Vec<SlotInfo>, RepoError> {
         let masters = self.masters("a rotation")?;
         self.prove_store()?;
+        self.keep_own_slot(&masters)?;
         let mut dropped = self.slots()?;
         dropped.retain(|slot| slot.epoch < masters.epoch() && !slot.own);
         let objects = self.slot_objects(SLOTS_PREFIX)?.into_values().flatten();
         let older: Vec<At> = objects.filter(|at| at.epoch < masters.epoch()).collect();
         self.remove_objects(SLOTS_PREFIX, &older)?;
         Ok(dropped)
+    }
+
+    /// Sees to it that our own slot has these keys, which the logs tell of, before no other is left.
+    fn keep_own_slot(&self, masters: &Masters) -> Result<(), RepoError> {
+        let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
+        let at = At { repo: self.id(), slot: opened.id, epoch: masters.epoch() };
+        match self.store().get(&at.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
+            Ok(bytes) if Slot::decode(at, &opened.key, &bytes).is_ok_and(|slot| slot == opened.slot) => return Ok(()),
+            Ok(_) => self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?,
+            Err(error) if error.class() == Class::Corrupt => {
+                self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
+            }
+            Err(error) if error.class() == Class::NotFound => {}
+            Err(source) => return Err(RepoError::Store { context: "read a key slot", source }),
+        }
+        match create(self.store(), at, &opened.key, masters, &opened.slot, None)? {
+            Created::New => Ok(()),
+            Created::Exists => Err(RepoError::Slot {
+                name: opened.slot.name.clone(),
+                why: "was changed by somebody else meanwhile: rotate again",
+                class: Class::Conflict,
+            }),
+        }
     }
 }

@@ -4,8 +4,8 @@ use super::logs::Subject;
 use super::report::{Finding, Report};
 use crate::format::object::{LogId, Object};
 
-/// The steps that are worth taking, in words.
-pub(super) fn of(report: &Report, subjects: &[Subject]) -> Vec<String> {
+/// The steps that are worth taking, in words; `lacks_keys` when entries say that they are sealed with keys that are not there.
+pub(super) fn of(report: &Report, subjects: &[Subject], lacks_keys: bool) -> Vec<String> {
     let mut advice = Vec::new();
     if report.damaged() == 0 {
         return advice;
@@ -16,6 +16,13 @@ pub(super) fn of(report: &Report, subjects: &[Subject]) -> Vec<String> {
     if objects.iter().any(|(_, object)| matches!(object, Object::Marker)) {
         advice
             .push("the marker cannot be made again: restore the object `amberfs` from a copy of the repository".into());
+    }
+    if lacks_keys {
+        advice.push(
+            "if somebody has run `amberfs key rotate`, what is sealed with keys that the key in use does not have is no \
+             damage: verify with a key that was added since. If nobody has, somebody has put junk there"
+                .to_owned(),
+        );
     }
     let log_damaged = |log: LogId| objects.iter().any(|(_, object)| matches!(object, Object::Entry(l, _) if *l == log));
     if log_damaged(LogId::Repo) {

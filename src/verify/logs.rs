@@ -9,7 +9,7 @@ use super::{Options, Progress, VerifyError};
 use crate::base::limits;
 use crate::base::suggest::did_you_mean;
 use crate::chain::state::{Damage, Fault, LogState};
-use crate::chain::{Audit, ChainError, RepoLog, SourceLog, SourceState};
+use crate::chain::{Audit, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceRecord;
 use crate::format::marker::Marker;
 use crate::format::object::{LogId, Object};
@@ -35,6 +35,8 @@ pub(super) struct Logs {
     pub(super) notes: Vec<String>,
     /// How far each log was read.
     pub(super) read: HashMap<LogId, Read>,
+    /// Whether an entry says that it is sealed with keys that are not there.
+    pub(super) lacks_keys: bool,
 }
 
 /// How far a log was read.
@@ -43,6 +45,8 @@ pub(super) struct Read {
     pub(super) last: LogNumber,
     /// Those that count for nothing.
     pub(super) void: BTreeSet<LogNumber>,
+    /// Whether one says that it is sealed with keys that are not there.
+    lacks_keys: bool,
 }
 
 /// Checks marker and logs, and yields what is to be checked next.
@@ -57,12 +61,12 @@ pub(super) fn check(
     let log = RepoLog::open(repo.store().clone(), repo.env().clone(), repo.realm());
     progress.at(|| "the repository's log".to_owned());
     let audit = log.audit()?;
-    readable(&audit, LogId::Repo)?;
     let (mut notes, mut read) = (Vec::new(), HashMap::new());
     account(&audit, LogId::Repo, "the repository's log", progress, (&mut notes, &mut read));
     for damage in &audit.damage {
-        let also = matches!(damage.fault, Fault::Missing | Fault::Unreadable(_) | Fault::Replaced)
-            .then(|| "a source, its place or its removal, as far as no checkpoint says it".to_owned());
+        let also =
+            matches!(damage.fault, Fault::Missing | Fault::Unreadable(_) | Fault::Replaced | Fault::NewerKeys(_))
+                .then(|| "a source, its place or its removal, as far as no checkpoint says it".to_owned());
         note(findings, LogId::Repo, damage, "", also.into_iter().collect());
     }
     let state = log.load()?;
@@ -85,7 +89,9 @@ pub(super) fn check(
         subjects.push(source(repo, record, findings, progress, (&mut notes, &mut read))?);
     }
     let all_sources = state.records().iter().map(|record| record.id).collect();
-    Ok(Logs { subjects, all_sources, last: audit.state.tip().number.max(state.tip().number), notes, read })
+    let last = audit.state.tip().number.max(state.tip().number);
+    let lacks_keys = read.values().any(|read| read.lacks_keys);
+    Ok(Logs { subjects, all_sources, last, notes, read, lacks_keys })
 }
 
 fn marker(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Result<(), VerifyError> {
@@ -119,12 +125,6 @@ fn slots(repo: &Arc<Repo>, findings: &Findings<'_>, progress: &Progress) -> Resu
     Ok(())
 }
 
-/// Whoever lacks keys that were made since says nothing of what is sealed with them.
-fn readable<S>(audit: &Audit<S>, log: LogId) -> Result<(), ChainError> {
-    let newer = audit.damage.iter().find(|damage| matches!(damage.fault, Fault::NewerKeys(_)));
-    newer.map_or(Ok(()), |damage| Err(ChainError::damaged(log, damage)))
-}
-
 fn source(
     repo: &Arc<Repo>,
     record: SourceRecord,
@@ -135,7 +135,6 @@ fn source(
     let log = SourceLog::open(repo.store().clone(), repo.env().clone(), repo.realm(), record.id);
     progress.at(|| format!("the log of source {}", record.name));
     let audit = log.audit()?;
-    readable(&audit, LogId::Source(record.id))?;
     account(&audit, LogId::Source(record.id), &format!("the log of source {}", record.name), progress, (notes, read));
     let state = log.load()?;
     for damage in &audit.damage {
@@ -174,7 +173,8 @@ fn account<S: LogState>(
     (notes, read): (&mut Vec<String>, &mut HashMap<LogId, Read>),
 ) {
     let void = audit.void.iter().map(|(number, _)| *number).collect();
-    read.insert(log, Read { last: audit.state.tip().number, void });
+    let lacks_keys = audit.damage.iter().any(|damage| matches!(damage.fault, Fault::NewerKeys(_)));
+    read.insert(log, Read { last: audit.state.tip().number, void, lacks_keys });
     let objects = audit.entries + audit.checkpoints + audit.damage.len() as u64;
     progress.expect(objects, 0);
     progress.add_objects(objects);

@@ -164,7 +164,7 @@ pub fn verify(repo: &Arc<Repo>, options: &Options, progress: &Progress) -> Resul
         notes,
         advice: Vec::new(),
     };
-    report.advice = advice::of(&report, &logs.subjects);
+    report.advice = advice::of(&report, &logs.subjects, logs.lacks_keys);
     Ok(report)
 }
 

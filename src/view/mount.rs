@@ -32,7 +32,7 @@ use crate::view::point::PointView;
 use crate::view::selector::Pick;
 
 use self::disks::OfDisk;
-use self::fresh::{Asked, Fresh};
+use self::fresh::{Asked, Fresh, aside};
 use self::names::{chain_name, link_target};
 
 mod disks;
@@ -141,9 +141,15 @@ impl MountView {
         self.open.lock().failing.values().min_by_key(|(since, _)| *since).cloned()
     }
 
-    /// Asks a log of which something is known what is new in it. What is known afterwards is to be shown, be it new or not.
-    fn refresh(&self, log: LogId, ask: impl FnOnce() -> Result<(), ChainError> + Send + 'static) {
-        let why = match self.fresh.ask(log, ask) {
+    /// Asks a log of which something is known what is new in it, and does `then` behind the answer, with nobody waiting. What is
+    /// known afterwards is to be shown, be it new or not.
+    fn refresh(
+        &self,
+        log: LogId,
+        ask: impl FnOnce() -> Result<(), ChainError> + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        let why = match self.fresh.ask(log, ask, then) {
             Asked::Answered => {
                 self.open.lock().failing.remove(&log);
                 return;
@@ -178,7 +184,7 @@ impl MountView {
         };
         if ask && self.sources.load().is_ok() {
             let sources = self.sources.clone();
-            self.refresh(LogId::Repo, move || sources.refresh().map(drop));
+            self.refresh(LogId::Repo, move || sources.refresh().map(drop), || {});
         }
         self.sources.load().map_err(chain_fault)
     }
@@ -186,10 +192,7 @@ impl MountView {
     /// The log of a source, for callers that read or write beside the mount.
     pub fn source_log(&self, source: SourceId) -> Arc<SourceLog> {
         let mut open = self.open.lock();
-        let (log, _) = open.logs.entry(source).or_insert_with(|| {
-            let (store, env) = (self.repo.store().clone(), self.repo.env().clone());
-            (Arc::new(SourceLog::open(store, env, self.repo.realm(), source)), None)
-        });
+        let (log, _) = open.logs.entry(source).or_insert_with(|| (Arc::new(self.sources.source_log(source)), None));
         Arc::clone(log)
     }
 
@@ -219,16 +222,23 @@ impl MountView {
                 return Err(chain_fault(error));
             }
         };
-        if !ask && !first {
+        let sums_up = self.settings.sum_up;
+        if first {
+            if sums_up && log.is_long() {
+                aside(move || log.sum_up());
+            }
             return Ok(known);
         }
-        if !first {
-            let log = Arc::clone(&log);
-            self.refresh(LogId::Source(source), move || log.refresh().map(drop));
+        if !ask {
+            return Ok(known);
         }
-        if self.settings.sum_up {
-            log.sum_up();
-        }
+        let (asked, summed) = (Arc::clone(&log), Arc::clone(&log));
+        let then = move || {
+            if sums_up {
+                summed.sum_up()
+            }
+        };
+        self.refresh(LogId::Source(source), move || asked.refresh().map(drop), then);
         log.load().map_err(chain_fault)
     }
 

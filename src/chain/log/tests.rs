@@ -8,7 +8,8 @@ use crate::chain::testing::{commit, origin};
 use crate::chain::{ChainError, Point, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceKind;
 use crate::format::object::{LogId, Object, checkpoints_prefix};
-use crate::format::{ChainId, LogNumber, PointId, RepoId, SourceId};
+use crate::format::{ChainId, Epoch, LogNumber, PointId, RepoId, SourceId, envelope};
+use crate::seal::Secret;
 use crate::store::fault::Faults;
 use crate::store::{Operation, Store};
 
@@ -394,6 +395,18 @@ enum Harm {
     Flip(usize),
     Zero,
     Replace(u64),
+    /// Junk that says it is sealed with keys that nobody has.
+    Seal,
+}
+
+/// What anybody can make, whatever keys there are.
+fn junk_that_is_sealed(name: &crate::format::object::ObjectName) -> Vec<u8> {
+    let kind = match Object::parse(name) {
+        Some(Object::Entry(LogId::Repo, _)) => envelope::Kind::RepoEntry,
+        _ => envelope::Kind::SourceEntry,
+    };
+    let (epoch, key) = (Epoch(999), Secret::new([9; 32]));
+    envelope::seal(REPO, name, kind, b"junk", Some(envelope::With { epoch, key: &key }))
 }
 
 fn harm(store: &Store, number: u64, harm: Harm) {
@@ -411,6 +424,7 @@ fn harm_entry(store: &Store, log: LogId, number: u64, harm: Harm) {
             bytes[at] ^= 1;
         }
         Harm::Zero => bytes.fill(0),
+        Harm::Seal => bytes = junk_that_is_sealed(&name),
         Harm::Replace(sibling) => {
             let sibling = Object::Entry(log, LogNumber(sibling)).name();
             bytes = store.get(&sibling, 1 << 20).unwrap().to_vec();
@@ -423,7 +437,8 @@ fn harm_entry(store: &Store, log: LogId, number: u64, harm: Harm) {
 #[test]
 fn a_damaged_entry_costs_its_own_point_only_and_stops_writers() {
     let flips = (0..64).map(|at| Harm::Flip(at * 11));
-    let kinds = [Harm::Delete, Harm::Zero, Harm::Truncate(0), Harm::Truncate(100), Harm::Truncate(usize::MAX)];
+    let kinds =
+        [Harm::Delete, Harm::Zero, Harm::Seal, Harm::Truncate(0), Harm::Truncate(100), Harm::Truncate(usize::MAX)];
     for kind in kinds.into_iter().chain([Harm::Replace(6), Harm::Replace(2)]).chain(flips) {
         for number in 1..=5 {
             if kind == Harm::Replace(number) {
@@ -443,7 +458,7 @@ fn a_damaged_entry_costs_its_own_point_only_and_stops_writers() {
             assert_eq!(state.tip().number, LogNumber(7));
 
             let error = log.begin().unwrap_err();
-            assert_eq!(error.class(), Class::Corrupt);
+            assert_eq!(error.class(), if kind == Harm::Seal { Class::Denied } else { Class::Corrupt });
             let message = error.to_string();
             assert!(message.contains(entry_name(number).as_str()) && message.contains("amberfs verify"), "{message}");
             let damage = log.audit().unwrap().damage;
@@ -500,13 +515,19 @@ fn another_history_is_found_although_the_one_entry_that_was_seen_is_withheld() {
     fill(&store, 5);
     assert_eq!(met(&store).load().unwrap().tip().damage, []);
     fill_on(&store, limits::CHECKPOINT_ENTRIES + 2);
-    store.delete(&entry_name(5)).unwrap();
-    for _ in 0..2 {
+    for planted in [false, true] {
+        store.delete(&entry_name(5)).unwrap();
+        if planted {
+            store.create(&entry_name(5), junk_that_is_sealed(&entry_name(5))).unwrap();
+        }
         let log = met(&store);
         let state = log.load().unwrap();
         assert!(matches!(state.tip().damage[..], [Damage { fault: Fault::Withheld(_), .. }]), "{:?}", state.tip());
         assert_eq!(state.tip().number.0, limits::CHECKPOINT_ENTRIES + 2, "readers go on");
         assert!(log.begin().unwrap_err().to_string().contains("accept-history"));
+        if !planted {
+            store.create(&entry_name(5), b"whatever".to_vec()).unwrap();
+        }
     }
 }
 

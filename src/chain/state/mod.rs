@@ -20,7 +20,7 @@ pub use void::{Refusal, Void};
 
 use crate::format::author::{Author, Role};
 use crate::format::keyring::{Keyring, SessionSeal};
-use crate::format::log::{Checkpoint, EntryHash, LogBody, LogEntry};
+use crate::format::log::{Checkpoint, EntryHash, LogBody, LogEntry, Pin};
 use crate::format::object::LogId;
 use crate::format::{Epoch, LogNumber, Realm, SessionId};
 
@@ -60,9 +60,22 @@ pub trait LogState: Clone + Default + std::fmt::Debug + Send + Sync + 'static {
         Self::default()
     }
 
-    /// Takes what the repository's log says of a source, which may have been said after the state was stored.
-    fn told(&mut self, realm: &Realm, log: LogId) {
+    /// Takes what the repository's log says of a source, which may have been said after the state was stored. Returned is
+    /// what it says of an entry that the state covers: the state is nothing if that does not stand.
+    fn told(&mut self, realm: &Realm, log: LogId) -> Option<Pin> {
         let _ = (realm, log);
+        None
+    }
+
+    /// The newest entry that the repository's log had pinned when the state was begun or stored.
+    fn pinned(&self) -> LogNumber {
+        LogNumber(0)
+    }
+
+    /// Whether the state can stand behind the entry that `pin` names.
+    fn agrees_with(&self, pin: &Pin) -> bool {
+        let _ = pin;
+        true
     }
 
     /// What is wrong with entry `number`, which has this hash, or none at all, according to another log.

@@ -62,6 +62,8 @@ pub struct SourceState {
     epoch: Epoch,
     /// What the repository's log says stands further up, or at the tip.
     pin: Option<Pin>,
+    /// The newest entry that the repository's log had pinned when this was begun or restored.
+    pinned: LogNumber,
     /// Those of `committed` that are not in the trash.
     points: Vec<Arc<Point>>,
     /// Indexes of each chain's `points`, in log order. A chain without any has no item.
@@ -541,13 +543,28 @@ impl LogState for SourceState {
     fn begin(realm: &Realm, log: LogId) -> SourceState {
         let LogId::Source(source) = log else { return SourceState::default() };
         let told = realm.keys().map(|keys| keys.told_of(source)).unwrap_or_default();
-        SourceState { writer: told.owner, epoch: told.epoch, pin: told.pin, ..SourceState::default() }
+        let pinned = told.pin.map_or(LogNumber(0), |pin| pin.number);
+        SourceState { writer: told.owner, epoch: told.epoch, pin: told.pin, pinned, ..SourceState::default() }
     }
 
-    fn told(&mut self, realm: &Realm, log: LogId) {
-        let LogId::Source(source) = log else { return };
-        let pin = realm.keys().and_then(|keys| keys.told_of(source).pin);
-        self.pin = pin.filter(|pin| pin.number > self.tip.number);
+    fn told(&mut self, realm: &Realm, log: LogId) -> Option<Pin> {
+        let LogId::Source(source) = log else { return None };
+        let pin = realm.keys().and_then(|keys| keys.told_of(source).pin)?;
+        self.pinned = pin.number;
+        if pin.number <= self.tip.number {
+            return Some(pin);
+        }
+        self.pin = Some(pin);
+        None
+    }
+
+    fn pinned(&self) -> LogNumber {
+        self.pinned
+    }
+
+    /// What was said behind the pinned entry is pinned as well, unless whoever said it was interrupted: then the entries tell.
+    fn agrees_with(&self, pin: &Pin) -> bool {
+        self.writer == pin.writer && self.epoch >= pin.epoch
     }
 
     fn contradiction(&self, number: LogNumber, hash: Option<EntryHash>) -> Option<Fault> {

@@ -25,7 +25,7 @@ pub enum Fault {
     Replaced,
     /// The log ends before this entry, which stands in it according to the repository's log.
     Shortened(LogNumber),
-    /// The entry is sealed with keys of this epoch, which this process does not have.
+    /// The entry is sealed with keys of this epoch, which this process does not have; or it is junk that says so.
     NewerKeys(Epoch),
 }
 
@@ -55,8 +55,8 @@ impl std::fmt::Display for Fault {
             }
             Fault::NewerKeys(epoch) => write!(
                 f,
-                "it is sealed with keys of epoch {epoch}, which came with `amberfs key rotate` and which this process \
-                 does not have"
+                "it is sealed with keys of epoch {epoch}, which the key in use does not have, or is junk: if somebody has run \
+                 `amberfs key rotate`, a key that was added since tells which"
             ),
         }
     }
@@ -138,7 +138,11 @@ impl Tip {
     pub fn lost_entries(&self) -> impl Iterator<Item = LogNumber> {
         self.damage
             .iter()
-            .filter(|damage| matches!(damage.fault, Fault::Missing | Fault::Unreadable(_) | Fault::Replaced))
+            .filter(|damage| match damage.fault {
+                Fault::Missing | Fault::Unreadable(_) | Fault::Replaced | Fault::NewerKeys(_) => true,
+                Fault::Discontinuous | Fault::Checkpoint(_) => false,
+                Fault::RolledBack(_) | Fault::Forked | Fault::Withheld(_) | Fault::Shortened(_) => false,
+            })
             .map(|damage| damage.number)
     }
 

@@ -4,7 +4,7 @@
 //! ([`limits::REFRESH_PATIENCE`]); once somebody has waited in vain, and after a failure, hardly anybody does any more until an
 //! answer has come.
 //! A question that hangs ends at the store's own deadline. No more than [`limits::REFRESHES_UNDER_WAY`] are under way at
-//! once: the others' logs are asked later.
+//! once: the others' logs are asked later. What is done once there is an answer is nobody's to wait for.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -55,11 +55,13 @@ impl State {
 }
 
 impl Fresh {
-    /// Has `ask` ask `log`, unless somebody does already, and waits for the answer as long as is reasonable.
+    /// Has `ask` ask `log`, unless somebody does already, and waits for the answer as long as is reasonable. Behind a good
+    /// answer `then` is run, with nobody waiting.
     pub(super) fn ask<E: std::fmt::Display>(
         &self,
         log: LogId,
         ask: impl FnOnce() -> Result<(), E> + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
     ) -> Asked {
         let question = {
             let mut logs = self.logs.lock();
@@ -80,11 +82,16 @@ impl Fresh {
                         Ok(answer) => answer.map_err(|error| error.to_string()),
                         Err(_) => Err("a defect in amberfs: the question ended in a panic".to_owned()),
                     };
+                    let answered = outcome.is_ok();
                     let mut state = of.state.lock();
                     state.under_way = false;
                     state.in_vain = outcome.is_err();
                     state.outcome = Some(outcome);
                     of.changed.notify_all();
+                    drop(state);
+                    if answered {
+                        then();
+                    }
                 });
                 if let Err(error) = thread {
                     state.under_way = false;
@@ -106,6 +113,13 @@ impl Fresh {
     }
 }
 
+/// Does `work` on a thread of its own: nobody waits for it, and nobody needs it.
+pub(super) fn aside(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name("aside".to_owned()).spawn(work) {
+        tracing::debug!(%error, "no thread for what nobody waits for");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -113,6 +127,14 @@ mod tests {
     use super::*;
 
     const LOG: LogId = LogId::Repo;
+
+    fn ask<E: std::fmt::Display>(
+        fresh: &Fresh,
+        log: LogId,
+        question: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> Asked {
+        fresh.ask(log, question, || {})
+    }
 
     /// Whether whoever comes now waits only a little.
     fn in_a_hurry(fresh: &Fresh) -> bool {
@@ -123,42 +145,42 @@ mod tests {
     fn a_question_that_panics_is_a_failure_and_the_log_is_asked_again() {
         let fresh = Fresh::default();
         let panics = || -> Result<(), String> { panic!("a defect") };
-        assert!(matches!(fresh.ask(LOG, panics), Asked::Failed(why) if why.contains("defect")));
-        assert_eq!(fresh.ask(LOG, || Ok::<_, String>(())), Asked::Answered);
+        assert!(matches!(ask(&fresh, LOG, panics), Asked::Failed(why) if why.contains("defect")));
+        assert_eq!(ask(&fresh, LOG, || Ok::<_, String>(())), Asked::Answered);
     }
 
     #[test]
     fn an_answer_is_waited_for_and_a_question_that_hangs_once_only() {
         let fresh = Fresh::default();
-        assert_eq!(fresh.ask(LOG, || Ok::<_, String>(())), Asked::Answered);
+        assert_eq!(ask(&fresh, LOG, || Ok::<_, String>(())), Asked::Answered);
         let (release, hold) = channel::<()>();
         let hanging = move || hold.recv().map_err(|_| "nobody");
         assert!(fresh.logs.lock().get(&LOG).is_some() && !in_a_hurry(&fresh));
-        assert_eq!(fresh.ask(LOG, hanging), Asked::Waiting);
+        assert_eq!(ask(&fresh, LOG, hanging), Asked::Waiting);
         for _ in 0..10 {
             assert!(in_a_hurry(&fresh), "hardly anybody waits behind one who did in vain");
-            assert_eq!(fresh.ask(LOG, || Err("a second question")), Asked::Waiting);
+            assert_eq!(ask(&fresh, LOG, || Err("a second question")), Asked::Waiting);
         }
         // Other logs are asked meanwhile.
-        assert_eq!(fresh.ask(LogId::Source(crate::format::SourceId(1)), || Ok::<_, String>(())), Asked::Answered);
+        assert_eq!(ask(&fresh, LogId::Source(crate::format::SourceId(1)), || Ok::<_, String>(())), Asked::Answered);
         release.send(()).unwrap();
         while fresh.logs.lock()[&LOG].state.lock().under_way {
             std::thread::yield_now();
         }
-        assert_eq!(fresh.ask(LOG, || Ok::<_, String>(())), Asked::Answered);
+        assert_eq!(ask(&fresh, LOG, || Ok::<_, String>(())), Asked::Answered);
     }
 
     #[test]
     fn a_failure_is_told_and_then_tried_again_with_nobody_waiting() {
         let fresh = Fresh::default();
-        assert_eq!(fresh.ask(LOG, || Err::<(), _>("down")), Asked::Failed("down".to_owned()));
+        assert_eq!(ask(&fresh, LOG, || Err::<(), _>("down")), Asked::Failed("down".to_owned()));
         let (release, hold) = channel::<()>();
         assert!(in_a_hurry(&fresh));
-        assert_eq!(fresh.ask(LOG, move || hold.recv().map_err(|_| "nobody")), Asked::Waiting);
+        assert_eq!(ask(&fresh, LOG, move || hold.recv().map_err(|_| "nobody")), Asked::Waiting);
         release.send(()).unwrap();
         while fresh.logs.lock()[&LOG].state.lock().under_way {
             std::thread::yield_now();
         }
-        assert_eq!(fresh.ask(LOG, || Ok::<_, String>(())), Asked::Answered);
+        assert_eq!(ask(&fresh, LOG, || Ok::<_, String>(())), Asked::Answered);
     }
 }

@@ -1,7 +1,9 @@
 //! A verification answers for every object: it has opened it with the repository's keys, or it says that it has not, and why.
 
+use amberfs::format::envelope::{self, Kind, With};
 use amberfs::format::ids::Nonce;
-use amberfs::format::{PackId, PackOrdinal};
+use amberfs::format::object::LogId;
+use amberfs::format::{Epoch, LogNumber, PackId, PackOrdinal};
 use amberfs::store::fault::{Fault, Faults};
 use amberfs::verify::{self, Doubt, Report};
 
@@ -149,4 +151,70 @@ fn a_flipped_bit_in_any_object_is_named() {
         }
     }
     assert!(named.iter().all(|count| *count > 0), "{named:?}");
+}
+
+/// What somebody without any key can make, and nobody without those of that epoch can tell from an entry.
+fn says_that_it_is_sealed(repo: &Repo, name: &ObjectName, epoch: u32) -> Vec<u8> {
+    let kind = match Object::parse(name) {
+        Some(Object::Entry(LogId::Repo, _)) => Kind::RepoEntry,
+        _ => Kind::SourceEntry,
+    };
+    let key = Secret::new([9; 32]);
+    envelope::seal(repo.id(), name, kind, b"junk", Some(With { epoch: Epoch(epoch), key: &key }))
+}
+
+#[test]
+fn an_entry_that_says_it_is_sealed_with_other_keys_is_named_and_ends_no_verification() {
+    let (bench, _) = everything();
+    let repo = bench.open(FULL);
+    let (home, written) = (LogId::Source(source(&repo, "home").0.id), source(&repo, "written").0.id);
+    let tip = |log: LogId| match log {
+        LogId::Repo => sources(&repo).load().unwrap().read().number,
+        LogId::Source(_) => source(&repo, "home").1.load().unwrap().read().number,
+    };
+    let whole = objects(&bench.store);
+    for (log, number) in [(home, tip(home).0 + 1), (LogId::Repo, tip(LogId::Repo).0 + 1), (home, 2)] {
+        let store = filled(&whole);
+        let planted = Object::Entry(log, LogNumber(number)).name();
+        put(&store, &planted, &says_that_it_is_sealed(&repo, &planted, 999));
+        // What is damaged elsewhere is named as well.
+        let (pack, bytes) = whole
+            .iter()
+            .find(|(name, _)| matches!(Object::parse(name), Some(Object::Pack(of, _)) if of == written))
+            .unwrap();
+        let mut bytes = bytes.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        put(&store, pack, &bytes);
+        let report = verified(&store, &bench.env).unwrap();
+        adds_up(&report, &store);
+        assert_eq!(doubt(&report, &planted), Some(Doubt::Damaged));
+        assert_eq!(doubt(&report, pack), Some(Doubt::Damaged));
+        let finding = report.findings.iter().find(|finding| finding.object == planted).unwrap();
+        let what = &finding.faults[0].what;
+        assert!(what.contains("keys of epoch 999, which the key in use does not have, or is junk"), "{what}");
+        assert!(report.advice.iter().any(|advice| advice.contains("`amberfs key rotate`")), "{:?}", report.advice);
+        assert_eq!(report.sources.len(), 2);
+        // What is built on what the entry said is there all the same.
+        let points = report.sources.iter().map(|source| source.points).collect::<Vec<_>>();
+        assert!(points.iter().all(|points| *points > 0) || number == 2, "{points:?}");
+    }
+}
+
+/// A key that was not added again after a rotation, in a process that still has it.
+#[test]
+fn whoever_lacks_the_newest_keys_verifies_what_he_can_and_is_told_what_he_lacks() {
+    let bench = Bench::with_keys();
+    fill(&bench.root());
+    bench.capture(FULL, "full");
+    let old = bench.open(OTHER_FULL);
+    super::rotation::rotate_only(&bench, FULL);
+    bench.write("more", noise(5000, 8));
+    bench.capture(FULL, "full");
+    let options = verify::Options { workers: Some(1), ..verify::Options::default() };
+    let report = verify::verify(&old, &options, &verify::Progress::new()).unwrap();
+    let told = "is sealed with keys of epoch 2, which the key in use does not have";
+    let lacking = report.findings.iter().filter(|finding| finding.faults[0].what.contains(told)).count();
+    assert!(lacking >= 3, "{:?}", report.findings);
+    assert!(report.advice.iter().any(|advice| advice.contains("verify with a key that was added since")));
+    assert_eq!(report.sources[0].points, 1, "what he can read");
 }

@@ -1,6 +1,6 @@
 //! Key slots in a store that holds junk, loses answers, or was written to by whoever has no key.
 
-use amberfs::base::{Class, Classed};
+use amberfs::base::{Class, Classed, limits};
 use amberfs::format::object::Object;
 use amberfs::format::{Epoch, SlotId, envelope};
 use amberfs::repo::SlotInfo;
@@ -8,7 +8,7 @@ use amberfs::store::Operation;
 use amberfs::store::fault::{Fault, Faults, Rule};
 use amberfs::verify;
 
-use super::rotation::{rotate, try_rotate};
+use super::rotation::try_rotate;
 use super::*;
 
 /// The key that takes the place of [`FULL`].
@@ -165,12 +165,50 @@ fn junk_keeps_nobody_from_rotating() {
         put(&bench.store, &Object::Slot(slot, Epoch(epoch)).name(), &junk());
     }
     // What an older rotation began with is no beginning of this one, wherever it stands.
-    assert_eq!(rotate(&bench, FULL), Epoch(3), "the generation that is taken is passed over");
-    let begun = objects(&bench.store)[&Object::Slot(own, Epoch(3)).name()].clone();
-    put(&bench.store, &Object::Slot(other, Epoch(4)).name(), &begun);
-    assert_eq!(try_rotate(&bench.store, &bench.env, FULL).unwrap(), Epoch(4));
+    assert_eq!(try_rotate(&bench.store, &bench.env, FULL).unwrap(), Epoch(2));
+    let begun = objects(&bench.store)[&Object::Slot(own, Epoch(2)).name()].clone();
+    put(&bench.store, &Object::Slot(other, Epoch(3)).name(), &begun);
+    assert_eq!(try_rotate(&bench.store, &bench.env, FULL).unwrap(), Epoch(3));
     let point = bench.capture(FULL, "full");
     reads(&bench, FULL, "full", &point);
+}
+
+#[test]
+fn junk_uses_up_no_generations_of_keys() {
+    let bench = Bench::new();
+    let own = slot_of(&bench, "first").id;
+    for epoch in 2..=u32::try_from(limits::KEY_EPOCHS_MAX).unwrap() {
+        bench.store.create(&Object::Slot(own, Epoch(epoch)).name(), junk()).unwrap();
+    }
+    put(&bench.store, &Object::Slot(own, Epoch(3)).name(), &vec![1; 300 << 10]);
+    for epoch in 2..5 {
+        assert_eq!(try_rotate(&bench.store, &bench.env, FULL).unwrap(), Epoch(epoch));
+    }
+    // What opens with our key is another's rotation, and stays.
+    let begun = bench.open(FULL);
+    try_rotate(&bench.store, &bench.env, FULL).unwrap();
+    let before = objects(&bench.store);
+    assert_eq!(begun.begin_rotation(Epoch(4)).unwrap_err().class(), Class::Conflict);
+    assert_eq!(objects(&bench.store), before);
+}
+
+#[test]
+fn new_keys_that_were_taken_for_junk_are_put_back_before_no_others_are_left() {
+    for there in [None, Some(junk())] {
+        let bench = Bench::with_keys();
+        fill(&bench.root());
+        let rotation = bench.open(FULL).begin_rotation(Epoch(1)).unwrap();
+        let repo = bench.open(FULL);
+        assert!(sources(&repo).raise_epoch(rotation.epoch).unwrap().is_empty());
+        let place = Object::Slot(slot_of(&bench, "first").id, rotation.epoch).name();
+        match there {
+            None => bench.store.delete(&place).unwrap(),
+            Some(junk) => put(&bench.store, &place, &junk),
+        }
+        repo.finish_rotation().unwrap();
+        assert_eq!(bench.open(FULL).realm().keys().unwrap().current(), rotation.epoch);
+        reads(&bench, FULL, "full", &bench.capture(FULL, "full"));
+    }
 }
 
 #[test]
