@@ -479,7 +479,8 @@ impl<S: LogState> Log<S> {
         loop {
             let next = state.tip().next();
             let last = if next <= listed {
-                listed.0.min(next.0.saturating_add(BATCH_ENTRIES - 1))
+                // And the one behind: that it is missing proves the end, in the same journey.
+                listed.0.saturating_add(1).min(next.0.saturating_add(BATCH_ENTRIES - 1))
             } else {
                 next.0.saturating_add(width - 1)
             };

@@ -62,8 +62,13 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     // Where the processes of this mount, and those of its jobs, get the key.
     let mut keys = Bequest::default();
     if role == Role::Command {
-        // What is wrong with the repository is said before any process is started.
-        keys = match &context.open()?.given {
+        // What is wrong with the repository, the server says, whose opening is the only one: behind a network each request is
+        // a journey, and a passphrase takes its time. Only whether somebody must be asked for one, nobody else can find out.
+        let given = match context.given()? {
+            Some(given) => Some(given),
+            None => context.open()?.given,
+        };
+        keys = match given {
             Some(given) => given.bequest()?,
             None => Bequest::default(),
         };
