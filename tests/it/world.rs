@@ -85,6 +85,17 @@ pub(crate) fn key() -> Credential {
 /// the same keys, and seal different times and contents with them.
 static WORLDS: AtomicU64 = AtomicU64::new(0x5eed_0000);
 
+/// How much the readers of these tests' repositories keep in memory: `AMBERFS_CACHES` is `tiny` (1 MiB of each kind) or
+/// `off` (nothing at all), and what is read must be the same.
+fn caches() -> CacheSizes {
+    match std::env::var("AMBERFS_CACHES").as_deref() {
+        Ok("tiny") => CacheSizes { frames: 1 << 20, nodes: 1 << 20 },
+        Ok("off") => CacheSizes { frames: 0, nodes: 0 },
+        Ok(other) if !other.is_empty() => panic!("AMBERFS_CACHES is {other:?}, and may be tiny or off"),
+        Ok(_) | Err(_) => CacheSizes::default(),
+    }
+}
+
 /// A new repository, encrypted or not.
 pub(crate) fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
     match is_encrypted() {
@@ -92,10 +103,10 @@ pub(crate) fn init(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
             nonces::watch();
             let own = Env::seeded(WORLDS.fetch_add(1, Ordering::Relaxed), env.now());
             Repo::init_encrypted(store.clone(), own, &key(), "test", Cost::STANDARD)?;
-            open(store, env)
         }
-        false => Repo::init(store, env),
+        false => drop(Repo::init(store.clone(), env.clone())?),
     }
+    open(store, env)
 }
 
 /// The command line that makes a repository of the program as these tests have it; see [`tell_key`].
@@ -118,7 +129,7 @@ pub(crate) fn tell_key(command: &mut std::process::Command, directory: &Path) {
 
 /// Opens what [`init`] has made.
 pub(crate) fn open(store: Store, env: Env) -> Result<Arc<Repo>, RepoError> {
-    open_with(store, env, CacheSizes::default())
+    open_with(store, env, caches())
 }
 
 /// As [`open`], with caches of these sizes.
