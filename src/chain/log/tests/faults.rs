@@ -175,9 +175,11 @@ fn bytes_that_arrive_wrong_once_are_read_again_before_anybody_is_refused() {
     let store = Store::memory();
     let whole = fill(&store, 7).load().unwrap();
     let entries = || Rule::new(StoreFault::Flipped).on(Operation::Get).within("/log/");
-    for nth in 1..=7 {
+    for number in 1..=7 {
         let faults = Faults::new();
-        faults.plan(entries().nth(nth));
+        // By its name: entries are asked for side by side, and the one behind the last with them.
+        let name = entry_name(number);
+        faults.plan(entries().within(name.as_str()));
         let log = source_log(&faults.around(&store), 2);
         assert!(log.load().unwrap().tip().obstacle().is_some());
         assert_same(&log.refresh().unwrap(), &whole);
