@@ -113,7 +113,8 @@ pub const FRAME_CACHE_BYTES: usize = 96 << 20;
 pub const NODE_CACHE_BYTES: usize = 48 << 20;
 /// Bytes of changed leaves that a tree writer holds before it writes the coldest.
 pub const DIRTY_LEAF_BYTES: usize = 24 << 20;
-/// Chunks that a writer's dedup index holds, newest packs first; beyond it, dedup is lost and nothing else.
+/// Chunks that a writer's dedup index holds, newest packs first, in 64 MB, and 72 bytes for each frame that they are in; beyond
+/// it, dedup is lost and nothing else.
 pub const DEDUP_CHUNKS_MAX: usize = 1 << 20;
 
 /// Bytes of files that a capture holds in memory while it reads, compresses and waits its turn.

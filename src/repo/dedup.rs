@@ -4,8 +4,9 @@
 //! a capture that finds nothing changed never asks, and pays nothing. Bounded; what does not fit,
 //! or cannot be read, is stored again: losing the index loses dedup and nothing else.
 
-use std::collections::HashMap;
+mod chunks;
 
+use chunks::Chunks;
 use parking_lot::Mutex;
 
 use super::{Reader, RepoError};
@@ -31,7 +32,7 @@ pub struct Dedup {
 struct State {
     /// Packs whose footers are yet to be read, oldest first.
     unread: Option<Vec<PackId>>,
-    chunks: HashMap<ChunkHash, ChunkRef>,
+    chunks: Chunks,
     unreadable: u64,
 }
 
@@ -52,13 +53,13 @@ impl Dedup {
         if let Some(packs) = state.unread.take() {
             self.fill(&mut state, &packs);
         }
-        state.chunks.get(hash).copied()
+        state.chunks.get(hash)
     }
 
     /// Remembers a chunk that this session has stored; one that it stored again is found there from now on.
     pub fn insert(&self, hash: ChunkHash, chunk: ChunkRef) {
         let mut state = self.state.lock();
-        if state.chunks.len() < self.chunks_max || state.chunks.contains_key(&hash) {
+        if state.chunks.len() < self.chunks_max || state.chunks.get(&hash).is_some() {
             state.chunks.insert(hash, chunk);
         }
     }
@@ -80,7 +81,9 @@ impl Dedup {
                         let pointer = frame.pointer(*pack, ordinal);
                         for chunk in &frame.chunks {
                             let place = ChunkRef { frame: pointer, start: chunk.start, bytes: chunk.bytes };
-                            state.chunks.entry(chunk.hash).or_insert(place);
+                            if state.chunks.get(&chunk.hash).is_none() {
+                                state.chunks.insert(chunk.hash, place);
+                            }
                         }
                     }
                 }
