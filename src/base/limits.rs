@@ -189,6 +189,8 @@ pub const AHEAD_IN_FLIGHT_BYTES_MAX: u64 = 24 << 20;
 pub const AHEAD_REQUESTS_MAX: usize = 16;
 /// Bytes that may lie between two frames that are fetched by one request.
 pub const COALESCE_GAP_BYTES: u64 = 256 << 10;
+/// Bytes of an object in a directory that the kernel is asked for ahead of whoever reads it in order.
+pub const LOCAL_AHEAD_BYTES: u64 = 8 << 20;
 /// Readings in order that are told apart.
 pub const STREAMS_MAX: usize = 32;
 /// Bytes that reading in order may skip, or go back, once it is known to be that.

@@ -41,6 +41,7 @@ use parking_lot::Mutex;
 use crate::base::sys::effective_uid;
 use crate::format::object::{Object, ObjectName, PROBES_PREFIX};
 
+use super::ahead::Ahead;
 use super::error::StoreError;
 use super::meter::Operation;
 use super::store::Listed;
@@ -62,12 +63,19 @@ pub(super) struct LocalDir {
     directory: OwnedFd,
     device: u64,
     inode: u64,
-    open: Mutex<LruCache<ObjectName, Arc<OwnedFd>>>,
+    open: Mutex<LruCache<ObjectName, Arc<Opened>>>,
     durable: Mutex<LruCache<String, ()>>,
     doubtful: Mutex<LruCache<ObjectName, ()>>,
     /// Directories from which whole objects were read since they were last synced.
     read: Mutex<BTreeSet<String>>,
     settling: Mutex<()>,
+}
+
+/// An object's file, kept open, and how far it has been read in order.
+#[derive(Debug)]
+struct Opened {
+    file: OwnedFd,
+    ahead: Ahead,
 }
 
 impl LocalDir {
@@ -193,28 +201,36 @@ impl LocalDir {
 
     /// The range, if it is in memory and its file open. `None` says nothing about the object.
     pub(super) fn range_at_hand(&self, name: &ObjectName, range: &Range<u64>) -> Option<Bytes> {
-        let file = self.opened(name)?.0;
+        let opened = self.opened(name)?.0;
         let bytes = usize::try_from(range.end - range.start).ok()?;
         let mut buffer = Vec::new();
         // Not at hand, or a real error: the way that may wait finds out which.
-        sys::read_at(file.as_fd(), &mut buffer, bytes, range.start, true).ok()?;
-        (buffer.len() == bytes).then(|| Bytes::from(buffer))
+        sys::read_at(opened.file.as_fd(), &mut buffer, bytes, range.start, true).ok()?;
+        if buffer.len() < bytes {
+            return None;
+        }
+        opened.ahead.note(range);
+        Some(Bytes::from(buffer))
     }
 
     /// Exactly `range`.
     pub(super) fn range(&self, name: &ObjectName, range: &Range<u64>) -> Result<Bytes, StoreError> {
         let operation = Operation::Range;
-        let (file, size) = self.file(operation, name)?;
+        let (opened, size) = self.file(operation, name)?;
         if range.end > size {
             return Err(truncated(operation, name, range.end, size));
         }
-        read(operation, name, &file, range)
+        opened.ahead.note(range);
+        if let Some(next) = opened.ahead.wanted(size) {
+            sys::will_need(opened.file.as_fd(), next);
+        }
+        read(operation, name, &opened.file, range)
     }
 
     /// The last `bytes` bytes, or all, and the whole size.
     pub(super) fn tail(&self, name: &ObjectName, bytes: u64) -> Result<(Bytes, u64), StoreError> {
-        let (file, size) = self.file(Operation::Tail, name)?;
-        let tail = read(Operation::Tail, name, &file, &(size.saturating_sub(bytes)..size))?;
+        let (opened, size) = self.file(Operation::Tail, name)?;
+        let tail = read(Operation::Tail, name, &opened.file, &(size.saturating_sub(bytes)..size))?;
         Ok((tail, size))
     }
 
@@ -366,10 +382,10 @@ impl LocalDir {
     }
 
     /// The open file of `name` and its size, if it still has a name.
-    fn opened(&self, name: &ObjectName) -> Option<(Arc<OwnedFd>, u64)> {
-        let file = self.open.lock().get(name).cloned()?;
-        match sys::status((*file).as_fd()) {
-            Ok(status) if status.links > 0 => Some((file, status.bytes)),
+    fn opened(&self, name: &ObjectName) -> Option<(Arc<Opened>, u64)> {
+        let opened = self.open.lock().get(name).cloned()?;
+        match sys::status(opened.file.as_fd()) {
+            Ok(status) if status.links > 0 => Some((opened, status.bytes)),
             _ => {
                 self.forget(name);
                 None
@@ -377,15 +393,15 @@ impl LocalDir {
         }
     }
 
-    fn file(&self, operation: Operation, name: &ObjectName) -> Result<(Arc<OwnedFd>, u64), StoreError> {
+    fn file(&self, operation: Operation, name: &ObjectName) -> Result<(Arc<Opened>, u64), StoreError> {
         if let Some(opened) = self.opened(name) {
             return Ok(opened);
         }
         let (file, size) = self.fresh(operation, name)?;
-        let file = Arc::new(file);
-        let closed = self.open.lock().push(name.clone(), Arc::clone(&file));
+        let opened = Arc::new(Opened { file, ahead: Ahead::default() });
+        let closed = self.open.lock().push(name.clone(), Arc::clone(&opened));
         drop(closed);
-        Ok((file, size))
+        Ok((opened, size))
     }
 
     fn fresh(&self, operation: Operation, name: &ObjectName) -> Result<(OwnedFd, u64), StoreError> {

@@ -6,6 +6,7 @@
 //! what it means. [`record`] and [`fault`] wrap a store for the tests of every layer.
 
 mod address;
+mod ahead;
 mod backend;
 pub mod conformance;
 mod disk_cache;

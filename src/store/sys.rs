@@ -8,6 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use libc::c_int;
@@ -167,6 +168,19 @@ pub(super) fn read_at(
         }
     }
     Ok(())
+}
+
+/// Has the kernel read this part of `file` into memory, as far as it likes to; a hint, so that failing costs nothing.
+pub(super) fn will_need(file: BorrowedFd<'_>, range: Range<u64>) {
+    // Of a longer part, it would read what its own reading ahead is limited to, and leave out the rest.
+    const PIECE: usize = 128 << 10;
+    for start in range.clone().step_by(PIECE) {
+        let length = (range.end - start).min(PIECE as u64);
+        if let (Ok(offset), Ok(length)) = (i64::try_from(start), i64::try_from(length)) {
+            // SAFETY: no memory is passed.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, length, libc::POSIX_FADV_WILLNEED) };
+        }
+    }
 }
 
 /// A name in a directory, with its kind where the directory itself tells it.
