@@ -16,6 +16,7 @@ mod trace;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use amberfs::base::Env;
@@ -33,6 +34,9 @@ use crate::skip::skipped;
 use crate::world::{self, Manifest, later, names, node, real, same, shown, zero_settings};
 use disk::{Cut, Disk, Tree};
 use trace::Event;
+
+/// States that were captured into, by all tests of this process.
+static STATES: AtomicU64 = AtomicU64::new(7);
 
 /// Of consecutive writes into one file, how many lie between two that are followed by a power cut.
 const WRITES_BETWEEN: usize = 24;
@@ -189,7 +193,8 @@ fn check(recording: &Recording, tree: &Tree, at: usize) -> Result<(), String> {
     lay(tree, place.path());
     let (acknowledged, begun) = recording.between(at);
     let promised = |run: usize| recording.runs.get(run.checked_sub(1)?).and_then(|run| run.left.as_ref());
-    let env = Env::seeded(7, later());
+    // Every state is a copy of one repository: captures into two of them with the same dice would seal two texts alike.
+    let env = Env::seeded(STATES.fetch_add(1, Ordering::Relaxed), later());
     let opened = Store::local(&place.path().join("repo")).map_err(|error| error.to_string());
     let opened = opened.and_then(|store| world::open(store, env.clone()).map_err(|error| error.to_string()));
     let repo = match opened {
