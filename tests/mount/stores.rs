@@ -30,7 +30,9 @@ fn main_job(walk_in: &WalkIn, fill: &str, change: &str) {
         walk_in.is_as_it_was(name);
     }
     // A job reaches the repository as its mount does, with the credentials of its mounter's environment.
-    walk_in.sh("cp -a source kept/third; echo third >source/third; cp -a source/third kept/third/");
+    walk_in.sh(
+        "cp -a source kept/third; echo third >source/third; cp -a source/third kept/third/; touch -r source kept/third",
+    );
     walk_in.sh("printf 'capture home\\n' >mnt/.amberfs/control");
     eventually("the point of the job is there", || walk_in.points().len() == 3);
     let third = walk_in.points().pop().unwrap();
