@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use crate::job::control::Caller;
@@ -21,7 +22,7 @@ pub(crate) enum Handle {
         /// Its attributes then.
         attr: Attr,
         /// Its bytes then.
-        bytes: Arc<Vec<u8>>,
+        bytes: Bytes,
     },
     /// A file that only grows: each read sees what there is by then.
     Growing(NodeId),
@@ -34,7 +35,7 @@ pub(crate) struct Conversation {
     /// Who opened it.
     pub(crate) opener: Caller,
     /// The reply that is being read, and how much of it was.
-    pub(crate) reply: Mutex<Option<(Arc<Vec<u8>>, usize)>>,
+    pub(crate) reply: Mutex<Option<(Bytes, usize)>>,
 }
 
 /// All open files with a handle.

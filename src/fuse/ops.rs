@@ -59,11 +59,11 @@ pub(crate) struct Item<'a> {
     pub(crate) bare: bool,
 }
 
-/// Up to `size` bytes at `offset`.
-fn part(bytes: &[u8], offset: u64, size: usize) -> Bytes {
+/// Up to `size` bytes at `offset`, shared.
+fn part(bytes: &Bytes, offset: u64, size: usize) -> Bytes {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
     let end = start.saturating_add(size).min(bytes.len());
-    Bytes::copy_from_slice(bytes.get(start..end).unwrap_or_default())
+    bytes.slice(start..end)
 }
 
 /// Offsets of a listing: 1 is behind `.`, 2 behind `..`, 3 behind the mount's own directory; those of
@@ -230,8 +230,7 @@ impl Ops {
                     return Err(Errno::EACCES.into());
                 }
                 let mut reply = conversation.reply.lock();
-                let (text, done) =
-                    reply.get_or_insert_with(|| (Arc::new(desk.control().reply(conversation.opener)), 0));
+                let (text, done) = reply.get_or_insert_with(|| (desk.control().reply(conversation.opener).into(), 0));
                 let part = part(text, *done as u64, size);
                 *done += part.len();
                 Ok(part)
@@ -256,7 +255,7 @@ impl Ops {
             return Err(Errno::EACCES.into());
         }
         let (outcome, reply) = desk.submit(caller, batch);
-        *conversation.reply.lock() = Some((Arc::new(reply), 0));
+        *conversation.reply.lock() = Some((reply.into(), 0));
         outcome.map_err(Failure::from)
     }
 

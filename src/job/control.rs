@@ -1,6 +1,6 @@
 //! What stands behind the files in `.amberfs/`, as a trait: `fuse` serves it, the job desk implements it.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 /// Who wrote to the control file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub struct Content {
     /// Grows with each change; the same number means the same bytes.
     pub version: u64,
     /// The bytes.
-    pub bytes: Arc<Vec<u8>>,
+    pub bytes: Bytes,
     /// Of a file that grows: how many bytes stood before these and are gone.
     pub gone: u64,
     /// When it last changed, for `mtime`.

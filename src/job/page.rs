@@ -1,8 +1,8 @@
 //! Generated files: bytes with a number that grows whenever they change, as the kernel's cache needs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::control::Content;
@@ -16,13 +16,13 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn new(now: Instant) -> Page {
-        Page { content: Content { version: 1, bytes: Arc::new(Vec::new()), gone: 0, changed: now } }
+        Page { content: Content { version: 1, bytes: Bytes::new(), gone: 0, changed: now } }
     }
 
     /// The content once it has become `bytes`.
     pub(super) fn become_bytes(&mut self, bytes: Vec<u8>, changed: Instant) -> Content {
-        if *self.content.bytes != bytes {
-            self.content = Content { version: self.content.version + 1, bytes: Arc::new(bytes), gone: 0, changed };
+        if self.content.bytes != bytes {
+            self.content = Content { version: self.content.version + 1, bytes: bytes.into(), gone: 0, changed };
         }
         self.content.clone()
     }

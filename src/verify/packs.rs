@@ -112,7 +112,7 @@ impl PackCheck<'_> {
         let whole = if plausible { store.get_range(object, first.offset..end(last)).ok() } else { None };
         self.progress.add_bytes(whole.as_ref().map_or(0, |bytes| bytes.len() as u64));
         let keys = self.reader.pack_keys(self.pack)?;
-        let check = |bytes: &[u8], frame: &PackedFrame, ordinal| {
+        let check = |bytes: &Bytes, frame: &PackedFrame, ordinal| {
             let opened = match &keys {
                 Some(keys) => sealed::check_hash(bytes, &frame.hash)
                     .and_then(|()| keys.open(Place::Frame(ordinal), bytes))
@@ -123,10 +123,10 @@ impl PackCheck<'_> {
         };
         for (frame, ordinal) in frames.iter().zip(ordinal..) {
             let ordinal = FrameOrdinal(ordinal);
-            let within = |bytes: &bytes::Bytes| {
+            let within = |bytes: &Bytes| {
                 let start = usize::try_from(frame.offset - first.offset).ok()?;
-                let length = HEADER_BYTES + frame.stored_bytes as usize;
-                bytes.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
+                let end = start.checked_add(HEADER_BYTES + frame.stored_bytes as usize)?;
+                (end <= bytes.len()).then(|| bytes.slice(start..end))
             };
             let checked = match whole.as_ref().and_then(within) {
                 Some(bytes) => check(&bytes, frame, ordinal).map_err(RepoError::object(object)),
@@ -152,9 +152,9 @@ fn end_within(first: &PackedFrame, frame: &PackedFrame) -> bool {
 /// A frame's header, its hash as stored, and what it holds.
 type Opened = (frame::Header, [u8; 32], Bytes);
 
-fn open_plain(bytes: &[u8]) -> Result<Opened, FormatError> {
+fn open_plain(bytes: &Bytes) -> Result<Opened, FormatError> {
     let (head, hash) = frame::check(bytes)?;
-    let raw = frame::open(&head, Bytes::copy_from_slice(bytes.get(HEADER_BYTES..).unwrap_or_default()))?;
+    let raw = frame::open(&head, frame::body_of(bytes))?;
     Ok((head, hash, raw))
 }
 

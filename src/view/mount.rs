@@ -89,7 +89,7 @@ struct Open {
     asked: Option<Instant>,
     logs: HashMap<SourceId, (Arc<SourceLog>, Option<Instant>)>,
     /// The newest `info.json` of each source, by the count of log entries it tells of.
-    info: HashMap<SourceId, (u64, Arc<Vec<u8>>)>,
+    info: HashMap<SourceId, (u64, Bytes)>,
     /// Logs that could not be refreshed when they were last asked: since when, and why.
     failing: HashMap<LogId, (Instant, String)>,
 }
@@ -330,15 +330,15 @@ impl MountView {
         self.generated_attr(node, FileKind::Symlink, 0o777, size, 1, point.committed.file_time())
     }
 
-    fn info_text(&self, record: &SourceRecord, state: &SourceState) -> Arc<Vec<u8>> {
+    fn info_text(&self, record: &SourceRecord, state: &SourceState) -> Bytes {
         let version = state.read().number.0;
         if let Some((kept, text)) = self.open.lock().info.get(&record.id)
             && *kept == version
         {
-            return Arc::clone(text);
+            return text.clone();
         }
-        let text = Arc::new(info::render(record, state).into_bytes());
-        self.open.lock().info.insert(record.id, (version, Arc::clone(&text)));
+        let text = Bytes::from(info::render(record, state));
+        self.open.lock().info.insert(record.id, (version, text.clone()));
         text
     }
 
@@ -731,7 +731,7 @@ impl Namespace for MountView {
                     let text = self.read_generated(node)?;
                     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
                     let end = start.saturating_add(bytes).min(text.len());
-                    Ok(text.get(start..end).map_or_else(Bytes::new, Bytes::copy_from_slice))
+                    Ok(text.slice(start..end))
                 }
                 None => Err(ViewError::NotFound),
             };
@@ -743,7 +743,7 @@ impl Namespace for MountView {
         view.read(&inode, offset, bytes).map_err(|error| self.located_file(error, source, point, &view, &inode))
     }
 
-    fn read_generated(&self, node: NodeId) -> Result<Arc<Vec<u8>>, ViewError> {
+    fn read_generated(&self, node: NodeId) -> Result<Bytes, ViewError> {
         match self.nodes.thing(node) {
             Some(Generated::Info(source, version)) => {
                 let (record, state) = self.info_of(source, version)?;

@@ -12,8 +12,6 @@
 //! Content never changes under its id. A generated thing gets a new id for each version of its
 //! content, because the kernel caches link targets and sizes per node.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::base::{Class, Classed, FileTime};
@@ -220,9 +218,9 @@ pub trait Namespace: Send + Sync + 'static {
     fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Bytes, ViewError>;
 
     /// All of the generated file `node`, shared with whoever else reads this version of it.
-    fn read_generated(&self, node: NodeId) -> Result<Arc<Vec<u8>>, ViewError> {
+    fn read_generated(&self, node: NodeId) -> Result<Bytes, ViewError> {
         let size = usize::try_from(self.attr(node)?.attr.size).unwrap_or(usize::MAX);
-        self.read(node, 0, size).map(|bytes| Arc::new(bytes.into()))
+        self.read(node, 0, size)
     }
 
     /// The first offset of data or hole at or behind `offset` in the regular file `node`.

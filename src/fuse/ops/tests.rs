@@ -76,7 +76,7 @@ impl Control for Ticking {
             return self.1.lock().clone();
         }
         let version = self.0.fetch_add(1, Ordering::SeqCst);
-        let bytes = Arc::new(version.to_string().into_bytes());
+        let bytes = version.to_string().into();
         Content { version, bytes, gone: 0, changed: Instant::from_nanos(0) }
     }
     fn jobs(&self) -> Vec<JobId> {
@@ -94,7 +94,7 @@ fn ops() -> Ops {
 
 /// With `events` for the test to change.
 fn ops_and_events() -> (Ops, Arc<Mutex<Content>>) {
-    let bytes = Arc::new(b"one\ntwo\n".to_vec());
+    let bytes = Bytes::from("one\ntwo\n");
     let events = Arc::new(Mutex::new(Content { version: 1, bytes, gone: 0, changed: Instant::from_nanos(0) }));
     let control = Ticking(AtomicU64::new(0), Arc::clone(&events));
     let desk = Desk::new(Arc::new(control), (7, 8), Instant::from_nanos(0));
@@ -221,7 +221,7 @@ fn whoever_follows_a_growing_file_reads_on_when_its_older_half_goes() {
     assert_eq!(read(0), "one\ntwo\n");
     let grow = |gone: u64, bytes: &[u8]| {
         let mut events = events.lock();
-        (events.gone, events.bytes) = (gone, Arc::new(bytes.to_vec()));
+        (events.gone, events.bytes) = (gone, Bytes::copy_from_slice(bytes));
     };
     grow(4, b"two\nthree\n");
     assert_eq!(ops.attr(node, HandleId(0)).unwrap().attr.size, 14, "it only grows");
