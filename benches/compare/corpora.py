@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import subprocess
-import tarfile
 
 SETS = ("src", "media", "text", "vm", "many", "snaps")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -42,7 +41,7 @@ def src(_directory, place):
 def media(_directory, place, files=4, mib=512):
     """The key stream of a cipher, with a fixed key."""
     for number in range(files):
-        vector = f"{(number + 1) << 40:x}"
+        vector = f"{(number + 1) << 40:032x}"
         command = f"head -c {mib << 20} /dev/zero | openssl enc -aes-128-ctr -nosalt -K {bytes(range(16)).hex()} -iv {vector}"
         path = f"{place}/clip{number}.bin"
         with open(path, "wb") as file:
@@ -152,9 +151,8 @@ def change_some(tree, kept, part=0.01):
     """Changes a part of a tree's files, in front or behind, and keeps what they were in the archive `kept`."""
     files = files_of(tree)
     picked = sorted(random.Random(7).sample(files, int(len(files) * part)))
-    with tarfile.open(kept, "w") as archive:
-        for path in picked:
-            archive.add(path, arcname=os.path.relpath(path, tree))
+    names = "\0".join(os.path.relpath(path, tree) for path in picked)
+    run("tar", "-C", tree, "--null", "-T", "-", "-cf", kept, input=names.encode())
     for number, path in enumerate(picked):
         with open(path, "r+b") as file:
             file.seek(0, os.SEEK_END if number % 2 else os.SEEK_SET)
@@ -162,8 +160,7 @@ def change_some(tree, kept, part=0.01):
 
 
 def change_back(tree, kept):
-    with tarfile.open(kept) as archive:
-        archive.extractall(tree)
+    run("tar", "-C", tree, "-xpf", kept)
     os.unlink(kept)
 
 

@@ -1,6 +1,5 @@
 """The tools of the comparison on a local disk, each with its defaults: how it captures, mounts and restores."""
 
-import glob
 import os
 import shutil
 import subprocess
@@ -18,13 +17,13 @@ class Tool:
     """A tool with one repository. What the commands yield are arguments to be run, and measured, by others."""
 
     captures = mounts = restores = histories = True
-    # Whose captures another reads, where it makes none of its own.
-    reads_of = None
+    # The environment's variable that names its program, and the program's name.
+    program = None
 
     def __init__(self, work):
-        self.repository = f"{work}/{self.reads_of or self.name}/repository"
-        self.cache = f"{work}/{self.name}/cache"
+        self.repository, self.cache = f"{work}/{self.name}/repository", f"{work}/{self.name}/cache"
         self.work = work
+        self.binary = binary(*self.program)
 
     def environment(self):
         return dict(os.environ)
@@ -47,18 +46,11 @@ class Tool:
     def points(self, mountpoint):
         return mountpoint
 
-    def packs(self):
-        """The files of the repository that hold contents."""
-        return glob.glob(f"{self.repository}/**", recursive=True)
-
 
 class Amberfs(Tool):
     name = "amberfs"
+    program = ("AMBERFS", "amberfs")
     encrypted = True
-
-    def __init__(self, work):
-        super().__init__(work)
-        self.binary = binary("AMBERFS", "amberfs")
 
     def key(self):
         return f"{self.work}/{self.name}/key"
@@ -105,10 +97,7 @@ class Plain(Amberfs):
 
 class Restic(Tool):
     name = "restic"
-
-    def __init__(self, work):
-        super().__init__(work)
-        self.binary = binary("RESTIC", "restic")
+    program = ("RESTIC", "restic")
 
     def environment(self):
         return {**os.environ, "RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": self.repository,
@@ -135,10 +124,7 @@ class Restic(Tool):
 
 class Rustic(Tool):
     name = "rustic"
-
-    def __init__(self, work):
-        super().__init__(work)
-        self.binary = binary("RUSTIC", "rustic")
+    program = ("RUSTIC", "rustic")
 
     def environment(self):
         return {**os.environ, "RUSTIC_PASSWORD": PASSWORD, "RUSTIC_REPOSITORY": self.repository,
@@ -163,10 +149,7 @@ class Rustic(Tool):
 
 class Borg(Tool):
     name = "borg"
-
-    def __init__(self, work):
-        super().__init__(work)
-        self.binary = binary("BORG", "borg")
+    program = ("BORG", "borg")
 
     def environment(self):
         return {**os.environ, "BORG_PASSPHRASE": PASSWORD, "BORG_REPO": self.repository, "BORG_BASE_DIR": self.cache,
@@ -199,11 +182,11 @@ class Squashfuse(Tool):
     """A squashfs image in zstd, level 3, read by squashfuse: what only has to read."""
 
     name = "squashfuse"
+    program = ("SQUASHFUSE", "squashfuse_ll")
     restores = histories = False
 
-    def __init__(self, work):
-        super().__init__(work)
-        self.binary = binary("SQUASHFUSE", "squashfuse_ll") if shutil.which("mksquashfs") else None
+    def present(self):
+        return super().present() and shutil.which("mksquashfs") is not None
 
     def capture(self, path, _number):
         return ["mksquashfs", path, f"{self.repository}/image", "-noappend", "-comp", "zstd", "-Xcompression-level", "3",
@@ -220,8 +203,8 @@ class Native(Tool):
     """The filesystem itself: what it takes to read and to copy what is captured."""
 
     name = "native"
+    program = ("SHELL", "sh")
     captures = histories = False
-    binary = "/bin/sh"
 
     def mount(self, mountpoint, _which, path):
         return ["sh", "-c", 'mount --bind "$1" "$2" && exec sleep 1000000', "sh", path, mountpoint]

@@ -69,17 +69,17 @@ pub(crate) fn fill(place: &Path, entries: u64) {
         xattrs: Vec::new(),
         body: Body::Directory { id, parent },
     };
-    let root = FileId(FileId::FIRST.0);
+    let root = FileId::ROOT;
     let mut batch = vec![(Key::root(), Some(directory(root, Key::root(), 2)))];
     for number in 0..directories {
-        let id = FileId(root.0 + 1 + number);
+        let id = FileId(FileId::FIRST.0 + number);
         batch
             .push((Key::entry(root, directory_name(number).as_bytes()), Some(directory(id, Key::root(), 10 + number))));
     }
     names.apply(batch).expect("write directories");
     let mut text = Vec::new();
     for number in 0..directories {
-        let within = FileId(root.0 + 1 + number);
+        let within = FileId(FileId::FIRST.0 + number);
         let files = EACH.min(entries - number * EACH);
         for first in (0..files).step_by(TOGETHER as usize) {
             let many = TOGETHER.min(files - first);
@@ -138,7 +138,7 @@ pub(crate) fn fill(place: &Path, entries: u64) {
         reason: "full: synthetic".to_owned(),
         job: None,
         roots,
-        next_file: FileId(root.0 + 1 + directories),
+        next_file: FileId(FileId::FIRST.0 + directories),
         packs: totals.packs,
         stats,
         problems: None,
