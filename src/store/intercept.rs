@@ -88,7 +88,7 @@ fn first_half(bytes: &Bytes) -> Bytes {
 }
 
 fn whole(payload: &PutPayload) -> Vec<u8> {
-    payload.iter().flat_map(|piece| piece.iter().copied()).collect()
+    payload.iter().map(AsRef::<[u8]>::as_ref).collect::<Vec<_>>().concat()
 }
 
 /// `result` with the payload that `change` makes of its bytes.

@@ -335,7 +335,7 @@ fn read_back(world: &World, trees: &[(Option<String>, Manifest)]) -> Result<usiz
             while attr.kind == FileKind::Regular && (content.len() as u64) < attr.size {
                 let piece = view.read(node, content.len() as u64, 100_000).map_err(viewed)?;
                 assert!(!piece.is_empty(), "{point}: {} ends early", path.escape_ascii());
-                content.extend(piece);
+                content.extend_from_slice(&piece);
             }
             for (fits, tree) in fits.iter_mut().zip(&candidates) {
                 *fits &= tree.get(path).is_some_and(|seen| seen.content == content && seen.mtime == attr.mtime);

@@ -384,7 +384,7 @@ pub(crate) fn shown(view: &dyn Namespace, root: NodeId, piece: usize) -> Manifes
                 if bytes.is_empty() {
                     break;
                 }
-                content.extend(bytes);
+                content.extend_from_slice(&bytes);
             },
             FileKind::Symlink => content = view.read_link(node).unwrap(),
             _ => {}

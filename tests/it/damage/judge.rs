@@ -97,7 +97,7 @@ fn read_file(view: &dyn Namespace, attr: &Attr) -> Result<Vec<u8>, ViewError> {
         if bytes.is_empty() {
             break;
         }
-        content.extend(bytes);
+        content.extend_from_slice(&bytes);
     }
     Ok(content)
 }

@@ -96,7 +96,7 @@ pub(crate) fn content(view: &dyn Namespace, file: NodeId, piece: usize) -> Vec<u
     while (found.len() as u64) < size {
         let bytes = view.read(file, found.len() as u64, piece).unwrap();
         assert!(!bytes.is_empty(), "{} of {size} bytes", found.len());
-        found.extend(bytes);
+        found.extend_from_slice(&bytes);
     }
     assert!(view.read(file, size, piece).unwrap().is_empty());
     found
