@@ -394,6 +394,8 @@ impl Gathered {
     fn finish(mut self) -> Bytes {
         match self.whole {
             Some(whole) => whole,
+            // A hole: zeros that nobody has to write, and without the pages to hold them where the piece is a large one.
+            None if self.parts.is_empty() => vec![0; self.length].into(),
             None => {
                 self.parts.resize(self.length, 0);
                 self.parts.into()
