@@ -5,7 +5,8 @@
 //!
 //! Requests: the first reading lists checkpoints, gets the newest that can be read, lists the entries
 //! behind it, gets them side by side, and proves the head by a GET of the number above it, which must
-//! be missing. A refresh with nothing new is that one GET. LISTs are hints: an entry that is listed
+//! be missing. Over a network the entries are listed beside the checkpoints, and behind a checkpoint while it is
+//! got: two journeys without a checkpoint and three with one. A refresh with nothing new is that one GET. LISTs are hints: an entry that is listed
 //! late is found by its number, and an entry that is not there below one that is shows a hole.
 //!
 //! Consistency: entries are applied in the order of their numbers, each checked against the hash that
@@ -37,7 +38,7 @@ use crate::format::log::{
 use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
 use crate::format::{Epoch, FormatError, LogNumber, Nonce, Realm};
 use crate::seal::padme;
-use crate::store::{CreateSupport, Created, Store, StoreError};
+use crate::store::{CreateSupport, Created, Listed, Store, StoreError};
 
 /// Entries that are read side by side.
 const BATCH_ENTRIES: u64 = 256;
@@ -71,6 +72,9 @@ pub(super) struct Log<S: LogState> {
     /// What this host has seen of it, if it remembers such things.
     head: Option<Head>,
 }
+
+/// Numbers of entries that a LIST shows.
+type Entries = BTreeSet<LogNumber>;
 
 /// What is at a number.
 pub(super) enum Reading<B> {
@@ -344,9 +348,13 @@ impl<S: LogState> Log<S> {
 
     fn read_all(&self) -> Result<S, ChainError> {
         let mut damage = Vec::new();
-        let mut state = Arc::new(self.read_checkpoint(&mut damage)?.unwrap_or_else(|| S::begin(&self.realm, self.id)));
+        let (checkpoint, listed) = self.read_checkpoint(&mut damage)?;
+        let mut state = Arc::new(checkpoint.unwrap_or_else(|| S::begin(&self.realm, self.id)));
         *self.covered.lock() = state.tip().number;
-        let listed = self.list_entries(state.tip().number).map_err(|source| self.failed(source))?;
+        let listed = match listed {
+            Some(listed) => listed,
+            None => self.list_entries(state.tip().number).map_err(|source| self.failed(source))?,
+        };
         for damage in damage {
             Arc::make_mut(&mut state).tip_mut().note(damage);
         }
@@ -388,21 +396,30 @@ impl<S: LogState> Log<S> {
         Ok(())
     }
 
-    /// The state of the newest checkpoint that can be read, if there is one.
-    fn read_checkpoint(&self, damage: &mut Vec<Damage>) -> Result<Option<S>, ChainError> {
-        let (mut after, mut refuted) = (None, None);
+    /// The state of the newest checkpoint that can be read, if there is one, and the entries behind it if they were
+    /// listed beside it.
+    fn read_checkpoint(&self, damage: &mut Vec<Damage>) -> Result<(Option<S>, Option<Entries>), ChainError> {
+        // Most logs have no checkpoint yet. Where there is one, it is not looked at what else was listed.
+        let (numbers, entries) =
+            self.store.beside(|| self.list_checkpoints(None, Some(LISTED_CHECKPOINTS)), || self.list_few_entries());
+        let (mut numbers, mut refuted) = (numbers?, None);
+        if numbers.is_empty() {
+            return Ok((None, entries.and_then(Result::ok).flatten()));
+        }
         loop {
-            let numbers = self.list_checkpoints(after, Some(LISTED_CHECKPOINTS))?;
             for number in &numbers {
-                match self.get_checkpoint(*number)? {
+                let (checkpoint, entries) =
+                    self.store.beside(|| self.get_checkpoint(*number), || self.list_entries(*number));
+                let entries = entries.and_then(Result::ok);
+                match checkpoint? {
                     // Whoever has a key that was replaced could have written it since: the entries say what is so.
                     Ok((_, author)) if author.epoch < self.epoch() => {}
                     Ok((checkpoint, _)) => match S::restore(&checkpoint) {
                         Ok(mut state) => match state.told(&self.realm, self.id) {
-                            None => return Ok(Some(state)),
+                            None => return Ok((Some(state), entries)),
                             // Whoever signed it had not heard of the pin: the entries say what is so, and whether one was replaced.
                             Some(pin) if refuted == Some(pin) || !state.agrees_with(&pin) => {}
-                            Some(pin) if self.stands(&pin)? => return Ok(Some(state)),
+                            Some(pin) if self.stands(&pin)? => return Ok((Some(state), entries)),
                             Some(pin) => refuted = Some(pin),
                         },
                         Err(why) => damage.push(Damage { number: *number, fault: Fault::Checkpoint(why) }),
@@ -411,8 +428,10 @@ impl<S: LogState> Log<S> {
                 }
             }
             match numbers.last() {
-                Some(oldest) if numbers.len() >= LISTED_CHECKPOINTS => after = Some(*oldest),
-                _ => return Ok(None),
+                Some(oldest) if numbers.len() >= LISTED_CHECKPOINTS => {
+                    numbers = self.list_checkpoints(Some(*oldest), Some(LISTED_CHECKPOINTS))?;
+                }
+                _ => return Ok((None, None)),
             }
         }
     }
@@ -461,16 +480,23 @@ impl<S: LogState> Log<S> {
     }
 
     /// The numbers of all entries above `after` that a LIST shows.
-    pub(super) fn list_entries(&self, after: LogNumber) -> Result<BTreeSet<LogNumber>, StoreError> {
+    pub(super) fn list_entries(&self, after: LogNumber) -> Result<Entries, StoreError> {
         let name = (after.0 > 0).then(|| self.entry_name(after));
-        let listed = self.store.list(&entries_prefix(self.id), name.as_ref(), None)?;
-        Ok(listed
-            .iter()
-            .filter_map(|object| match Object::parse(&object.name) {
-                Some(Object::Entry(log, number)) if log == self.id => Some(number),
-                _ => None,
-            })
-            .collect())
+        Ok(self.entries_of(&self.store.list(&entries_prefix(self.id), name.as_ref(), None)?))
+    }
+
+    /// The numbers of all entries, if one page of a LIST shows them.
+    fn list_few_entries(&self) -> Result<Option<Entries>, StoreError> {
+        let listed = self.store.list(&entries_prefix(self.id), None, Some(limits::LISTING_PAGE_NAMES))?;
+        Ok((listed.len() < limits::LISTING_PAGE_NAMES).then(|| self.entries_of(&listed)))
+    }
+
+    fn entries_of(&self, listed: &[Listed]) -> Entries {
+        let number = |object: &Listed| match Object::parse(&object.name) {
+            Some(Object::Entry(log, number)) if log == self.id => Some(number),
+            _ => None,
+        };
+        listed.iter().filter_map(number).collect()
     }
 
     /// Reads on from the tip until the next entry is missing, and at least up to `listed`.
@@ -642,7 +668,7 @@ fn refused(class: Class) -> bool {
 
 /// The highest of the `listed` numbers that is not separated from the tip by a gap that no accident
 /// makes. A hostile listing must not send us to ask for 2^64 entries.
-fn reachable(tip: LogNumber, listed: &BTreeSet<LogNumber>) -> LogNumber {
+fn reachable(tip: LogNumber, listed: &Entries) -> LogNumber {
     let mut highest = tip;
     for number in listed {
         if number.0 - highest.0 > limits::LOG_GAP_ENTRIES_MAX {

@@ -191,7 +191,7 @@ pub struct Listed {
 }
 
 /// Where a slot stands, and so to what its parts are bound.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At {
     /// The repository.
     pub repo: RepoId,

@@ -1,7 +1,7 @@
 //! How a repository comes to be, and how it is opened.
 //!
 //! Requests: one GET for the marker; of an encrypted one also a LIST and a GET for the key slot, whose name
-//! follows from the key, so that nothing is tried out. What a store holds under that name and the key does not open is
+//! follows from the key, so that nothing is tried out: side by side over a network, and one GET more where keys were rotated. What a store holds under that name and the key does not open is
 //! passed over with a warning: an older object of the slot opens what it always did, and whether it is too old to write
 //! with, the log says.
 //!
@@ -113,14 +113,18 @@ fn unlock(
     let unlock = credential.unlock(encryption).map_err(parameters)?;
     let (id, key) = (unlock.slot(repo), unlock.key(repo));
     let mut newest = None;
-    let mut objects: Vec<At> = slots::objects(store, repo, &slot_prefix(id))?.into_values().flatten().collect();
+    // Where keys were never changed, the slot has one object, whose name needs no listing.
+    let first = At { repo, slot: id, epoch: Epoch(1) };
+    let (objects, mut ahead) =
+        store.beside(|| slots::objects(store, repo, &slot_prefix(id)), || open_slot(store, first, &key));
+    let mut objects: Vec<At> = objects?.into_values().flatten().collect();
     if objects.is_empty() {
-        // A listing may lag behind, and must not make the right key a wrong one: where keys were never changed, the slot has
-        // one object, whose name needs no listing.
-        objects.push(At { repo, slot: id, epoch: Epoch(1) });
+        // A listing may lag behind, and must not make the right key a wrong one.
+        objects.push(first);
     }
     for at in objects {
-        match open_slot(store, at, &key) {
+        let opened = ahead.take_if(|_| at == first);
+        match opened.unwrap_or_else(|| open_slot(store, at, &key)) {
             Ok((slot, keys)) => {
                 if let Some(error) = newest {
                     tracing::warn!(

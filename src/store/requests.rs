@@ -217,6 +217,18 @@ impl Store {
         })
     }
 
+    /// `now`, and beside it what is asked for next in all likelihood, if requests make a journey: they make one together then.
+    pub fn beside<N, T: Send>(&self, now: impl FnOnce() -> N, next: impl FnOnce() -> T + Send) -> (N, Option<T>) {
+        if !self.is_remote() {
+            return (now(), None);
+        }
+        std::thread::scope(|scope| {
+            let next = scope.spawn(next);
+            let now = now();
+            (now, Some(next.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        })
+    }
+
     /// The objects whose names begin with `prefix`, sorted by name; with `after`, only those behind it; with
     /// `most`, no more than so many. Nothing that is still being written is among them. An unknown prefix is
     /// an empty list.
