@@ -16,6 +16,7 @@
 //! A wrapped local store takes no short cuts, so every request is seen; how many there are is the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use object_store::path::Path;
@@ -45,7 +46,14 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Record {
     calls: Mutex<Vec<Recorded>>,
+    pairs: Mutex<Vec<[Kind; 2]>>,
 }
+
+/// An operation, and what the object's name contains.
+type Kind = (Operation, &'static str);
+
+/// Whoever waits longer for the other request of a pair waits for one that is never made.
+const PAIR_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Recorder {
     /// An empty record.
@@ -56,6 +64,12 @@ impl Recorder {
     /// `store`, with everything that is asked of it put on record.
     pub fn around(&self, store: &Store) -> Store {
         store.gated(&self.gate)
+    }
+
+    /// From now on a request of the kind `first` is answered when one of the kind `second` has been made since the last
+    /// [`Recorder::take`], and fails if there is none: who asks for one after the other, and not side by side, is found out.
+    pub fn expect_together(&self, first: (Operation, &'static str), second: (Operation, &'static str)) {
+        self.gate.pairs.lock().push([first, second]);
     }
 
     /// What was asked so far, in order.
@@ -73,6 +87,21 @@ impl Recorder {
 impl Gate for Record {
     async fn pass(&self, operation: Operation, object: &Path, bytes: u64) -> Verdict {
         self.calls.lock().push(Recorded { operation, object: object.to_string(), bytes });
+        let is = |kind: &Kind, operation, object: &str| kind.0 == operation && object.contains(kind.1);
+        let pairs = self.pairs.lock().clone();
+        for [_, second] in pairs.iter().filter(|[first, _]| is(first, operation, object.as_ref())) {
+            let made = || self.calls.lock().iter().any(|call| is(second, call.operation, &call.object));
+            let waiting = async {
+                while !made() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            if tokio::time::timeout(PAIR_PATIENCE, waiting).await.is_err() {
+                let source =
+                    format!("{} {object} was not asked beside a {} of {}", operation.name(), second.0.name(), second.1);
+                return Verdict::Before(object_store::Error::NotSupported { source: source.into() });
+            }
+        }
         Verdict::Pass
     }
 

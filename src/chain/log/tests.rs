@@ -7,10 +7,11 @@ use crate::chain::state::{Damage, Fault, LogState, SourceGoal};
 use crate::chain::testing::{commit, origin};
 use crate::chain::{ChainError, Point, RepoLog, SourceLog, SourceState};
 use crate::format::log::SourceKind;
-use crate::format::object::{LogId, Object, checkpoints_prefix};
+use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
 use crate::format::{ChainId, Epoch, LogNumber, PointId, RepoId, SourceId, envelope};
 use crate::seal::Secret;
 use crate::store::fault::Faults;
+use crate::store::record::Recorder;
 use crate::store::{Operation, Store};
 
 const REPO: RepoId = RepoId([9; 16]);
@@ -39,7 +40,7 @@ fn fill(store: &Store, entries: u64) -> SourceLog {
     log
 }
 
-fn entry_name(number: u64) -> crate::format::object::ObjectName {
+fn entry_name(number: u64) -> ObjectName {
     Object::Entry(LOG, LogNumber(number)).name()
 }
 
@@ -123,6 +124,42 @@ fn a_long_log_is_read_from_its_newest_checkpoint() {
     let spent = requests(&store, || loaded = Some(source_log(&store, 2).load().unwrap()));
     assert_eq!(spent, (2, 1 + 5 + 1, 0));
     assert_same(&loaded.unwrap(), &log.load().unwrap());
+}
+
+#[test]
+fn over_a_network_a_log_is_read_in_two_journeys_and_in_three_behind_a_checkpoint() {
+    let recorder = Recorder::new();
+    let store = recorder.around(&Store::memory_as_remote(env(49)));
+    let log = fill(&store, limits::CHECKPOINT_ENTRIES - 1);
+    let load = || source_log(&store, 2).load().unwrap();
+    recorder.take();
+    recorder.expect_together((Operation::List, "checkpoint"), (Operation::List, "/log"));
+    assert_same(&load(), &log.load().unwrap());
+    assert_eq!(recorder.take().iter().filter(|call| call.operation == Operation::List).count(), 2);
+
+    fill_on(&store, limits::CHECKPOINT_ENTRIES + 5);
+    recorder.take();
+    recorder.expect_together((Operation::Get, "checkpoint"), (Operation::List, "/log"));
+    let loaded = load();
+    // The list beside the checkpoints is of no use here.
+    assert_eq!(recorder.take().iter().filter(|call| call.operation == Operation::List).count(), 3);
+    log.refresh().unwrap();
+    assert_same(&loaded, &log.load().unwrap());
+}
+
+#[test]
+fn junk_beside_the_first_page_of_entries_hides_none() {
+    let store = Store::memory_as_remote(env(50));
+    let log = fill(&store, 5);
+    // More than a page that sorts before the entries, so that the page shows none of them; and none is proved missing.
+    for n in 0..limits::LISTING_PAGE_NAMES {
+        let name = ObjectName::listed(&format!("{}!{n}", entries_prefix(LOG)));
+        store.create(&name, b"junk".to_vec()).unwrap();
+    }
+    store.delete(&entry_name(3)).unwrap();
+    let state = source_log(&store, 2).load().unwrap();
+    assert_eq!(state.tip().number, LogNumber(5), "a hole with entries behind it is seen by a list of all");
+    assert_eq!(log.load().unwrap().tip().number, LogNumber(5));
 }
 
 #[test]
@@ -400,7 +437,7 @@ enum Harm {
 }
 
 /// What anybody can make, whatever keys there are.
-fn junk_that_is_sealed(name: &crate::format::object::ObjectName) -> Vec<u8> {
+fn junk_that_is_sealed(name: &ObjectName) -> Vec<u8> {
     let kind = match Object::parse(name) {
         Some(Object::Entry(LogId::Repo, _)) => envelope::Kind::RepoEntry,
         _ => envelope::Kind::SourceEntry,

@@ -6,6 +6,7 @@ use amberfs::format::{Epoch, SlotId, envelope};
 use amberfs::repo::SlotInfo;
 use amberfs::store::Operation;
 use amberfs::store::fault::{Fault, Faults, Rule};
+use amberfs::store::record::Recorder;
 use amberfs::verify;
 
 use super::rotation::try_rotate;
@@ -333,4 +334,18 @@ fn keys_of_one_name_are_told_apart_by_their_ids() {
     let old = full.slots().unwrap().into_iter().find(|slot| !slot.own).unwrap();
     full.remove_slot(&full.slot_named(&old.id.to_string(), Some(Epoch(0))).unwrap()).unwrap();
     assert!(bench.try_open(FULL).is_err() && bench.try_open(NEW).is_ok());
+}
+
+#[test]
+fn over_a_network_a_slot_is_read_beside_its_list() {
+    let recorder = Recorder::new();
+    let env = Env::seeded(0x510_7, later());
+    let store = recorder.around(&Store::memory_as_remote(env.clone()));
+    Repo::init_encrypted(store.clone(), env.clone(), &key(FULL), "mine", Cost::STANDARD).unwrap();
+    recorder.take();
+    recorder.expect_together((Operation::List, "key"), (Operation::Get, "key"));
+    let open = |n| Closed::find(store.clone()).unwrap().open(env.clone(), CacheSizes::default(), Some(&key(n)));
+    assert!(open(FULL).is_ok());
+    assert_eq!(recorder.take().len(), 3, "marker, list, slot");
+    assert!(matches!(open(OTHER_FULL), Err(RepoError::WrongKey { .. })));
 }
