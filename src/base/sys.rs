@@ -93,16 +93,19 @@ pub fn reread_partitions(device: &File) {
     unsafe { libc::ioctl(device.as_raw_fd(), BLKRRPART) };
 }
 
-/// Lets the allocator keep at most so many heaps. Each keeps what was freed in it for its own threads, so with one for
-/// every thread that ever decoded a frame a process would hold much more than it uses.
-pub fn limit_arenas(most: i32) {
+/// Bounds what the allocator keeps of what was freed: by the number of its heaps, each of which keeps what was freed in it for its
+/// own threads; and by the size from which an allocation is a mapping of its own, which goes back to the system when it is freed.
+/// Left to itself, glibc raises that size up to 32 MiB by what it has seen, and growing vectors leave holes behind.
+pub fn bound_heap(arenas_max: i32, mapped_from: i32, trimmed_from: i32) {
     // SAFETY: no memory is passed, and no other thread runs yet that could allocate meanwhile.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, most);
+        libc::mallopt(libc::M_ARENA_MAX, arenas_max);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, mapped_from);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, trimmed_from);
     }
     #[cfg(not(target_env = "gnu"))]
-    let _ = most;
+    let _ = (arenas_max, mapped_from, trimmed_from);
 }
 
 /// A file without a name that holds `bytes`, which its owner alone may read; closed on exec. It stays open until the

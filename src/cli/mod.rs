@@ -215,7 +215,7 @@ pub fn main() -> ExitCode {
     };
     cli.global.keys.keep_to_ourselves();
     start_diagnostics(&cli.global);
-    base_sys::limit_arenas(limits::HEAP_ARENAS_MAX);
+    base_sys::bound_heap(limits::HEAP_ARENAS_MAX, limits::HEAP_MAPPED_BYTES, limits::HEAP_TRIMMED_BYTES);
     if cli.command.is_watched()
         && let Err(error) = sys::hold_signals()
     {

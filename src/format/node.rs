@@ -27,6 +27,16 @@ pub trait TreeKind: Sized + Send + Sync + 'static {
     /// About how many raw bytes the item takes in a leaf.
     fn weight(key: &Key, value: &Self::Value) -> usize;
 
+    /// Bytes that stand behind the value in memory, in allocations of their own.
+    fn behind(value: &Self::Value) -> usize;
+
+    /// About how many bytes the item takes in memory: several times its weight.
+    fn held(key: &Key, value: &Self::Value) -> usize {
+        let behind = Self::behind(value);
+        let allocations = 1 + usize::from(behind > 0);
+        size_of::<(Key, Self::Value)>() + key.0.len() + behind + allocations * ALLOCATION_BYTES
+    }
+
     /// The columns of the items, in ascending order of keys.
     fn encode_leaf(items: &[(Key, Self::Value)]) -> Vec<u8>;
 
@@ -37,6 +47,9 @@ pub trait TreeKind: Sized + Send + Sync + 'static {
     fn decode_leaf(columns: &[u8]) -> Result<Vec<(Key, Self::Value)>, FormatError>;
 }
 
+/// What an allocation takes beside its bytes, about.
+const ALLOCATION_BYTES: usize = 16;
+
 /// A child of an inner node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Child {
@@ -44,6 +57,13 @@ pub struct Child {
     pub first: Key,
     /// The node.
     pub node: NodeRef,
+}
+
+impl Child {
+    /// About how many bytes it takes in memory.
+    pub fn held(&self) -> usize {
+        size_of::<Child>() + self.first.0.len() + ALLOCATION_BYTES
+    }
 }
 
 /// A node.

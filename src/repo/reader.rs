@@ -15,7 +15,7 @@ use super::{Repo, RepoError};
 use crate::base::{Class, Classed, limits};
 use crate::format::frame::{self, FrameKind};
 use crate::format::log::NodeRef;
-use crate::format::node::{Node, TreeKind};
+use crate::format::node::{Child, Node, TreeKind};
 use crate::format::object::{Object, ObjectName};
 use crate::format::sealed::{self, PackKeys};
 use crate::format::{FrameRef, PackId, SourceId};
@@ -63,9 +63,6 @@ pub struct Reader {
     unfinished: Option<Arc<Unfinished>>,
 }
 
-/// What an item of a decoded node takes in memory, about: keys and values are separate allocations.
-const NODE_ITEM_BYTES: usize = 320;
-
 impl Reader {
     pub(super) fn new(repo: Arc<Repo>, source: SourceId) -> Reader {
         Reader { repo, source, unfinished: None }
@@ -105,10 +102,10 @@ impl Reader {
         let value = self.repo.caches.nodes.get_or(&(self.source, pointer.frame), || {
             let node: Arc<Node<K>> = Arc::new(self.fresh_node(pointer)?);
             let weight = match &*node {
-                Node::Leaf(items) => items.len() * NODE_ITEM_BYTES,
-                Node::Inner(children) => children.len() * NODE_ITEM_BYTES / 2,
+                Node::Leaf(items) => items.iter().map(|(key, value)| K::held(key, value)).sum(),
+                Node::Inner(children) => children.iter().map(Child::held).sum(),
             };
-            Ok((node as NodeValue, weight + pointer.frame.raw_bytes as usize))
+            Ok((node as NodeValue, weight))
         })?;
         match value.downcast::<Node<K>>() {
             Ok(node) => Ok(node),

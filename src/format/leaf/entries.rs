@@ -201,6 +201,22 @@ impl TreeKind for Entries {
         key.0.len().saturating_sub(8) + 36 + body + xattrs
     }
 
+    fn behind(entry: &Entry) -> usize {
+        let body = match &entry.body {
+            Body::File(Content::Inline(bytes)) | Body::Symlink(bytes) => bytes.len(),
+            Body::File(Content::Extents(extents)) => size_of_val(extents.as_slice()),
+            Body::Directory { parent, .. } => parent.0.len(),
+            Body::File(Content::Hole | Content::Mapped { .. })
+            | Body::BlockDevice(..)
+            | Body::CharDevice(..)
+            | Body::Fifo
+            | Body::Socket
+            | Body::Link(_) => 0,
+        };
+        let xattrs: usize = entry.xattrs.iter().map(|x| size_of_val(x) + x.name.len() + x.value.len()).sum();
+        body + xattrs
+    }
+
     fn encode_leaf(items: &[(Key, Entry)]) -> Vec<u8> {
         let mut c = Columns { keys: KeyColumn::new(items.iter().map(|(key, _)| key)), ..Columns::default() };
         let mut table = FrameTable::default();

@@ -38,6 +38,10 @@ impl TreeKind for Maps {
         16 + 44 * page.extents.len()
     }
 
+    fn behind(page: &MapPage) -> usize {
+        size_of_val(page.extents.as_slice())
+    }
+
     fn encode_leaf(items: &[(Key, MapPage)]) -> Vec<u8> {
         let mut columns = Columns {
             keys: KeyColumn::new(items.iter().map(|(key, _)| key)),

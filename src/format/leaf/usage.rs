@@ -29,6 +29,10 @@ impl TreeKind for Usage {
         12
     }
 
+    fn behind(_value: &u64) -> usize {
+        0
+    }
+
     fn encode_leaf(items: &[(Key, u64)]) -> Vec<u8> {
         codec::encode(&Columns {
             keys: KeyColumn::new(items.iter().map(|(key, _)| key)),

@@ -55,13 +55,24 @@ enum Slot<K: TreeKind> {
 
 struct Leaf<K: TreeKind> {
     items: Vec<(Key, K::Value)>,
+    /// Raw bytes that it takes when it is written.
     weight: usize,
+    /// Bytes that it takes in memory.
+    held: usize,
     touched: u64,
 }
 
 struct Inner<K: TreeKind> {
     level: u8,
     children: Vec<(Key, Slot<K>)>,
+}
+
+impl<K: TreeKind> Leaf<K> {
+    fn of(items: Vec<(Key, K::Value)>, touched: u64) -> Leaf<K> {
+        let sum = |of: fn(&Key, &K::Value) -> usize| items.iter().map(|(key, value)| of(key, value)).sum();
+        let (weight, held) = (sum(K::weight), sum(K::held));
+        Leaf { items, weight, held, touched }
+    }
 }
 
 impl<K: TreeKind> Slot<K> {
@@ -80,6 +91,7 @@ pub struct TreeWriter<'s, K: TreeKind> {
     reader: Reader,
     root: Option<Slot<K>>,
     budget: usize,
+    /// Bytes that changed leaves take in memory.
     dirty: usize,
     /// Counts batches: tells how long ago a leaf was touched.
     batches: u64,
@@ -91,7 +103,7 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         TreeWriter::with_budget(session, parent, limits::DIRTY_LEAF_BYTES)
     }
 
-    /// As [`TreeWriter::new`], holding at most about `budget` raw bytes of changed leaves.
+    /// As [`TreeWriter::new`], holding changed leaves that take at most about `budget` bytes of memory.
     pub fn with_budget(session: &'s Session, parent: Option<NodeRef>, budget: usize) -> TreeWriter<'s, K> {
         let reader = session.reader();
         TreeWriter { session, reader, root: parent.map(Slot::Stored), budget, dirty: 0, batches: 0 }
@@ -107,7 +119,7 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             return Ok(());
         }
         self.batches += 1;
-        let root = self.root.take().unwrap_or(Slot::Leaf(Leaf { items: Vec::new(), weight: 0, touched: self.batches }));
+        let root = self.root.take().unwrap_or(Slot::Leaf(Leaf::of(Vec::new(), self.batches)));
         let mut level = root.level();
         let mut pieces = self.edit(Key::default(), root, batch)?;
         while pieces.len() > 1 {
@@ -155,7 +167,7 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
                 }
             },
             Slot::Leaf(leaf) => {
-                self.dirty -= leaf.weight;
+                self.dirty -= leaf.held;
                 let (edited, at_end, _) = merge(leaf.items, batch)?;
                 Ok(self.split_leaf(edited, at_end))
             }
@@ -195,17 +207,19 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         let target =
             if at_end { limits::LEAF_BYTES } else { total.div_ceil(total.div_ceil(limits::LEAF_BYTES).max(1)) };
         let mut pieces: Vec<(Key, Slot<K>)> = Vec::new();
-        let mut leaf = Leaf { items: Vec::new(), weight: 0, touched: self.batches };
-        for (item, weight) in items.into_iter().zip(weights) {
-            if leaf.weight + weight > target && !leaf.items.is_empty() {
-                let full = std::mem::replace(&mut leaf, Leaf { items: Vec::new(), weight: 0, touched: self.batches });
-                pieces.extend(leaf_slot(full));
+        let (mut items, mut weights) = (items.into_iter(), weights.into_iter().peekable());
+        while items.len() > 0 {
+            let (mut count, mut weight) = (0, 0);
+            while let Some(next) = weights.next_if(|next| count == 0 || weight + next <= target) {
+                (count, weight) = (count + 1, weight + next);
             }
-            leaf.weight += weight;
-            leaf.items.push(item);
+            // As large as it needs to be: most are never touched again.
+            let mut share = Vec::with_capacity(count);
+            share.extend(items.by_ref().take(count));
+            let leaf = Leaf::of(share, self.batches);
+            self.dirty += leaf.held;
+            pieces.extend(leaf_slot(leaf));
         }
-        pieces.extend(leaf_slot(leaf));
-        self.dirty += total;
         pieces
     }
 
@@ -213,7 +227,7 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         fn ages<K: TreeKind>(slot: &Slot<K>, into: &mut Vec<(u64, usize)>) {
             match slot {
                 Slot::Stored(_) => {}
-                Slot::Leaf(leaf) => into.push((leaf.touched, leaf.weight)),
+                Slot::Leaf(leaf) => into.push((leaf.touched, leaf.held)),
                 Slot::Inner(inner) => inner.children.iter().for_each(|(_, child)| ages(child, into)),
             }
         }
@@ -224,12 +238,12 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         // Enough of the oldest to get down to half of the budget, so that this is not done every time.
         let mut excess = self.dirty.saturating_sub(self.budget / 2);
         let mut until = 0;
-        for (age, weight) in touched {
+        for (age, held) in touched {
             until = age;
-            if excess <= weight {
+            if excess <= held {
                 break;
             }
-            excess -= weight;
+            excess -= held;
         }
         self.write_leaves(&mut root, until)?;
         self.root = Some(root);
@@ -242,7 +256,7 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             Slot::Stored(_) => {}
             Slot::Leaf(leaf) if leaf.touched > until => {}
             Slot::Leaf(leaf) => {
-                self.dirty -= leaf.weight;
+                self.dirty -= leaf.held;
                 let pointer = self.write(0, Node::Leaf(std::mem::take(&mut leaf.items)))?;
                 *slot = Slot::Stored(pointer);
             }
@@ -314,8 +328,9 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
                     let mut left = self.take_leaf(before)?;
                     let right = self.take_leaf(child)?;
                     left.weight += right.weight;
+                    left.held += right.held;
                     left.items.extend(right.items);
-                    self.dirty += left.weight;
+                    self.dirty += left.held;
                     joined.push((before_first, Slot::Leaf(left)));
                 }
                 Some(before) => {
@@ -347,14 +362,11 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
     fn take_leaf(&mut self, slot: Slot<K>) -> Result<Leaf<K>, RepoError> {
         match slot {
             Slot::Leaf(leaf) => {
-                self.dirty -= leaf.weight;
+                self.dirty -= leaf.held;
                 Ok(leaf)
             }
             Slot::Stored(pointer) => match &*self.reader.node::<K>(&pointer)? {
-                Node::Leaf(items) => {
-                    let weight = items.iter().map(|(key, value)| K::weight(key, value)).sum();
-                    Ok(Leaf { items: items.clone(), weight, touched: self.batches })
-                }
+                Node::Leaf(items) => Ok(Leaf::of(items.clone(), self.batches)),
                 Node::Inner(_) => Err(RepoError::Inconsistent { what: "an inner node among leaves".to_owned() }),
             },
             Slot::Inner(_) => Err(RepoError::Defect { what: "an inner node among leaves".to_owned() }),
