@@ -339,7 +339,7 @@ fn keys_of_one_name_are_told_apart_by_their_ids() {
 #[test]
 fn over_a_network_a_slot_is_read_beside_its_list() {
     let recorder = Recorder::new();
-    let env = Env::seeded(0x510_7, later());
+    let env = Env::seeded(0x5107, later());
     let store = recorder.around(&Store::memory_as_remote(env.clone()));
     Repo::init_encrypted(store.clone(), env.clone(), &key(FULL), "mine", Cost::STANDARD).unwrap();
     recorder.take();
