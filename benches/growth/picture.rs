@@ -9,10 +9,10 @@ pub(crate) struct Line {
     pub(crate) seconds: Vec<(u64, f64)>,
 }
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 980.0;
 const HEIGHT: f64 = 520.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 330.0;
+const RIGHT: f64 = 410.0;
 const TOP: f64 = 20.0;
 const BOTTOM: f64 = 40.0;
 /// Powers of ten that the axes reach.
