@@ -10,7 +10,9 @@ PASSWORD = "bench"
 
 def binary(variable, *names):
     """A program's path, by an environment variable or by PATH; none when it is not installed."""
-    return os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None)
+    found = os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None)
+    # Commands run elsewhere.
+    return found and os.path.abspath(found)
 
 
 class Tool:
