@@ -133,7 +133,11 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         let contents = context
             .open()
             .and_then(|opened| contents(&opened, &options, &config, (&repository, keys.clone()), log, context));
-        contents.map_err(|failure| Failed { code: failure.exit() as u8, message: failure.text().to_owned() })
+        contents.map_err(|failure| Failed {
+            code: failure.exit() as u8,
+            message: failure.text().to_owned(),
+            advice: failure.advice().map(str::to_owned),
+        })
     };
     match fuse::mount(&launch, open, code) {
         Ok(()) => {
@@ -146,13 +150,14 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
             }
             Ok(Exit::Done)
         }
-        Err(Failed { code, message }) => {
+        Err(Failed { code, message, advice }) => {
             let exit = Exit::of_code(code);
             // An empty message has been told by another process of this mount.
             Err(if message.is_empty() {
                 Failure::told(exit)
             } else {
-                Failure::new(Class::Transient, message).ending(exit)
+                let failure = Failure::new(Class::Transient, message).ending(exit);
+                advice.into_iter().fold(failure, Failure::hint)
             })
         }
     }

@@ -92,23 +92,30 @@ pub struct Launch<'a> {
 }
 
 /// Why there is no mount, for a command to end with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Failed {
     /// Exit code.
     pub code: u8,
     /// Message; empty when another process of the mount has told it already.
     pub message: String,
+    /// What to do about it, if that is known.
+    pub advice: Option<String>,
 }
 
 impl Failed {
+    /// One of which only this is known.
+    pub(super) fn silently(message: String) -> Failed {
+        Failed { code: 1, message, advice: None }
+    }
+
     /// A failure to mount, with the exit code that `code` has for its class.
     pub fn of(error: &MountError, code: impl Fn(Class) -> u8) -> Failed {
-        Failed { code: code(error.class()), message: error.to_string() }
+        Failed { code: code(error.class()), message: error.to_string(), advice: None }
     }
 
     /// The same, for a process whose words another one passes on.
     pub(crate) fn told(self) -> Failed {
-        Failed { message: String::new(), ..self }
+        Failed { message: String::new(), advice: None, ..self }
     }
 }
 
@@ -138,9 +145,9 @@ pub fn mount(
             let report = Some(io::stdout());
             let outcome = supervise::supervise(launch, &launch.mountpoint, report);
             let outcome = outcome.unwrap_or_else(|error| Err(failed(error)));
-            if let Err(Failed { code, message }) = &outcome {
+            if let Err(failed) = &outcome {
                 // After the mount has answered nobody listens any more.
-                let _heard = Word::Failed { code: *code, message: message.clone() }.say(&mut io::stdout());
+                let _heard = Word::Failed(failed.clone()).say(&mut io::stdout());
             }
             outcome.map_err(Failed::told)
         }
@@ -163,11 +170,11 @@ fn command(launch: &Launch<'_>, place: &Path) -> Result<Result<(), Failed>, Moun
 }
 
 fn hear_report(report: PipeReader) -> Result<(), Failed> {
-    let mut outcome = Err(Failed { code: 1, message: "the mount's supervisor ended without a word".to_owned() });
+    let mut outcome = Err(Failed::silently("the mount's supervisor ended without a word".to_owned()));
     Word::hear_all(report, |word| {
         match word {
             Word::Ready(_) => outcome = Ok(()),
-            Word::Failed { code, message } => outcome = Err(Failed { code, message }),
+            Word::Failed(failed) => outcome = Err(failed),
             Word::Bye | Word::End => {}
         }
         false

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::error::MountError;
+use super::launch::Failed;
 use super::log_file::LogFile;
 use super::mountinfo::DeviceId;
 use super::sys;
@@ -21,12 +22,7 @@ pub(crate) enum Word {
     /// The mount answers; it is the filesystem with this device number.
     Ready(String),
     /// There will be no mount.
-    Failed {
-        /// Exit code for the command.
-        code: u8,
-        /// Why.
-        message: String,
-    },
+    Failed(Failed),
     /// The server has ended as it should; there is nothing to clear.
     Bye,
     /// To the server: unmount and end.
@@ -105,7 +101,7 @@ mod tests {
         let (mut here, there) = UnixStream::pair().unwrap();
         let words = [
             Word::ready("0:57".parse().unwrap()),
-            Word::Failed { code: 10, message: "two\nlines".to_owned() },
+            Word::Failed(Failed { code: 10, message: "two\nlines".to_owned(), advice: Some("create one".to_owned()) }),
             Word::End,
             Word::Bye,
         ];

@@ -44,7 +44,7 @@ pub(crate) fn server(
     let outcome = serve(launch, open, &mut lifeline, &failed);
     let last = match &outcome {
         Ok(()) => Word::Bye,
-        Err(Failed { code, message }) => Word::Failed { code: *code, message: message.clone() },
+        Err(failed) => Word::Failed(failed.clone()),
     };
     // A supervisor that is gone by now has nothing to clear: the mount is gone too.
     let _heard = last.say(&mut lifeline);

@@ -67,7 +67,7 @@ pub(crate) fn supervise(
     Ok(match (known.failed, known.bye) {
         (Some(failed), _) => Err(failed),
         (None, true) => Ok(()),
-        (None, false) => Err(Failed { code: 1, message: format!("the server of {} ended: {status}", place.display()) }),
+        (None, false) => Err(Failed::silently(format!("the server of {} ended: {status}", place.display()))),
     })
 }
 
@@ -107,7 +107,7 @@ fn follow(
                 }
                 ready(device);
             }
-            Ok(Event::Said(Word::Failed { code, message })) => known.failed = Some(Failed { code, message }),
+            Ok(Event::Said(Word::Failed(failed))) => known.failed = Some(failed),
             Ok(Event::Said(Word::Bye)) => known.bye = true,
             Ok(Event::Said(Word::End)) => {}
             Ok(Event::ToldToEnd) => {

@@ -176,3 +176,19 @@ fn an_encrypted_repository_is_mounted_with_a_passphrase_that_is_told_once() {
     walk_in.unmount();
     assert!(process(&walk_in, "server").is_none() || !is_mounted(&walk_in.path("mnt")));
 }
+
+#[test]
+fn a_mount_that_cannot_be_opened_says_why_and_what_to_do() {
+    let walk_in = WalkIn::encrypted(PASSPHRASE);
+    walk_in.sh("printf 'not the one' > wrong");
+    let refused = |arguments: &[&str], code: i32, said: [&str; 2]| {
+        let output = walk_in.try_amberfs(arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(said.iter().all(|words| told.contains(words)), "{told}");
+        assert_eq!(told.lines().count(), 2, "told once: {told}");
+        walk_in.sh("! mountpoint -q mnt");
+    };
+    refused(&["--password-file", "wrong", "mount", "mnt"], 12, ["no key slot", "hint: `amberfs key list`"]);
+    refused(&["-r", "absent", "mount", "mnt"], 10, ["there is no repository at", "hint: amberfs init"]);
+}

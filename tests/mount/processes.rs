@@ -46,7 +46,7 @@ pub(crate) fn play() -> i32 {
     });
     match outcome {
         Ok(Ok(())) => 0,
-        Ok(Err(Failed { code, message })) => {
+        Ok(Err(Failed { code, message, .. })) => {
             if !message.is_empty() {
                 eprintln!("toy: {message}");
             }
@@ -61,7 +61,7 @@ pub(crate) fn play() -> i32 {
 
 fn open(broken: bool) -> Result<Contents, Failed> {
     if broken {
-        return Err(Failed { code: CANNOT_OPEN as u8, message: "no repository here".to_owned() });
+        return Err(Failed { code: CANNOT_OPEN as u8, message: "no repository here".to_owned(), advice: None });
     }
     Ok(Contents { namespace: Arc::new(ToyTree::new()), control: Some(Arc::new(ToyControl::new())) })
 }
