@@ -180,7 +180,7 @@ fn an_encrypted_repository_is_mounted_with_a_passphrase_that_is_told_once() {
 #[test]
 fn a_mount_that_cannot_be_opened_says_why_and_what_to_do() {
     let walk_in = WalkIn::encrypted(PASSPHRASE);
-    walk_in.sh("printf 'not the one' > wrong");
+    walk_in.sh("printf 'not the one' > wrong; chmod 600 wrong");
     let refused = |arguments: &[&str], code: i32, said: [&str; 2]| {
         let output = walk_in.try_amberfs(arguments);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::processes::{Toy, eventually, shell};
+use crate::world::{how_to_init, tell_key};
 use crate::{skip, sys};
 
 /// A repository beside a place to mount it.
@@ -14,7 +15,7 @@ pub(crate) struct Real {
 impl Real {
     pub(crate) fn new() -> Real {
         let real = Real { toy: Toy::unmounted() };
-        real.succeeds(&["init", "--unencrypted"]);
+        real.succeeds(how_to_init());
         real
     }
 
@@ -29,6 +30,7 @@ impl Real {
     }
 
     fn with_environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        tell_key(command, &self.toy.beside(""));
         command
             .env("AMBERFS_CONFIG", self.toy.beside("config.toml"))
             .env("AMBERFS_STATE_DIR", self.toy.beside("state"))
