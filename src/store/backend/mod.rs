@@ -146,10 +146,12 @@ impl Request<'_> {
         self.options.get(name).map(String::as_str)
     }
 
+    #[cfg_attr(not(any(feature = "s3", feature = "gcs", feature = "azure", feature = "oss")), allow(dead_code))]
     fn is_set(&self, name: &str) -> bool {
         self.option(name) == Some("true")
     }
 
+    #[cfg_attr(not(any(feature = "azure", feature = "oss", feature = "cos")), allow(dead_code))]
     fn secret(&self, name: &str) -> Option<&str> {
         self.credentials.and_then(|credentials| credentials.pairs.get(name)).map(|secret| secret.as_str())
     }
