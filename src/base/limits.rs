@@ -129,7 +129,7 @@ pub const HEAP_MAPPED_BYTES: i32 = 4 << 20;
 /// Free bytes at the end of a heap that go back to the system, glibc's `M_TRIM_THRESHOLD`.
 pub const HEAP_TRIMMED_BYTES: i32 = 16 << 20;
 /// Threads of a capture that read and compress, for each processor: one computes while another waits for the source. Two take 0.86
-/// of the time of one where the Linux source is read from a disk, and as long where it is in memory.
+/// of the time of one where the Linux source is read from a disk, and 1.06 where it is in memory.
 pub const CAPTURE_WORKERS_A_PROCESSOR: usize = 2;
 /// Threads of a capture that read and compress, at most.
 pub const CAPTURE_WORKERS_MAX: usize = 16;

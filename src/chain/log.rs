@@ -6,8 +6,9 @@
 //! Requests: the first reading lists checkpoints, gets the newest that can be read, lists the entries
 //! behind it, gets them side by side, and proves the head by a GET of the number above it, which must
 //! be missing. Over a network the entries are listed beside the checkpoints, and behind a checkpoint while it is
-//! got: two journeys without a checkpoint and three with one. A refresh with nothing new is that one GET. LISTs are hints: an entry that is listed
-//! late is found by its number, and an entry that is not there below one that is shows a hole.
+//! got: two journeys without a checkpoint and three with one. A refresh with nothing new is that one GET.
+//! LISTs are hints: an entry that is listed late is found by its number, and an entry that is not there below one
+//! that is shows a hole.
 //!
 //! Consistency: entries are applied in the order of their numbers, each checked against the hash that
 //! the next one names. What is missing or unreadable is passed over and remembered (`chain::state`);

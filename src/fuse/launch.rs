@@ -103,8 +103,8 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// One of which only this is known.
-    pub(super) fn silently(message: String) -> Failed {
+    /// One that nobody has explained.
+    pub(super) fn unexplained(message: String) -> Failed {
         Failed { code: 1, message, advice: None }
     }
 
@@ -170,7 +170,7 @@ fn command(launch: &Launch<'_>, place: &Path) -> Result<Result<(), Failed>, Moun
 }
 
 fn hear_report(report: PipeReader) -> Result<(), Failed> {
-    let mut outcome = Err(Failed::silently("the mount's supervisor ended without a word".to_owned()));
+    let mut outcome = Err(Failed::unexplained("the mount's supervisor ended without a word".to_owned()));
     Word::hear_all(report, |word| {
         match word {
             Word::Ready(_) => outcome = Ok(()),

@@ -67,7 +67,7 @@ pub(crate) fn supervise(
     Ok(match (known.failed, known.bye) {
         (Some(failed), _) => Err(failed),
         (None, true) => Ok(()),
-        (None, false) => Err(Failed::silently(format!("the server of {} ended: {status}", place.display()))),
+        (None, false) => Err(Failed::unexplained(format!("the server of {} ended: {status}", place.display()))),
     })
 }
 

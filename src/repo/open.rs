@@ -1,9 +1,9 @@
 //! How a repository comes to be, and how it is opened.
 //!
 //! Requests: one GET for the marker; of an encrypted one also a LIST and a GET for the key slot, whose name
-//! follows from the key, so that nothing is tried out: side by side over a network, and one GET more where keys were rotated. What a store holds under that name and the key does not open is
-//! passed over with a warning: an older object of the slot opens what it always did, and whether it is too old to write
-//! with, the log says.
+//! follows from the key, so that nothing is tried out: side by side over a network, and one GET more where keys were
+//! rotated. What a store holds under that name and the key does not open is passed over with a warning: an older
+//! object of the slot opens what it always did, and whether it is too old to write with, the log says.
 //!
 //! Crash behaviour: the marker is created last, and makes the prefix a repository. Before it, there may be a key slot,
 //! which means nothing.

@@ -46,7 +46,7 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Record {
     calls: Mutex<Vec<Recorded>>,
-    pairs: Mutex<Vec<[Kind; 2]>>,
+    pairs: Mutex<Vec<(Kind, Kind, usize)>>,
 }
 
 /// An operation, and what the object's name contains.
@@ -66,10 +66,10 @@ impl Recorder {
         store.gated(&self.gate)
     }
 
-    /// From now on a request of the kind `first` is answered when one of the kind `second` has been made since the last
-    /// [`Recorder::take`], and fails if there is none: who asks for one after the other, and not side by side, is found out.
-    pub fn expect_together(&self, first: (Operation, &'static str), second: (Operation, &'static str)) {
-        self.gate.pairs.lock().push([first, second]);
+    /// From now on a request of the kind `first` is answered when the `nth` of the kind `second` since the last [`Recorder::take`]
+    /// has been made, and fails if it is not: who asks for one after the other, and not side by side, is found out.
+    pub fn expect_together(&self, first: (Operation, &'static str), second: (Operation, &'static str), nth: usize) {
+        self.gate.pairs.lock().push((first, second, nth));
     }
 
     /// What was asked so far, in order.
@@ -89,8 +89,9 @@ impl Gate for Record {
         self.calls.lock().push(Recorded { operation, object: object.to_string(), bytes });
         let is = |kind: &Kind, operation, object: &str| kind.0 == operation && object.contains(kind.1);
         let pairs = self.pairs.lock().clone();
-        for [_, second] in pairs.iter().filter(|[first, _]| is(first, operation, object.as_ref())) {
-            let made = || self.calls.lock().iter().any(|call| is(second, call.operation, &call.object));
+        for (_, second, nth) in pairs.iter().filter(|(first, ..)| is(first, operation, object.as_ref())) {
+            let made =
+                || self.calls.lock().iter().filter(|call| is(second, call.operation, &call.object)).count() >= *nth;
             let waiting = async {
                 while !made() {
                     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -133,13 +133,14 @@ fn over_a_network_a_log_is_read_in_two_journeys_and_in_three_behind_a_checkpoint
     let log = fill(&store, limits::CHECKPOINT_ENTRIES - 1);
     let load = || source_log(&store, 2).load().unwrap();
     recorder.take();
-    recorder.expect_together((Operation::List, "checkpoint"), (Operation::List, "/log"));
+    recorder.expect_together((Operation::List, "checkpoint"), (Operation::List, "/log"), 1);
     assert_same(&load(), &log.load().unwrap());
     assert_eq!(recorder.take().iter().filter(|call| call.operation == Operation::List).count(), 2);
 
     fill_on(&store, limits::CHECKPOINT_ENTRIES + 5);
     recorder.take();
-    recorder.expect_together((Operation::Get, "checkpoint"), (Operation::List, "/log"));
+    // The first was made beside the list of checkpoints.
+    recorder.expect_together((Operation::Get, "checkpoint"), (Operation::List, "/log"), 2);
     let loaded = load();
     // The list beside the checkpoints is of no use here.
     assert_eq!(recorder.take().iter().filter(|call| call.operation == Operation::List).count(), 3);
@@ -151,7 +152,7 @@ fn over_a_network_a_log_is_read_in_two_journeys_and_in_three_behind_a_checkpoint
 fn junk_beside_the_first_page_of_entries_hides_none() {
     let store = Store::memory_as_remote(env(50));
     let log = fill(&store, 5);
-    // More than a page that sorts before the entries, so that the page shows none of them; and none is proved missing.
+    // A page that sorts before the entries, so that the page shows none of them; and none is proved missing.
     for n in 0..limits::LISTING_PAGE_NAMES {
         let name = ObjectName::listed(&format!("{}!{n}", entries_prefix(LOG)));
         store.create(&name, b"junk".to_vec()).unwrap();

@@ -343,7 +343,7 @@ fn over_a_network_a_slot_is_read_beside_its_list() {
     let store = recorder.around(&Store::memory_as_remote(env.clone()));
     Repo::init_encrypted(store.clone(), env.clone(), &key(FULL), "mine", Cost::STANDARD).unwrap();
     recorder.take();
-    recorder.expect_together((Operation::List, "key"), (Operation::Get, "key"));
+    recorder.expect_together((Operation::List, "key"), (Operation::Get, "key"), 1);
     let open = |n| Closed::find(store.clone()).unwrap().open(env.clone(), CacheSizes::default(), Some(&key(n)));
     assert!(open(FULL).is_ok());
     assert_eq!(recorder.take().len(), 3, "marker, list, slot");
