@@ -186,8 +186,9 @@ pub const HEDGES_PER_HUNDRED: u64 = 5;
 pub const BLOCK_BYTES: usize = 16 << 10;
 /// Bytes of fetched blocks that a repository's readers keep in memory.
 pub const BLOCK_CACHE_BYTES: usize = 48 << 20;
-/// Bytes around a node that are fetched with it: at this size a journey takes longer than its cargo.
-pub const NODE_READ_BYTES: u64 = 256 << 10;
+/// Bytes around a node that are fetched with it: at this size a journey takes longer than its cargo, and the tree of a small
+/// point comes in one or two.
+pub const NODE_READ_BYTES: u64 = 1 << 20;
 /// Bytes that are fetched ahead of reading in order at first; each next time twice as many.
 pub const AHEAD_BYTES_MIN: u64 = 1 << 20;
 /// Bytes that are fetched ahead at once, at most: at 200 MB/s that takes longer than a journey.
@@ -250,6 +251,8 @@ pub const LOCAL_REFRESH_SECONDS: u64 = 2;
 pub const REMOTE_REFRESH_SECONDS: u64 = 10;
 /// Largest configuration file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// A mount over a network reads the logs of so many sources before anybody looks; of a repository with more, none.
+pub const MOUNT_SOURCES_AHEAD: usize = 4;
 /// Requests of a mount for names and attributes in points that workers serve at the same time.
 pub const MOUNT_METADATA_WORKERS_MAX: usize = 24;
 /// Requests of a mount for contents that workers serve at the same time.

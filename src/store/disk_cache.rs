@@ -94,7 +94,7 @@ pub struct CacheUsage {
     pub bytes_max: u64,
     /// Blocks that were there.
     pub hits: u64,
-    /// Blocks that were not.
+    /// Blocks that were not, and were fetched.
     pub misses: u64,
 }
 
@@ -164,9 +164,7 @@ impl DiskCache {
         let object = object.clone();
         let mut found = self.wait(move |shared| shared.read(&object, blocks)).unwrap_or_default();
         found.resize(count, None);
-        let hits = found.iter().flatten().count() as u64;
-        self.shared.hits.fetch_add(hits, Ordering::Relaxed);
-        self.shared.misses.fetch_add(found.len() as u64 - hits, Ordering::Relaxed);
+        self.shared.hits.fetch_add(found.iter().flatten().count() as u64, Ordering::Relaxed);
         found
     }
 
@@ -182,6 +180,7 @@ impl DiskCache {
     /// Keeps what is read from `block` on of an object of `object_bytes` bytes: whole blocks, and its last one.
     pub fn write(&self, object: &ObjectName, block: u64, bytes: impl Into<Bytes>, object_bytes: u64) {
         let (shared, object, bytes) = (&self.shared, object.clone(), bytes.into());
+        shared.misses.fetch_add(bytes.len().div_ceil(limits::BLOCK_BYTES) as u64, Ordering::Relaxed);
         if shared.pause_until.lock().is_some_and(|until| shared.env.now() < until) {
             return;
         }
@@ -219,7 +218,7 @@ impl DiskCache {
         let _forgotten = self.wait(move |shared| shared.forget(&object, blocks));
     }
 
-    /// Blocks that were there, and that were not, since this process began.
+    /// Blocks that were there, and that had to be fetched, since this process began.
     pub fn hits(&self) -> (u64, u64) {
         (self.shared.hits.load(Ordering::Relaxed), self.shared.misses.load(Ordering::Relaxed))
     }
