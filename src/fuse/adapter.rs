@@ -54,7 +54,7 @@ impl Served {
         let recorder = Arc::clone(&ops);
         let on_fault: OnFault = Arc::new(move |node, message| recorder.record_fault(node, message));
         let dispatcher = Dispatcher::start(tuning.bounds, on_fault)?;
-        let adapter = Adapter { ops, dispatcher, kernel_checks: tuning.kernel_checks };
+        let adapter = Adapter { ops, dispatcher, kernel_checks: tuning.kernel_checks, opens_directories_alone: false };
         let mut config = Config::default();
         config.n_threads = Some(tuning.receivers);
         config.clone_fd = tuning.own_channels;
@@ -75,6 +75,9 @@ struct Adapter {
     ops: Arc<Ops>,
     dispatcher: Dispatcher,
     kernel_checks: bool,
+    /// The kernel can do without us to open a directory and to close it, and asks for its time before it lists it from
+    /// memory.
+    opens_directories_alone: bool,
 }
 
 /// The kind of a request about `node`, which is of kind `inside` in a point.
@@ -248,9 +251,11 @@ impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let mut wanted = InitFlags::FUSE_ASYNC_READ
             | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_CACHE_SYMLINKS;
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_AUTO_INVAL_DATA;
+        self.opens_directories_alone =
+            config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT | InitFlags::FUSE_AUTO_INVAL_DATA);
         if self.kernel_checks {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
@@ -411,6 +416,11 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.opens_directories_alone {
+            // Said once, for all directories: from then on the kernel keeps every listing for as long as the directory's time
+            // stays the same. That of generated ones never does (`ops.rs`).
+            return reply.refuse(Errno::ENOSYS);
+        }
         let flags = if NodeId(ino.0).is_content() {
             FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
         } else {

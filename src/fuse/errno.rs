@@ -26,6 +26,7 @@ impl Errno {
     pub(crate) const EBADF: Errno = Errno(libc::EBADF);
     pub(crate) const EFBIG: Errno = Errno(libc::EFBIG);
     pub(crate) const ENAMETOOLONG: Errno = Errno(libc::ENAMETOOLONG);
+    pub(crate) const ENOSYS: Errno = Errno(libc::ENOSYS);
 }
 
 /// Why a request is refused, and what to record about it.

@@ -6,6 +6,9 @@
 //! - What the kernel may remember for ever is exactly what can never change: attributes of content,
 //!   names that the namespace calls immutable, and the absence of a name in a directory of content.
 //!   Everything else is asked for every time.
+//! - The kernel may keep the listing of any directory for as long as its modification time is the same, and asks for that
+//!   before it lists. So that a generated directory is never listed from memory, its time moves on by a nanosecond whenever
+//!   one is listed.
 //! - An open generated file keeps the content and size that it had at open.
 //! - The control file answers only whom the desk permits, for opener and writer alike.
 //!
@@ -13,6 +16,7 @@
 //! kernel's message format (`adapter.rs`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,13 +79,15 @@ pub(crate) struct Ops {
     namespace: Arc<dyn Namespace>,
     desk: Option<Desk>,
     handles: Handles,
+    /// How often a generated directory was listed from its beginning.
+    listings: AtomicU64,
     /// User and group that everything is shown to belong to.
     shown_owner: Option<(u32, u32)>,
 }
 
 impl Ops {
     pub(crate) fn new(namespace: Arc<dyn Namespace>, desk: Option<Desk>, shown_owner: Option<(u32, u32)>) -> Ops {
-        Ops { namespace, desk, handles: Handles::default(), shown_owner }
+        Ops { namespace, desk, handles: Handles::default(), listings: AtomicU64::new(0), shown_owner }
     }
 
     /// Records a fault, for `.amberfs/errors`; without one, in the log.
@@ -266,6 +272,9 @@ impl Ops {
         after: u64,
         take: &mut dyn FnMut(Item<'_>) -> bool,
     ) -> Result<(), Failure> {
+        if after == 0 && !dir.is_content() {
+            self.listings.fetch_add(1, Ordering::Relaxed);
+        }
         let dots = |name: &'static [u8], next, node| {
             let attr = Attr { node, ..DIRECTORY };
             Item { name, next, entry: self.entry(Found { attr, immutable: false }), bare: true }
@@ -381,6 +390,10 @@ impl Ops {
         let mut attr = found.attr;
         if let Some((uid, gid)) = self.shown_owner {
             (attr.uid, attr.gid) = (uid, gid);
+        }
+        if attr.kind == FileKind::Directory && !attr.node.is_content() {
+            let moved = u64::from(attr.mtime.nanos) + self.listings.load(Ordering::Relaxed);
+            attr.mtime.nanos = (moved % 1_000_000_000) as u32;
         }
         let ttl = |keep: bool| if keep { FOR_EVER } else { Duration::ZERO };
         Entry { attr, name_ttl: ttl(found.immutable), attr_ttl: ttl(found.immutable || attr.node.is_content()) }

@@ -83,6 +83,61 @@ fn a_repository_is_mounted_and_unmounted() {
     assert_eq!(unmounted, serde_json::json!({ "message_type": "unmounted", "mountpoint": real.place() }));
 }
 
+/// How often the process has called read(2) and its like: once for each request of the kernel, at least.
+fn reads(process: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/io")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_walk_of_what_the_kernel_knows_asks_for_nothing() {
+    const DIRECTORIES: u64 = 200;
+    let real = Real::new();
+    let tree = real.toy.beside("tree");
+    for n in 0..DIRECTORIES {
+        let directory = tree.join(n.to_string());
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("file"), n.to_string()).unwrap();
+    }
+    real.succeeds(&["capture", &format!("source={}", tree.display())]);
+    real.mount();
+    let server = real.toy.server().unwrap();
+    let walk = || {
+        let before = reads(server);
+        let (found, code) = shell("bash", "find source/latest/ -printf '%p %s %T@ %i\\n' | sort", &real.toy);
+        assert_eq!((code, found.lines().count() as u64), (0, 1 + 2 * DIRECTORIES), "{found}");
+        (found, reads(server) - before)
+    };
+    let (found, asked) = walk();
+    assert!(asked >= 2 * DIRECTORIES, "{asked} requests are not counted right");
+    // The way to the point; and in it, after the first listing, whether a directory has been read since.
+    for most in [30 + DIRECTORIES, 30] {
+        let (again, asked) = walk();
+        assert_eq!(again, found);
+        assert!(asked < most, "{asked} requests");
+    }
+}
+
+#[test]
+fn a_large_directory_is_listed_with_its_attributes() {
+    const FILES: u64 = 3000;
+    let real = Real::new();
+    let tree = real.toy.beside("tree");
+    std::fs::create_dir(&tree).unwrap();
+    for n in 0..FILES {
+        std::fs::write(tree.join(n.to_string()), n.to_string()).unwrap();
+    }
+    real.succeeds(&["capture", &format!("source={}", tree.display())]);
+    real.mount();
+    let server = real.toy.server().unwrap();
+    let before = reads(server);
+    let (found, code) = shell("bash", "find source/latest/ -printf '%s\\n' | wc -l", &real.toy);
+    assert_eq!((code, found.trim()), (0, &*(1 + FILES).to_string()));
+    // Pages of a hundred names and more, and no file by itself.
+    let asked = reads(server) - before;
+    assert!(asked < FILES / 10, "{asked} requests");
+}
+
 #[test]
 fn the_processes_of_a_real_mount_clear_up_after_each_other() {
     let real = Real::new();

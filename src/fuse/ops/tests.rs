@@ -144,6 +144,25 @@ fn the_root_joins_view_and_desk_and_continues_anywhere() {
 }
 
 #[test]
+fn what_the_kernel_remembers_of_a_generated_listing_is_always_out_of_date() {
+    let ops = ops();
+    let time = |node| ops.attr(node, HandleId(0)).unwrap().attr.mtime;
+    let desk = ops.lookup(NodeId::ROOT, DESK_NAME).unwrap().attr.node;
+    for dir in [NodeId::ROOT, desk] {
+        let before = time(dir);
+        assert_eq!(time(dir), before, "time stands still while nobody looks");
+        let all = names(&ops, dir, 0, 9);
+        let after = time(dir);
+        assert_eq!((after.seconds, after.nanos), (before.seconds, before.nanos + 1));
+        assert_eq!(names(&ops, dir, all[2].1, 9), all[3..]);
+        assert_eq!(time(dir), after, "the rest of a listing is no other");
+    }
+    let before = time(TREE);
+    names(&ops, TREE, 0, 9);
+    assert_eq!(time(TREE), before, "what was captured has the time that was captured");
+}
+
+#[test]
 fn an_impossible_offset_is_a_fault_and_no_endless_listing() {
     let failure = ops().read_dir(POINTS, 0, &mut |_| true).unwrap_err();
     assert_eq!(failure.errno, Errno::EIO);
