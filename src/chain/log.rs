@@ -6,7 +6,8 @@
 //! Requests: the first reading lists checkpoints, gets the newest that can be read, lists the entries
 //! behind it, gets them side by side, and proves the head by a GET of the number above it, which must
 //! be missing. Over a network the entries are listed beside the checkpoints, and behind a checkpoint while it is
-//! got: two journeys without a checkpoint and three with one. A refresh with nothing new is that one GET.
+//! got: two journeys without a checkpoint and three with one; the repository's log needs no further ones where a [`Survey`]
+//! was made while the key was being got. A refresh with nothing new is that one GET.
 //! LISTs are hints: an entry that is listed late is found by its number, and an entry that is not there below one
 //! that is shows a hole.
 //!
@@ -21,7 +22,6 @@
 //! Crash behaviour: entries are created one at a time by [`Append`]; a checkpoint is written after the
 //! entry it covers and replaces none, so losing it, or crashing before it, loses time only.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -31,31 +31,28 @@ use super::error::ChainError;
 use super::heads::Head;
 use super::protocol::{Answer, Append, Outcome, Step};
 use super::state::{Damage, Fault, LogState, RepoState};
+
+pub use self::stored::Survey;
+use self::stored::{Entries, LISTED_CHECKPOINTS, Stored, reachable};
 use crate::base::{Class, Classed, Env, Instant, limits};
 use crate::format::author::{Author, Role};
 use crate::format::log::{
     Checkpoint, EntryHash, LogBody, LogEntry, Pin, decode_checkpoint, decode_entry, encode_checkpoint, encode_entry,
 };
-use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
+use crate::format::object::{LogId, Object, ObjectName};
 use crate::format::{Epoch, FormatError, LogNumber, Nonce, Realm};
-use crate::seal::padme;
-use crate::store::{CreateSupport, Created, Listed, Store, StoreError};
+use crate::store::{CreateSupport, Created, Store, StoreError};
 
 /// Entries that are read side by side.
 const BATCH_ENTRIES: u64 = 256;
-/// Requests that are under way at once.
-const PARALLEL_GETS: usize = 32;
-/// Checkpoints that are listed at once; the first that can be read ends the search.
-const LISTED_CHECKPOINTS: usize = 8;
 /// A writer that is further behind than this catches up as readers do, side by side.
 const BEHIND_ENTRIES: u64 = 16;
-/// Bytes that an envelope may add, and compression at worst.
-const OVERHEAD_BYTES: u64 = 64 << 10;
 
 /// One log, as this process knows it.
 #[derive(Debug)]
 pub(super) struct Log<S: LogState> {
     store: Store,
+    stored: Stored,
     env: Env,
     realm: Realm,
     id: LogId,
@@ -73,9 +70,6 @@ pub(super) struct Log<S: LogState> {
     /// What this host has seen of it, if it remembers such things.
     head: Option<Head>,
 }
-
-/// Numbers of entries that a LIST shows.
-type Entries = BTreeSet<LogNumber>;
 
 /// What is at a number.
 pub(super) enum Reading<B> {
@@ -99,6 +93,7 @@ impl<S: LogState> Log<S> {
         let head = store.heads_in().map(|directory| Head::of(directory, realm.id(), id));
         Log {
             head,
+            stored: Stored::of(&store, id),
             store,
             env,
             realm,
@@ -110,6 +105,12 @@ impl<S: LogState> Log<S> {
             covered: Mutex::new(LogNumber(0)),
             learnt: Mutex::new(LogNumber(0)),
         }
+    }
+
+    /// With what was asked for ahead of the first reading.
+    pub(super) fn surveyed(mut self, survey: Option<Survey>) -> Log<S> {
+        self.stored.expect(survey);
+        self
     }
 
     pub(super) fn id(&self) -> LogId {
@@ -167,7 +168,10 @@ impl<S: LogState> Log<S> {
 
     fn read_anew(&self) -> Result<Arc<S>, ChainError> {
         let now = self.env.now();
-        let state = self.read_all()?;
+        self.stored.await_survey();
+        let state = self.read_all();
+        self.stored.forget_survey();
+        let state = state?;
         *self.asked.lock() = Some(now);
         Ok(self.publish(Arc::new(state)))
     }
@@ -402,7 +406,7 @@ impl<S: LogState> Log<S> {
     fn read_checkpoint(&self, damage: &mut Vec<Damage>) -> Result<(Option<S>, Option<Entries>), ChainError> {
         // Most logs have no checkpoint yet. Where there is one, it is not looked at what else was listed.
         let (numbers, entries) =
-            self.store.beside(|| self.list_checkpoints(None, Some(LISTED_CHECKPOINTS)), || self.list_few_entries());
+            self.store.beside(|| self.list_checkpoints(None, Some(LISTED_CHECKPOINTS)), || self.stored.few_entries());
         let (mut numbers, mut refuted) = (numbers?, None);
         if numbers.is_empty() {
             return Ok((None, entries.and_then(Result::ok).flatten()));
@@ -449,16 +453,7 @@ impl<S: LogState> Log<S> {
         after: Option<LogNumber>,
         most: Option<usize>,
     ) -> Result<Vec<LogNumber>, ChainError> {
-        let after = after.map(|number| Object::Checkpoint(self.id, number).name());
-        let listed = self.store.list(&checkpoints_prefix(self.id), after.as_ref(), most);
-        let listed = listed.map_err(|source| self.failed(source))?;
-        Ok(listed
-            .iter()
-            .filter_map(|object| match Object::parse(&object.name) {
-                Some(Object::Checkpoint(log, number)) if log == self.id => Some(number),
-                _ => None,
-            })
-            .collect())
+        self.stored.checkpoints(after, most).map_err(|source| self.failed(source))
     }
 
     /// A checkpoint that was listed and by whom it is, or in words why it is none.
@@ -467,8 +462,7 @@ impl<S: LogState> Log<S> {
         &self,
         number: LogNumber,
     ) -> Result<Result<(Checkpoint<<S::Body as LogBody>::Snapshot>, Author), String>, ChainError> {
-        let name = Object::Checkpoint(self.id, number).name();
-        match self.store.get(&name, padme::padded_len(limits::CHECKPOINT_BYTES_MAX as u64) + OVERHEAD_BYTES) {
+        match self.stored.checkpoint(number) {
             Ok(bytes) => Ok(match decode_checkpoint::<S::Body>(&self.realm, self.id, number, &bytes) {
                 Ok((checkpoint, author)) if sums_up(&author) => Ok((checkpoint, author)),
                 // It could leave out what others have written.
@@ -482,22 +476,7 @@ impl<S: LogState> Log<S> {
 
     /// The numbers of all entries above `after` that a LIST shows.
     pub(super) fn list_entries(&self, after: LogNumber) -> Result<Entries, StoreError> {
-        let name = (after.0 > 0).then(|| self.entry_name(after));
-        Ok(self.entries_of(&self.store.list(&entries_prefix(self.id), name.as_ref(), None)?))
-    }
-
-    /// The numbers of all entries, if one page of a LIST shows them.
-    fn list_few_entries(&self) -> Result<Option<Entries>, StoreError> {
-        let listed = self.store.list(&entries_prefix(self.id), None, Some(limits::LISTING_PAGE_NAMES))?;
-        Ok((listed.len() < limits::LISTING_PAGE_NAMES).then(|| self.entries_of(&listed)))
-    }
-
-    fn entries_of(&self, listed: &[Listed]) -> Entries {
-        let number = |object: &Listed| match Object::parse(&object.name) {
-            Some(Object::Entry(log, number)) if log == self.id => Some(number),
-            _ => None,
-        };
-        listed.iter().filter_map(number).collect()
+        self.stored.entries(after)
     }
 
     /// Reads on from the tip until the next entry is missing, and at least up to `listed`.
@@ -543,34 +522,11 @@ impl<S: LogState> Log<S> {
 
     /// What is at each of `numbers`, in order.
     pub(super) fn fetch(&self, numbers: RangeInclusive<u64>) -> Result<Vec<Reading<S::Body>>, ChainError> {
-        let numbers: Vec<u64> = numbers.collect();
-        let share = numbers.len().div_ceil(PARALLEL_GETS).max(1);
-        if numbers.len() == 1 {
-            let only = numbers.into_iter().map(|number| self.get(LogNumber(number)));
-            return only.collect::<Result<_, _>>().map_err(|error| self.failed(error));
-        }
-        let shares = std::thread::scope(|scope| {
-            let workers: Vec<_> = numbers
-                .chunks(share)
-                .map(|share| {
-                    let get = |number: &u64| self.get(LogNumber(*number));
-                    scope.spawn(move || share.iter().map(get).collect::<Result<Vec<_>, _>>())
-                })
-                .collect();
-            workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
-        });
-        let mut readings = Vec::with_capacity(numbers.len());
-        for share in shares {
-            match share {
-                Ok(share) => readings.extend(share.map_err(|error| self.failed(error))?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(readings)
+        stored::side_by_side(numbers, |number| self.get(number)).map_err(|error| self.failed(error))
     }
 
     fn get(&self, number: LogNumber) -> Result<Reading<S::Body>, StoreError> {
-        match self.store.get(&self.entry_name(number), limits::LOG_ENTRY_BYTES_MAX as u64 + OVERHEAD_BYTES) {
+        match self.stored.entry(number) {
             Ok(bytes) => Ok(match decode_entry(&self.realm, self.id, number, &bytes) {
                 Ok((entry, hash)) => Reading::Found(Arc::new(entry), hash),
                 Err(FormatError::NoEpoch { epoch, .. }) => Reading::Sealed(epoch),
@@ -667,18 +623,6 @@ fn refused(class: Class) -> bool {
     }
 }
 
-/// The highest of the `listed` numbers that is not separated from the tip by a gap that no accident
-/// makes. A hostile listing must not send us to ask for 2^64 entries.
-fn reachable(tip: LogNumber, listed: &Entries) -> LogNumber {
-    let mut highest = tip;
-    for number in listed {
-        if number.0 - highest.0 > limits::LOG_GAP_ENTRIES_MAX {
-            break;
-        }
-        highest = *number;
-    }
-    highest
-}
-
+mod stored;
 #[cfg(test)]
 mod tests;

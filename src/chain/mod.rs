@@ -31,6 +31,7 @@ pub use audit::Audit;
 pub use authority::Unreached;
 pub use deletion::DeletionPlan;
 pub use error::ChainError;
+pub use log::Survey;
 pub use point::Point;
 pub use repo_log::RepoLog;
 pub use source_log::SourceLog;

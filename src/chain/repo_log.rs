@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::audit::{self, Audit};
 use super::error::ChainError;
-use super::log::Log;
+use super::log::{Log, Survey};
 use super::source_log::SourceLog;
 use super::state::{Refusal, RepoGoal, RepoState, SourceGoal, Void};
 use crate::base::Env;
@@ -22,7 +22,12 @@ pub struct RepoLog {
 impl RepoLog {
     /// The log of the repository `realm`; makes no request.
     pub fn open(store: Store, env: Env, realm: impl Into<Realm>) -> RepoLog {
-        RepoLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Repo, None)) }
+        RepoLog::surveyed(store, env, realm, None)
+    }
+
+    /// The same, with what was asked for before `realm` was known.
+    pub fn surveyed(store: Store, env: Env, realm: impl Into<Realm>, survey: Option<Survey>) -> RepoLog {
+        RepoLog { log: Arc::new(Log::new(store, env, realm.into(), LogId::Repo, None).surveyed(survey)) }
     }
 
     /// What is known of the log; the first call reads it.

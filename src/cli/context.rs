@@ -14,7 +14,7 @@ use super::failure::Failure;
 use crate::base::suggest::did_you_mean;
 use crate::base::{Class, Env, hex, limits};
 use crate::chain::state::{Fault, Tip};
-use crate::chain::{ChainError, Point, RepoLog, RepoState, SourceLog, SourceState};
+use crate::chain::{ChainError, Point, RepoLog, RepoState, SourceLog, SourceState, Survey};
 use crate::format::log::SourceRecord;
 use crate::format::marker::Marker;
 use crate::format::object::{LogId, Object};
@@ -150,6 +150,7 @@ impl Context {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
         };
+        let survey = Survey::begin(&store);
         let closed = Closed::find(store).map_err(failed)?;
         self.recognise(&address, &closed)?;
         let given = match given {
@@ -167,7 +168,7 @@ impl Context {
             repo.keep_sessions_in(state.join("sessions"));
         }
         self.make_known(&address, &repo);
-        let sources = RepoLog::open(repo.store().clone(), self.env.clone(), repo.realm());
+        let sources = RepoLog::surveyed(repo.store().clone(), self.env.clone(), repo.realm(), survey);
         Ok(Opened { repo, sources, given })
     }
 

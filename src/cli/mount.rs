@@ -184,7 +184,8 @@ fn contents(
         sum_up: !options.read_only,
     };
     opened.repo.store().allow(options.metadata_deadline, options.data_deadline);
-    let view = Arc::new(MountView::open(Arc::clone(&opened.repo), settings)?);
+    let view = Arc::new(MountView::with_log(Arc::clone(&opened.repo), opened.sources.clone(), settings)?);
+    view.look_ahead();
     if options.read_only {
         return Ok(Contents { namespace: view, control: None });
     }

@@ -1,4 +1,5 @@
 mod faults;
+mod survey;
 
 use std::sync::Arc;
 

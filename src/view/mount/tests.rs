@@ -1,6 +1,7 @@
 //! Generated directories and files while points come.
 
 use super::*;
+use crate::base::Env;
 use crate::base::limits;
 use crate::chain::testing::{commit, origin};
 use crate::format::log::SourceKind;

@@ -1,0 +1,243 @@
+//! What is stored of one log, unread: its listings, and its objects as bytes.
+//!
+//! None of it needs a key. So what the first reading will ask for can be asked for while the key is still being got: a
+//! [`Survey`]. Each of its answers is given once; whatever it lacks, or is asked for again, is a request as ever.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::base::{Class, Classed, limits};
+use crate::format::LogNumber;
+use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
+use crate::seal::padme;
+use crate::store::{Listed, Store, StoreError};
+
+/// Checkpoints that are listed at once; the first that can be read ends the search.
+pub(super) const LISTED_CHECKPOINTS: usize = 8;
+/// Requests that are under way at once.
+const PARALLEL_GETS: usize = 32;
+/// Bytes that an envelope may add, and compression at worst.
+const OVERHEAD_BYTES: u64 = 64 << 10;
+
+/// Numbers of entries that a LIST shows.
+pub(super) type Entries = BTreeSet<LogNumber>;
+
+/// The objects of one log in a store.
+#[derive(Debug)]
+pub(super) struct Stored {
+    store: Store,
+    log: LogId,
+    survey: Mutex<Option<Survey>>,
+    answers: Mutex<Answers>,
+}
+
+/// What the first reading of the repository's log will ask for, being asked for.
+#[derive(Debug)]
+pub struct Survey(JoinHandle<Answers>);
+
+#[derive(Debug, Default)]
+struct Answers {
+    checkpoints: Option<Vec<LogNumber>>,
+    /// The first page of entries, if that is all.
+    few_entries: Option<Option<Entries>>,
+    /// The entries behind the newest checkpoint.
+    behind: Option<(LogNumber, Entries)>,
+    /// Objects, and errors that say that nothing stands there.
+    objects: HashMap<ObjectName, Result<Bytes, StoreError>>,
+}
+
+impl Survey {
+    /// Begins to ask, if requests make a journey. Nobody waits for it but who needs the answers.
+    pub fn begin(store: &Store) -> Option<Survey> {
+        if !store.is_remote() {
+            return None;
+        }
+        let stored = Stored::of(store, LogId::Repo);
+        std::thread::Builder::new().name("survey".into()).spawn(move || stored.survey()).ok().map(Survey)
+    }
+
+    /// Whether all answers are there.
+    #[cfg(test)]
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl Stored {
+    pub(super) fn of(store: &Store, log: LogId) -> Stored {
+        Stored { store: store.clone(), log, survey: Mutex::default(), answers: Mutex::default() }
+    }
+
+    /// Takes what `survey` finds for the first answers.
+    pub(super) fn expect(&mut self, survey: Option<Survey>) {
+        self.survey = Mutex::new(survey);
+    }
+
+    /// Waits for what was asked ahead.
+    pub(super) fn await_survey(&self) {
+        if let Some(Survey(asking)) = self.survey.lock().take() {
+            // Whoever panics there is asked again here.
+            *self.answers.lock() = asking.join().unwrap_or_default();
+        }
+    }
+
+    /// From here on everything is a request.
+    pub(super) fn forget_survey(&self) {
+        *self.answers.lock() = Answers::default();
+    }
+
+    /// Checkpoints older than the one that covers `after`, newest first.
+    pub(super) fn checkpoints(
+        &self,
+        after: Option<LogNumber>,
+        most: Option<usize>,
+    ) -> Result<Vec<LogNumber>, StoreError> {
+        if after.is_none()
+            && most == Some(LISTED_CHECKPOINTS)
+            && let Some(answer) = self.answers.lock().checkpoints.take()
+        {
+            return Ok(answer);
+        }
+        let after = after.map(|number| self.checkpoint_name(number));
+        let listed = self.store.list(&checkpoints_prefix(self.log), after.as_ref(), most)?;
+        let number = |object: &Listed| match Object::parse(&object.name) {
+            Some(Object::Checkpoint(log, number)) if log == self.log => Some(number),
+            _ => None,
+        };
+        Ok(listed.iter().filter_map(number).collect())
+    }
+
+    /// The numbers of all entries above `after` that a LIST shows.
+    pub(super) fn entries(&self, after: LogNumber) -> Result<Entries, StoreError> {
+        if let Some((_, answer)) = self.answers.lock().behind.take_if(|(number, _)| *number == after) {
+            return Ok(answer);
+        }
+        let name = (after.0 > 0).then(|| self.entry_name(after));
+        Ok(self.entries_of(&self.store.list(&entries_prefix(self.log), name.as_ref(), None)?))
+    }
+
+    /// The numbers of all entries, if one page of a LIST shows them.
+    pub(super) fn few_entries(&self) -> Result<Option<Entries>, StoreError> {
+        if let Some(answer) = self.answers.lock().few_entries.take() {
+            return Ok(answer);
+        }
+        let listed = self.store.list(&entries_prefix(self.log), None, Some(limits::LISTING_PAGE_NAMES))?;
+        Ok((listed.len() < limits::LISTING_PAGE_NAMES).then(|| self.entries_of(&listed)))
+    }
+
+    /// The bytes of a checkpoint.
+    pub(super) fn checkpoint(&self, number: LogNumber) -> Result<Bytes, StoreError> {
+        let bytes_max = padme::padded_len(limits::CHECKPOINT_BYTES_MAX as u64) + OVERHEAD_BYTES;
+        self.object(self.checkpoint_name(number), bytes_max)
+    }
+
+    /// The bytes of an entry.
+    pub(super) fn entry(&self, number: LogNumber) -> Result<Bytes, StoreError> {
+        self.object(self.entry_name(number), limits::LOG_ENTRY_BYTES_MAX as u64 + OVERHEAD_BYTES)
+    }
+
+    fn object(&self, name: ObjectName, bytes_max: u64) -> Result<Bytes, StoreError> {
+        let answer = self.answers.lock().objects.remove(&name);
+        answer.unwrap_or_else(|| self.store.get(&name, bytes_max))
+    }
+
+    fn entry_name(&self, number: LogNumber) -> ObjectName {
+        Object::Entry(self.log, number).name()
+    }
+
+    fn checkpoint_name(&self, number: LogNumber) -> ObjectName {
+        Object::Checkpoint(self.log, number).name()
+    }
+
+    fn entries_of(&self, listed: &[Listed]) -> Entries {
+        let number = |object: &Listed| match Object::parse(&object.name) {
+            Some(Object::Entry(log, number)) if log == self.log => Some(number),
+            _ => None,
+        };
+        listed.iter().filter_map(number).collect()
+    }
+
+    /// Makes the requests of a first reading, in as many journeys. What fails is left out: who needs it asks again, and
+    /// hears why.
+    fn survey(&self) -> Answers {
+        let mut answers = Answers::default();
+        let (checkpoints, few) =
+            self.store.beside(|| self.checkpoints(None, Some(LISTED_CHECKPOINTS)), || self.few_entries());
+        let (Ok(checkpoints), Some(Ok(few))) = (checkpoints, few) else { return answers };
+        let (tip, listed) = match checkpoints.first() {
+            Some(newest) => {
+                let (bytes, entries) = self.store.beside(|| self.checkpoint(*newest), || self.entries(*newest));
+                answers.keep(self.checkpoint_name(*newest), bytes);
+                let entries = entries.and_then(Result::ok);
+                answers.behind = entries.clone().map(|entries| (*newest, entries));
+                (*newest, entries)
+            }
+            None => (LogNumber(0), few.clone()),
+        };
+        (answers.checkpoints, answers.few_entries) = (Some(checkpoints), Some(few));
+        let Some(listed) = listed else { return answers };
+        // And the one behind the last, whose absence proves the end.
+        let wanted = tip.0.saturating_add(1)..=reachable(tip, &listed).0.saturating_add(1);
+        if wanted.clone().take(PARALLEL_GETS + 1).count() > PARALLEL_GETS {
+            return answers;
+        }
+        let got = side_by_side(wanted, |number| Ok::<_, StoreError>((self.entry_name(number), self.entry(number))));
+        for (name, bytes) in got.unwrap_or_default() {
+            answers.keep(name, bytes);
+        }
+        answers
+    }
+}
+
+impl Answers {
+    fn keep(&mut self, name: ObjectName, bytes: Result<Bytes, StoreError>) {
+        if bytes.as_ref().map_or_else(|error| error.class() == Class::NotFound, |_| true) {
+            self.objects.insert(name, bytes);
+        }
+    }
+}
+
+/// What `get` finds at each of `numbers`, in order.
+pub(super) fn side_by_side<T: Send, E: Send>(
+    numbers: RangeInclusive<u64>,
+    get: impl Fn(LogNumber) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let numbers: Vec<LogNumber> = numbers.map(LogNumber).collect();
+    if let [only] = numbers[..] {
+        return get(only).map(|found| vec![found]);
+    }
+    let share = numbers.len().div_ceil(PARALLEL_GETS).max(1);
+    let get = &get;
+    let shares = std::thread::scope(|scope| {
+        let workers: Vec<_> = numbers
+            .chunks(share)
+            .map(|share| scope.spawn(move || share.iter().map(|number| get(*number)).collect::<Result<Vec<_>, _>>()))
+            .collect();
+        workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
+    });
+    let mut all = Vec::with_capacity(numbers.len());
+    for share in shares {
+        match share {
+            Ok(share) => all.extend(share?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    Ok(all)
+}
+
+/// The highest of the `listed` numbers that is not separated from the tip by a gap that no accident
+/// makes. A hostile listing must not send us to ask for 2^64 entries.
+pub(super) fn reachable(tip: LogNumber, listed: &Entries) -> LogNumber {
+    let mut highest = tip;
+    for number in listed {
+        if number.0 - highest.0 > limits::LOG_GAP_ENTRIES_MAX {
+            break;
+        }
+        highest = *number;
+    }
+    highest
+}
