@@ -116,7 +116,19 @@ impl Context {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(&self) -> Result<Opened, Failure> {
-        self.open_with(None, None)
+        self.open_with(None, None, Survey::begin)
+    }
+
+    /// The key that opens the repository, for another process to open it with; asked for, and tried, if it needs one and none
+    /// was named.
+    ///
+    /// # Errors
+    /// As [`Context::open`].
+    pub fn key(&self) -> Result<Option<Given>, Failure> {
+        match self.given()? {
+            Some(given) => Ok(Some(given)),
+            None => Ok(self.open_with(None, None, |_| None)?.given),
+        }
     }
 
     /// Opens it anew with the key that it was opened with, and in the same store: nobody is asked again, no pipe is read
@@ -125,10 +137,15 @@ impl Context {
     /// # Errors
     /// As [`Context::open`].
     pub fn reopen(&self, opened: &Opened) -> Result<Opened, Failure> {
-        self.open_with(opened.given.clone(), Some(opened.repo.store().clone()))
+        self.open_with(opened.given.clone(), Some(opened.repo.store().clone()), Survey::begin)
     }
 
-    fn open_with(&self, given: Option<Given>, store: Option<Store>) -> Result<Opened, Failure> {
+    fn open_with(
+        &self,
+        given: Option<Given>,
+        store: Option<Store>,
+        survey: impl FnOnce(&Store) -> Option<Survey>,
+    ) -> Result<Opened, Failure> {
         let address = self.repository()?;
         let absent = || {
             Failure::new(Class::NotFound, format!("there is no repository at {address}"))
@@ -150,7 +167,7 @@ impl Context {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
         };
-        let survey = Survey::begin(&store);
+        let survey = survey(&store);
         let closed = Closed::find(store).map_err(failed)?;
         self.recognise(&address, &closed)?;
         let given = match given {

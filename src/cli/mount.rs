@@ -64,11 +64,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     if role == Role::Command {
         // What is wrong with the repository, the server says, whose opening is the only one: behind a network each request is
         // a journey, and a passphrase takes its time. Only whether somebody must be asked for one, nobody else can find out.
-        let given = match context.given()? {
-            Some(given) => Some(given),
-            None => context.open()?.given,
-        };
-        keys = match given {
+        keys = match context.key()? {
             Some(given) => given.bequest()?,
             None => Bequest::default(),
         };
