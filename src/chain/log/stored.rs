@@ -1,16 +1,18 @@
 //! What is stored of one log, unread: its listings, and its objects as bytes.
 //!
 //! None of it needs a key. So what the first reading will ask for can be asked for while the key is still being got: a
-//! [`Survey`]. Each of its answers is given once; whatever it lacks, or is asked for again, is a request as ever.
+//! [`Survey`]. Each of its answers, an error too, is given once, as if it had been asked for then; whatever it lacks, or is asked for
+//! again, is a request as ever.
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::base::{Class, Classed, limits};
+use crate::base::limits;
 use crate::format::LogNumber;
 use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
 use crate::seal::padme;
@@ -41,12 +43,12 @@ pub struct Survey(JoinHandle<Answers>);
 
 #[derive(Debug, Default)]
 struct Answers {
-    checkpoints: Option<Vec<LogNumber>>,
+    checkpoints: Option<Result<Vec<LogNumber>, StoreError>>,
     /// The first page of entries, if that is all.
-    few_entries: Option<Option<Entries>>,
+    few_entries: Option<Result<Option<Entries>, StoreError>>,
     /// The entries behind the newest checkpoint.
     behind: Option<(LogNumber, Entries)>,
-    /// Objects, and errors that say that nothing stands there.
+    /// Objects; errors may say that nothing stands there.
     objects: HashMap<ObjectName, Result<Bytes, StoreError>>,
 }
 
@@ -100,7 +102,7 @@ impl Stored {
             && most == Some(LISTED_CHECKPOINTS)
             && let Some(answer) = self.answers.lock().checkpoints.take()
         {
-            return Ok(answer);
+            return answer;
         }
         let after = after.map(|number| self.checkpoint_name(number));
         let listed = self.store.list(&checkpoints_prefix(self.log), after.as_ref(), most)?;
@@ -123,7 +125,7 @@ impl Stored {
     /// The numbers of all entries, if one page of a LIST shows them.
     pub(super) fn few_entries(&self) -> Result<Option<Entries>, StoreError> {
         if let Some(answer) = self.answers.lock().few_entries.take() {
-            return Ok(answer);
+            return answer;
         }
         let listed = self.store.list(&entries_prefix(self.log), None, Some(limits::LISTING_PAGE_NAMES))?;
         Ok((listed.len() < limits::LISTING_PAGE_NAMES).then(|| self.entries_of(&listed)))
@@ -161,43 +163,33 @@ impl Stored {
         listed.iter().filter_map(number).collect()
     }
 
-    /// Makes the requests of a first reading, in as many journeys. What fails is left out: who needs it asks again, and
-    /// hears why.
+    /// Makes the requests of a first reading, in as many journeys.
     fn survey(&self) -> Answers {
         let mut answers = Answers::default();
         let (checkpoints, few) =
             self.store.beside(|| self.checkpoints(None, Some(LISTED_CHECKPOINTS)), || self.few_entries());
-        let (Ok(checkpoints), Some(Ok(few))) = (checkpoints, few) else { return answers };
-        let (tip, listed) = match checkpoints.first() {
-            Some(newest) => {
-                let (bytes, entries) = self.store.beside(|| self.checkpoint(*newest), || self.entries(*newest));
-                answers.keep(self.checkpoint_name(*newest), bytes);
+        let newest = checkpoints.as_ref().map(|numbers| numbers.first().copied()).ok();
+        let all = few.as_ref().and_then(|few| few.as_ref().ok()?.clone());
+        (answers.checkpoints, answers.few_entries) = (Some(checkpoints), few);
+        let (tip, listed) = match newest {
+            None => return answers,
+            Some(None) => (LogNumber(0), all),
+            Some(Some(newest)) => {
+                let (bytes, entries) = self.store.beside(|| self.checkpoint(newest), || self.entries(newest));
+                answers.objects.insert(self.checkpoint_name(newest), bytes);
                 let entries = entries.and_then(Result::ok);
-                answers.behind = entries.clone().map(|entries| (*newest, entries));
-                (*newest, entries)
+                answers.behind = entries.clone().map(|entries| (newest, entries));
+                (newest, entries)
             }
-            None => (LogNumber(0), few.clone()),
         };
-        (answers.checkpoints, answers.few_entries) = (Some(checkpoints), Some(few));
         let Some(listed) = listed else { return answers };
         // And the one behind the last, whose absence proves the end.
         let wanted = tip.0.saturating_add(1)..=reachable(tip, &listed).0.saturating_add(1);
-        if wanted.clone().take(PARALLEL_GETS + 1).count() > PARALLEL_GETS {
-            return answers;
-        }
-        let got = side_by_side(wanted, |number| Ok::<_, StoreError>((self.entry_name(number), self.entry(number))));
-        for (name, bytes) in got.unwrap_or_default() {
-            answers.keep(name, bytes);
+        if wanted.clone().take(PARALLEL_GETS + 1).count() <= PARALLEL_GETS {
+            let get = |number| Ok::<_, Infallible>((self.entry_name(number), self.entry(number)));
+            answers.objects.extend(side_by_side(wanted, get).unwrap_or_default());
         }
         answers
-    }
-}
-
-impl Answers {
-    fn keep(&mut self, name: ObjectName, bytes: Result<Bytes, StoreError>) {
-        if bytes.as_ref().map_or_else(|error| error.class() == Class::NotFound, |_| true) {
-            self.objects.insert(name, bytes);
-        }
     }
 }
 

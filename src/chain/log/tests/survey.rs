@@ -74,21 +74,28 @@ fn what_came_after_a_survey_is_found_by_the_next_look() {
 }
 
 #[test]
-fn what_a_survey_could_not_get_is_asked_for_again() {
+fn what_a_survey_could_not_get_fails_the_first_reading_and_no_other() {
     let store = Store::memory_as_remote(env(49));
     add(&store, limits::CHECKPOINT_ENTRIES + 3);
     let known = surveyed(&store, None).load().unwrap();
     for operation in [Operation::List, Operation::Get] {
+        // What passes is tried again below.
         for nth in 1..=5 {
             let faults = Faults::new();
             let faulty = faults.around(&store);
             faults.plan(Rule::new(Fault::Before).on(operation).nth(nth));
-            let survey = finished(&faulty);
-            faults.clear();
-            same(&surveyed(&faulty, Some(survey)).load().unwrap(), &known);
+            same(&surveyed(&faulty, Some(finished(&faulty))).load().unwrap(), &known);
         }
+        // What lasts is told by the survey's own request: nobody waits for it twice.
+        let faults = Faults::new();
+        let faulty = faults.around(&store);
+        faults.plan(Rule::new(Fault::Before).on(operation).lasting());
+        let log = surveyed(&faulty, Some(finished(&faulty)));
+        faults.clear();
+        assert_eq!(log.load().unwrap_err().class(), Class::Transient, "{operation:?}");
+        same(&log.load().unwrap(), &known);
     }
-    // An entry that is lost stays so, and one that a survey saw missing is looked for again.
+    // An entry that is lost afterwards is there for who has it, and missing for the next.
     let survey = finished(&store);
     store.delete(&Object::Entry(LogId::Repo, known.tip().number).name()).unwrap();
     same(&surveyed(&store, Some(survey)).load().unwrap(), &known);
