@@ -251,6 +251,9 @@ pub const LOCAL_REFRESH_SECONDS: u64 = 2;
 pub const REMOTE_REFRESH_SECONDS: u64 = 10;
 /// Largest configuration file that is read, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// What was fetched of the repository's log before its key counts for nothing when it is older: somebody may have been asked for
+/// a passphrase meanwhile.
+pub const SURVEY_AGE: Duration = Duration::from_secs(REMOTE_REFRESH_SECONDS);
 /// A mount over a network reads the logs of so many sources before anybody looks; of a repository with more, none.
 pub const MOUNT_SOURCES_AHEAD: usize = 4;
 /// Requests of a mount for names and attributes in points that workers serve at the same time.

@@ -31,9 +31,6 @@ use super::error::ChainError;
 use super::heads::Head;
 use super::protocol::{Answer, Append, Outcome, Step};
 use super::state::{Damage, Fault, LogState, RepoState};
-
-pub use self::stored::Survey;
-use self::stored::{Entries, LISTED_CHECKPOINTS, Stored, reachable};
 use crate::base::{Class, Classed, Env, Instant, limits};
 use crate::format::author::{Author, Role};
 use crate::format::log::{
@@ -42,6 +39,13 @@ use crate::format::log::{
 use crate::format::object::{LogId, Object, ObjectName};
 use crate::format::{Epoch, FormatError, LogNumber, Nonce, Realm};
 use crate::store::{CreateSupport, Created, Store, StoreError};
+
+pub use self::stored::Survey;
+use self::stored::{Entries, LISTED_CHECKPOINTS, Stored, reachable};
+
+mod stored;
+#[cfg(test)]
+mod tests;
 
 /// Entries that are read side by side.
 const BATCH_ENTRIES: u64 = 256;
@@ -168,11 +172,11 @@ impl<S: LogState> Log<S> {
 
     fn read_anew(&self) -> Result<Arc<S>, ChainError> {
         let now = self.env.now();
-        self.stored.await_survey();
+        let asked = self.stored.await_survey(now).unwrap_or(now);
         let state = self.read_all();
         self.stored.forget_survey();
         let state = state?;
-        *self.asked.lock() = Some(now);
+        *self.asked.lock() = Some(asked);
         Ok(self.publish(Arc::new(state)))
     }
 
@@ -622,7 +626,3 @@ fn refused(class: Class) -> bool {
         }
     }
 }
-
-mod stored;
-#[cfg(test)]
-mod tests;

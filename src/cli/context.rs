@@ -116,7 +116,7 @@ impl Context {
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(&self) -> Result<Opened, Failure> {
-        self.open_with(None, None, Survey::begin)
+        self.open_with(None, None, true)
     }
 
     /// The key that opens the repository, for another process to open it with; asked for, and tried, if it needs one and none
@@ -127,7 +127,7 @@ impl Context {
     pub fn key(&self) -> Result<Option<Given>, Failure> {
         match self.given()? {
             Some(given) => Ok(Some(given)),
-            None => Ok(self.open_with(None, None, |_| None)?.given),
+            None => Ok(self.open_with(None, None, false)?.given),
         }
     }
 
@@ -137,15 +137,11 @@ impl Context {
     /// # Errors
     /// As [`Context::open`].
     pub fn reopen(&self, opened: &Opened) -> Result<Opened, Failure> {
-        self.open_with(opened.given.clone(), Some(opened.repo.store().clone()), Survey::begin)
+        self.open_with(opened.given.clone(), Some(opened.repo.store().clone()), true)
     }
 
-    fn open_with(
-        &self,
-        given: Option<Given>,
-        store: Option<Store>,
-        survey: impl FnOnce(&Store) -> Option<Survey>,
-    ) -> Result<Opened, Failure> {
+    /// `reads` whether the log will be read: then it is fetched beside the key.
+    fn open_with(&self, given: Option<Given>, store: Option<Store>, reads: bool) -> Result<Opened, Failure> {
         let address = self.repository()?;
         let absent = || {
             Failure::new(Class::NotFound, format!("there is no repository at {address}"))
@@ -167,7 +163,7 @@ impl Context {
             RepoError::Absent { .. } => absent(),
             error => unopened(error),
         };
-        let survey = survey(&store);
+        let survey = if reads { Survey::begin(&store, &self.env) } else { None };
         let closed = Closed::find(store).map_err(failed)?;
         self.recognise(&address, &closed)?;
         let given = match given {

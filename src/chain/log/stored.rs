@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::base::limits;
+use crate::base::{Env, Instant, limits};
 use crate::format::LogNumber;
 use crate::format::object::{LogId, Object, ObjectName, checkpoints_prefix, entries_prefix};
 use crate::seal::padme;
@@ -39,7 +39,10 @@ pub(super) struct Stored {
 
 /// What the first reading of the repository's log will ask for, being asked for.
 #[derive(Debug)]
-pub struct Survey(JoinHandle<Answers>);
+pub struct Survey {
+    begun: Instant,
+    asking: JoinHandle<Answers>,
+}
 
 #[derive(Debug, Default)]
 struct Answers {
@@ -54,18 +57,19 @@ struct Answers {
 
 impl Survey {
     /// Begins to ask, if requests make a journey. Nobody waits for it but who needs the answers.
-    pub fn begin(store: &Store) -> Option<Survey> {
+    pub fn begin(store: &Store, env: &Env) -> Option<Survey> {
         if !store.is_remote() {
             return None;
         }
-        let stored = Stored::of(store, LogId::Repo);
-        std::thread::Builder::new().name("survey".into()).spawn(move || stored.survey()).ok().map(Survey)
+        let (begun, stored) = (env.now(), Stored::of(store, LogId::Repo));
+        let asking = std::thread::Builder::new().name("survey".into()).spawn(move || stored.survey()).ok()?;
+        Some(Survey { begun, asking })
     }
 
     /// Whether all answers are there.
     #[cfg(test)]
     pub(super) fn is_finished(&self) -> bool {
-        self.0.is_finished()
+        self.asking.is_finished()
     }
 }
 
@@ -79,12 +83,16 @@ impl Stored {
         self.survey = Mutex::new(survey);
     }
 
-    /// Waits for what was asked ahead.
-    pub(super) fn await_survey(&self) {
-        if let Some(Survey(asking)) = self.survey.lock().take() {
-            // Whoever panics there is asked again here.
-            *self.answers.lock() = asking.join().unwrap_or_default();
+    /// Waits for what was asked ahead, and says when that was; none if it was too long before `now`.
+    pub(super) fn await_survey(&self, now: Instant) -> Option<Instant> {
+        let Survey { begun, asking } = self.survey.lock().take()?;
+        // A clock that went backwards makes it lie in the future: that is no age, either.
+        if begun < now.minus(limits::SURVEY_AGE) || begun > now {
+            return None;
         }
+        // Whoever panics there is asked again here.
+        *self.answers.lock() = asking.join().unwrap_or_default();
+        Some(begun)
     }
 
     /// From here on everything is a request.

@@ -13,15 +13,12 @@ use crate::base::limits;
 
 /// The options of every client; `endpoint` is where it speaks to, if the user has said so.
 pub(super) fn options(endpoint: Option<&str>) -> ClientOptions {
-    let in_clear = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     ClientOptions::new()
         .with_timeout_disabled()
         .with_connect_timeout(limits::CONNECT_DEADLINE)
         .with_pool_idle_timeout(limits::IDLE_CONNECTION)
         // Who writes http:// means it; nothing turns https into http.
-        .with_allow_http(in_clear)
-        // Where no certificate is ever looked at, the system's need not be read: they are hundreds of files.
-        .with_no_system_certificates(in_clear)
+        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
         .with_user_agent(HeaderValue::from_static(concat!("amberfs/", env!("CARGO_PKG_VERSION"))))
 }
 

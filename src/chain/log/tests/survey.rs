@@ -1,5 +1,7 @@
 //! The repository's log, fetched before there is a key to read it with.
 
+use std::io::ErrorKind;
+
 use super::*;
 use crate::chain::{RepoState, Survey};
 use crate::store::fault::{Fault, Rule};
@@ -23,7 +25,7 @@ fn same(a: &RepoState, b: &RepoState) {
 
 /// A survey of which all answers are there.
 fn finished(store: &Store) -> Survey {
-    let survey = Survey::begin(store).unwrap();
+    let survey = Survey::begin(store, &env(2)).unwrap();
     while !survey.is_finished() {
         std::thread::yield_now();
     }
@@ -52,7 +54,7 @@ fn the_repository_log_is_fetched_beside_the_key() {
 
 #[test]
 fn a_local_log_is_not_fetched_ahead() {
-    assert!(Survey::begin(&Store::memory()).is_none());
+    assert!(Survey::begin(&Store::memory(), &env(2)).is_none());
 }
 
 #[test]
@@ -74,6 +76,26 @@ fn what_came_after_a_survey_is_found_by_the_next_look() {
 }
 
 #[test]
+fn a_survey_that_waited_for_a_passphrase_counts_for_nothing() {
+    let store = Store::memory_as_remote(env(49));
+    add(&store, 3);
+    let now = env(2).now();
+    let age = limits::SURVEY_AGE.as_nanos() as i64;
+    // Old enough, too old, and of a clock that has gone back since.
+    for (nanos, known) in [(-age, 3), (-age - 1, 4), (1, 4)] {
+        let then = Env::seeded(3, Instant::from_nanos(now.nanos() + nanos));
+        let survey = Survey::begin(&store, &then);
+        while !survey.as_ref().unwrap().is_finished() {
+            std::thread::yield_now();
+        }
+        let add_one = RepoLog::open(store.clone(), env(4), REPO);
+        let added = add_one.add_source("late", SourceKind::Tree, origin("ash", "/late")).unwrap();
+        assert_eq!(surveyed(&store, survey).load().unwrap().sources().count(), known, "{nanos}");
+        add_one.remove_source(added.id).unwrap();
+    }
+}
+
+#[test]
 fn what_a_survey_could_not_get_fails_the_first_reading_and_no_other() {
     let store = Store::memory_as_remote(env(49));
     add(&store, limits::CHECKPOINT_ENTRIES + 3);
@@ -89,10 +111,10 @@ fn what_a_survey_could_not_get_fails_the_first_reading_and_no_other() {
         // What lasts is told by the survey's own request: nobody waits for it twice.
         let faults = Faults::new();
         let faulty = faults.around(&store);
-        faults.plan(Rule::new(Fault::Before).on(operation).lasting());
+        faults.plan(Rule::new(Fault::Before).on(operation).lasting().reported_as(ErrorKind::PermissionDenied));
         let log = surveyed(&faulty, Some(finished(&faulty)));
         faults.clear();
-        assert_eq!(log.load().unwrap_err().class(), Class::Transient, "{operation:?}");
+        assert_eq!(log.load().unwrap_err().class(), Class::Denied, "{operation:?}");
         same(&log.load().unwrap(), &known);
     }
     // An entry that is lost afterwards is there for who has it, and missing for the next.
