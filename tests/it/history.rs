@@ -76,6 +76,11 @@ fn run(program: &str, arguments: &[&str], path: &Path) -> io::Result<()> {
     Command::new(program).args(arguments).arg(path).stderr(Stdio::null()).status().map(drop)
 }
 
+/// Whether `path` leads to a pipe: who opens one to write waits for a reader.
+pub(crate) fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|stat| stat.file_type().is_fifo())
+}
+
 /// One change of the directory. An operation that the directory does not allow right now is none.
 pub(crate) fn change(world: &World, dice: &mut Dice) {
     let files = paths(world, fs::Metadata::is_file);
@@ -86,8 +91,7 @@ pub(crate) fn change(world: &World, dice: &mut Dice) {
     let fresh = dir.join(dice.name());
     let file = dice.pick(&files).cloned();
     let any = dice.pick(&all).cloned();
-    // Whoever opens a pipe to write waits for a reader.
-    if fs::metadata(&fresh).is_ok_and(|stat| stat.file_type().is_fifo()) {
+    if is_pipe(&fresh) {
         return;
     }
     let done = match (dice.roll(22), file, any) {
