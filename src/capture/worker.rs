@@ -130,7 +130,7 @@ impl Worker<'_> {
             stretches => {
                 for (offset, place) in stretches {
                     let hash = self.realm.chunk_hash(bytes(place));
-                    let found = self.dedup.lookup(&hash);
+                    let found = self.dedup.lookup_among(&hash, job.old.iter().flat_map(chunks_of));
                     let (position, offset, place) = (job.position, *offset, place.clone());
                     waiting.push(Waiting { result, position, offset, place, hash, found });
                 }
@@ -166,7 +166,7 @@ impl Worker<'_> {
         let share = || shares.get(&frame_of(chunk)).copied().unwrap_or(0);
         chunk.bytes as usize > limits::GROUPED_CHUNK_BYTES_MAX
             || chunk.frame.pack.session == self.session
-            || job.old.as_ref().is_some_and(|old| refers_to(old, chunk))
+            || job.old.iter().flat_map(chunks_of).any(|old| old == *chunk)
             || share().saturating_mul(limits::DEDUP_FRAME_PARTS) >= u64::from(chunk.frame.raw_bytes)
     }
 
@@ -284,12 +284,13 @@ fn window(waiting: &[Waiting]) -> usize {
     outside.unwrap_or(waiting.len())
 }
 
-/// Whether one of the entry's own extents is `chunk`.
-fn refers_to(entry: &Entry, chunk: &ChunkRef) -> bool {
-    match &entry.body {
-        Body::File(Content::Extents(extents)) => extents.iter().any(|extent| extent.chunk == *chunk),
-        _ => false,
-    }
+/// The chunks of the entry's own extents.
+fn chunks_of(entry: &Entry) -> impl Iterator<Item = ChunkRef> {
+    let extents = match &entry.body {
+        Body::File(Content::Extents(extents)) => extents.as_slice(),
+        _ => &[],
+    };
+    extents.iter().map(|extent| extent.chunk)
 }
 
 /// Bytes of a chunk.

@@ -47,13 +47,19 @@ impl Dedup {
         Dedup { reader, chunks_max, state: Mutex::new(State { unread: Some(packs), ..State::default() }) }
     }
 
-    /// Where the chain has this chunk.
+    /// Where the chain has this chunk: where it was stored last.
     pub fn lookup(&self, hash: &ChunkHash) -> Option<ChunkRef> {
+        self.lookup_among(hash, std::iter::empty())
+    }
+
+    /// As [`Dedup::lookup`], but one of `places` when the chain has it at one of them.
+    pub fn lookup_among(&self, hash: &ChunkHash, places: impl IntoIterator<Item = ChunkRef>) -> Option<ChunkRef> {
         let mut state = self.state.lock();
         if let Some(packs) = state.unread.take() {
             self.fill(&mut state, &packs);
         }
-        state.chunks.get(hash)
+        let newest = state.chunks.get(hash)?;
+        Some(places.into_iter().find(|place| state.chunks.has(hash, place)).unwrap_or(newest))
     }
 
     /// Remembers a chunk that this session has stored; one that it stored again is found there from now on.
@@ -81,9 +87,7 @@ impl Dedup {
                         let pointer = frame.pointer(*pack, ordinal);
                         for chunk in &frame.chunks {
                             let place = ChunkRef { frame: pointer, start: chunk.start, bytes: chunk.bytes };
-                            if state.chunks.get(&chunk.hash).is_none() {
-                                state.chunks.insert(chunk.hash, place);
-                            }
+                            state.chunks.insert_behind(chunk.hash, place);
                         }
                     }
                 }

@@ -52,6 +52,29 @@ fn a_file_modified_within_two_seconds_of_the_capture_is_read_again_and_not_store
     assert_eq!((second.commit.stats.read_bytes, second.commit.stats.new_bytes), (50_000, 0));
 }
 
+/// It is in two places: with its first neighbours, and with those of a copy that was made later.
+#[test]
+fn a_file_whose_content_a_later_point_stored_again_is_not_stored_once_more() {
+    let world = World::new();
+    for i in 0..20 {
+        world.write(&format!("a/f{i:02}"), noise(3000, i));
+    }
+    world.capture_exactly();
+    world.write("b/f00", noise(3000, 0));
+    for i in 1..20 {
+        world.write(&format!("b/f{i:02}"), noise(3000, 100 + i));
+    }
+    let copied = world.capture_exactly();
+    assert_eq!(copied.commit.stats.new_bytes, 60_000, "the copy is with its neighbours");
+    // Rewritten with what it was.
+    world.write("a/f00", noise(3000, 0));
+    let touched = world.capture_exactly();
+    assert_eq!((touched.commit.stats.read_bytes, touched.commit.stats.new_bytes), (3000, 0));
+    let content = |point: &Point, path: &str| world.seen(point).get(path).entry.body.clone();
+    assert_eq!(content(&touched, "a/f00"), content(&copied, "a/f00"), "it stays with its own");
+    assert_ne!(content(&touched, "a/f00"), content(&touched, "b/f00"));
+}
+
 #[test]
 fn small_incrementals_are_one_pack_and_one_log_entry() {
     let world = World::new();

@@ -12,6 +12,8 @@ use crate::format::{ChunkHash, ChunkRef, FrameRef};
 pub(super) struct Chunks {
     /// Indexes of `places`.
     index: HashTable<u32>,
+    /// As `index`, of places of chunks that stand there with another one: few.
+    others: HashTable<u32>,
     places: Vec<Place>,
     frames: Vec<FrameRef>,
 }
@@ -30,14 +32,26 @@ fn spread(hash: &ChunkHash) -> u64 {
 }
 
 impl Chunks {
-    /// How many there are.
+    /// How many places there are.
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
 
     /// Where this one is.
     pub(super) fn get(&self, hash: &ChunkHash) -> Option<ChunkRef> {
-        let place = self.places.get(self.find(hash)?)?;
+        self.places.get(self.find(hash)?).and_then(|place| self.chunk(place))
+    }
+
+    /// Whether this one is there, too.
+    pub(super) fn has(&self, hash: &ChunkHash, chunk: &ChunkRef) -> bool {
+        let is_there = |index: &u32| {
+            let place = self.places.get(*index as usize).filter(|place| place.hash == *hash);
+            place.and_then(|place| self.chunk(place)).is_some_and(|other| other == *chunk)
+        };
+        [&self.index, &self.others].into_iter().any(|table| table.find(spread(hash), is_there).is_some())
+    }
+
+    fn chunk(&self, place: &Place) -> Option<ChunkRef> {
         let frame = *self.frames.get(place.frame as usize)?;
         Some(ChunkRef { frame, start: place.start, bytes: place.bytes })
     }
@@ -49,21 +63,36 @@ impl Chunks {
 
     /// Puts it there, wherever it was.
     pub(super) fn insert(&mut self, hash: ChunkHash, chunk: ChunkRef) {
+        let place = self.place(hash, chunk);
+        if let Some(old) = self.find(&hash).and_then(|at| self.places.get_mut(at)) {
+            *old = place;
+        } else {
+            self.put(place, true);
+        }
+    }
+
+    /// Puts it there; one that is somewhere is found there before it is found here.
+    pub(super) fn insert_behind(&mut self, hash: ChunkHash, chunk: ChunkRef) {
+        let (place, is_first) = (self.place(hash, chunk), self.find(&hash).is_none());
+        self.put(place, is_first);
+    }
+
+    fn place(&mut self, hash: ChunkHash, chunk: ChunkRef) -> Place {
         if self.frames.last() != Some(&chunk.frame) {
             self.frames.push(chunk.frame);
         }
-        // Chunks are counted by the caller, and each brings one frame at most.
+        // Places are counted by the caller, and each brings one frame at most.
         let frame = u32::try_from(self.frames.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let place = Place { hash, frame, start: chunk.start, bytes: chunk.bytes };
-        if let Some(old) = self.find(&hash).and_then(|at| self.places.get_mut(at)) {
-            *old = place;
-            return;
-        }
-        let at = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-        self.places.push(place);
-        let Chunks { index, places, .. } = self;
+        Place { hash, frame, start: chunk.start, bytes: chunk.bytes }
+    }
+
+    fn put(&mut self, place: Place, is_first: bool) {
+        let Chunks { index, others, places, .. } = self;
+        let at = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        places.push(place);
         let again = |index: &u32| places.get(*index as usize).map_or(0, |place| spread(&place.hash));
-        index.insert_unique(spread(&hash), at, again);
+        let table = if is_first { index } else { others };
+        table.insert_unique(spread(&place.hash), at, again);
     }
 }
 
@@ -96,6 +125,25 @@ mod tests {
             assert_eq!(chunks.get(&hash(n)), Some(expected), "{n}");
         }
         assert_eq!(chunks.get(&hash(10_000)), None);
+    }
+
+    #[test]
+    fn a_chunk_of_several_places_is_found_at_the_first_and_known_at_all() {
+        let mut chunks = Chunks::default();
+        let hash = |n: u32| ChunkHash(*blake3::hash(&n.to_le_bytes()).as_bytes());
+        for time in 0..3 {
+            (0..1_000).for_each(|n| chunks.insert_behind(hash(n), chunk(time, n)));
+        }
+        assert_eq!(chunks.len(), 3_000);
+        for n in 0..1_000 {
+            assert_eq!(chunks.get(&hash(n)), Some(chunk(0, n)));
+            (0..3).for_each(|time| assert!(chunks.has(&hash(n), &chunk(time, n))));
+            assert!(!chunks.has(&hash(n), &chunk(3, n)) && !chunks.has(&hash(n), &chunk(0, n + 1)));
+            assert!(!chunks.has(&hash(n + 1_000), &chunk(0, n)));
+        }
+        chunks.insert(hash(5), chunk(9, 9));
+        assert_eq!(chunks.get(&hash(5)), Some(chunk(9, 9)));
+        assert!(chunks.has(&hash(5), &chunk(2, 5)) && !chunks.has(&hash(5), &chunk(0, 5)));
     }
 
     #[test]
