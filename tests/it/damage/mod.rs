@@ -11,7 +11,7 @@
 //! through a mount's view, and a verification, are repeated for every whole-object action and once for
 //! each region of an object (a frame, a header, a footer): within one, the prediction is the same.
 //! `AMBERFS_DAMAGE=2000` flips so many single bits, from all over the repository, and reads and verifies each time;
-//! `AMBERFS_DAMAGE=full` every bit: ten hours. Failures are told at once, so a campaign that is ended early has shown something.
+//! `AMBERFS_DAMAGE=full` every bit: three and a half hours. Failures are told at once, so a campaign that is ended early has shown something.
 
 mod actions;
 mod judge;

@@ -44,6 +44,9 @@ fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     data
 }
 
+/// From one stretch of a sparse file to the next: with a hole between them, and few zeros to compare each time that it is read.
+const SPOT_GAP: u64 = 3 * 4096;
+
 fn fill(world: &World) {
     world.write("plain/inline", b"short enough to stand in its entry");
     world.write("plain/empty", b"");
@@ -63,9 +66,9 @@ fn fill(world: &World) {
     for (name, seed) in [("sparse/disk", 300), ("sparse/other", 400)] {
         let file = std::fs::File::create(world.root().join(name)).unwrap();
         for spot in 0..12 {
-            file.write_all_at(&noise(200, seed + spot), spot * 100 * 4096).unwrap();
+            file.write_all_at(&noise(200, seed + spot), spot * SPOT_GAP).unwrap();
         }
-        file.set_len(6 << 20).unwrap();
+        file.set_len(12 * SPOT_GAP + 5000).unwrap();
     }
     std::fs::hard_link(world.root().join("plain/grouped-0"), world.root().join("plain/second-name")).unwrap();
     std::fs::hard_link(world.root().join("plain/grouped-0"), world.root().join("sparse/third-name")).unwrap();
@@ -97,7 +100,7 @@ impl Repository {
             .write(true)
             .open(world.root().join("sparse/disk"))
             .unwrap()
-            .write_all_at(&noise(200, 1003), 300 * 4096)
+            .write_all_at(&noise(200, 1003), 3 * SPOT_GAP)
             .unwrap();
         capture(&world, false);
         capture(&world, true);
