@@ -15,7 +15,7 @@ fn leaves(world: &World, node: NodeRef, found: &mut Vec<(NodeRef, Bytes)>) {
     let payload = world.repo.reader(world.source.id).fetch(&node.frame, FrameKind::Entries).expect("read a node");
     match Node::<Entries>::decode(&payload, &node).expect("decode a node") {
         Node::Leaf(_) => found.push((node, payload)),
-        Node::Inner(children) => children.iter().for_each(|child| leaves(world, child.node, found)),
+        Node::Inner(children) => children.iter().for_each(|child| leaves(world, child.branch.node, found)),
     }
 }
 

@@ -45,6 +45,11 @@ pub const FRAME_STORED_BYTES_MAX: usize = FRAME_RAW_BYTES_MAX + (64 << 10);
 
 /// Raw bytes at which a leaf of a tree is split.
 pub const LEAF_BYTES: usize = 16 << 10;
+/// Neighbours in a leaf that stay where they are when others of it have changed; fewer are stored again. A reference to them takes as
+/// much as a few entries, and is stored again whenever anything near them changes.
+pub const PART_ITEMS_MIN: usize = 16;
+/// Leaves that the items of an inner node may be scattered over, beside half as many again as they would fill.
+pub const SPARE_LEAVES: usize = 2;
 /// Children at which an inner node is split.
 pub const INNER_CHILDREN_MAX: usize = 128;
 /// Extents in one page of a chunk map.

@@ -265,6 +265,8 @@ fn walk<K: TreeKind, T: Taker>(
     taker: &mut T,
     on_leaf: Option<OnLeaf<'_, K, T>>,
 ) -> Result<(), RepoError> {
+    // A leaf is looked into once, and as a whole.
+    debug_assert!(on_leaf.is_none() || !K::HAS_PARTS, "only some of a leaf's items may be the point's");
     let mut open: Vec<NodeRef> = root.into_iter().collect();
     while let Some(pointer) = open.pop() {
         if !taker.node(&pointer.frame)? || (pointer.level == 0 && on_leaf.is_none()) {
@@ -276,7 +278,7 @@ fn walk<K: TreeKind, T: Taker>(
                     on_leaf(items, taker)?;
                 }
             }
-            Node::Inner(children) => open.extend(children.iter().map(|child| child.node)),
+            Node::Inner(children) => open.extend(children.iter().map(|child| child.branch.node)),
         }
     }
     Ok(())

@@ -4,6 +4,11 @@
 //! column and keys front-coded, because zstd finds far more in a column of modes than in rows; the
 //! pack of a frame reference is an index into a table, because a leaf refers to few packs.
 //! Three kinds of tree share all of this and differ in their leaf's columns only ([`TreeKind`]).
+//!
+//! A child may be a part of a leaf: some of its items, one behind the other. So what changes little shares with its parent what
+//! it keeps of a leaf, and stores no more than what has changed (`docs/decisions/106-parts-of-leaves.md`).
+
+use std::ops::Range;
 
 use bincode::{Decode, Encode};
 
@@ -23,6 +28,9 @@ pub trait TreeKind: Sized + Send + Sync + 'static {
     const FRAME: FrameKind;
     /// Its name in errors.
     const WHAT: &'static str;
+    /// Whether a child may be a part of a leaf. Whoever asks which frames a tree holds alone must not have to look into leaves
+    /// that others hold, so trees whose leaves are asked that have none.
+    const HAS_PARTS: bool = false;
 
     /// About how many raw bytes the item takes in a leaf.
     fn weight(key: &Key, value: &Self::Value) -> usize;
@@ -47,16 +55,54 @@ pub trait TreeKind: Sized + Send + Sync + 'static {
     fn decode_leaf(columns: &[u8]) -> Result<Vec<(Key, Self::Value)>, FormatError>;
 }
 
+/// In an inner node's level byte: some of its children are parts of leaves, and say so behind the other columns.
+const HAS_PARTS: u8 = 0x80;
+
 /// What an allocation takes beside its bytes, about.
 const ALLOCATION_BYTES: usize = 16;
+
+/// A node, or some neighbours among the items of a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Branch {
+    /// The node, with all of its items.
+    pub node: NodeRef,
+    /// Items of the leaf before the first that is meant.
+    pub skip: u64,
+    /// Items that are meant: below the node, or of the leaf.
+    pub items: u64,
+}
+
+impl Branch {
+    /// All of a node.
+    pub fn whole(node: NodeRef) -> Branch {
+        Branch { node, skip: 0, items: node.items }
+    }
+
+    /// Whether it is all of its node.
+    pub fn is_whole(&self) -> bool {
+        *self == Branch::whole(self.node)
+    }
+
+    /// The indexes of what is meant, of the items of the leaf.
+    pub fn range(&self) -> Range<usize> {
+        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        index(self.skip)..index(self.skip.saturating_add(self.items))
+    }
+
+    /// What is meant, of the items of the leaf.
+    pub fn of<'i, T>(&self, items: &'i [T]) -> &'i [T] {
+        // A child is held against the count of its leaf when it is decoded, and the leaf against that as well.
+        items.get(self.range()).unwrap_or_default()
+    }
+}
 
 /// A child of an inner node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Child {
     /// The smallest key below; of the leftmost child, at most that.
     pub first: Key,
-    /// The node.
-    pub node: NodeRef,
+    /// What is below.
+    pub branch: Branch,
 }
 
 impl Child {
@@ -78,12 +124,18 @@ pub enum Node<K: TreeKind> {
 impl<K: TreeKind> Node<K> {
     /// The payload of the node's frame. `level` is 0 for a leaf.
     pub fn encode(&self, level: u8) -> Vec<u8> {
-        let columns = match self {
-            Node::Leaf(items) => K::encode_leaf(items),
-            Node::Inner(children) => codec::encode(&InnerColumns::new(children)),
+        let (flag, columns) = match self {
+            Node::Leaf(items) => (0, K::encode_leaf(items)),
+            Node::Inner(children) => {
+                let columns = InnerColumns::new(children);
+                match PartColumns::new(children) {
+                    None => (0, codec::encode(&columns)),
+                    Some(parts) => (HAS_PARTS, codec::encode(&(columns, parts))),
+                }
+            }
         };
         let mut payload = Vec::with_capacity(1 + columns.len());
-        payload.push(level);
+        payload.push(level | flag);
         payload.extend_from_slice(&columns);
         payload
     }
@@ -93,19 +145,31 @@ impl<K: TreeKind> Node<K> {
     /// # Errors
     /// [`FormatError`] when it is not a node, or not the one that the pointer counts.
     pub fn decode(payload: &[u8], pointer: &NodeRef) -> Result<Node<K>, FormatError> {
-        let (level, columns) = payload.split_first().ok_or_else(|| malformed(K::WHAT, "empty"))?;
-        if *level != pointer.level || *level >= limits::TREE_LEVELS_MAX {
+        let (first, columns) = payload.split_first().ok_or_else(|| malformed(K::WHAT, "empty"))?;
+        let (level, has_parts) = (first & !HAS_PARTS, first & HAS_PARTS != 0);
+        if has_parts && (level != 1 || !K::HAS_PARTS) {
+            return Err(malformed(K::WHAT, "a part of what has no parts"));
+        }
+        if level != pointer.level || level >= limits::TREE_LEVELS_MAX {
             return Err(malformed(K::WHAT, format!("level {level} where {} was expected", pointer.level)));
         }
-        let (node, items) = if *level == 0 {
+        let (node, items) = if level == 0 {
             let items = K::decode_leaf(columns)?;
             let count = items.len() as u64;
             (Node::Leaf(items), count)
         } else {
-            let columns: InnerColumns = codec::decode(K::WHAT, columns, limits::FRAME_RAW_BYTES_MAX)?;
-            let children = columns.children(K::WHAT, level - 1)?;
+            let children = if has_parts {
+                let (columns, parts): (InnerColumns, PartColumns) =
+                    codec::decode(K::WHAT, columns, limits::FRAME_RAW_BYTES_MAX)?;
+                let mut children = columns.children(K::WHAT, level - 1)?;
+                parts.apply(K::WHAT, &mut children)?;
+                children
+            } else {
+                let columns: InnerColumns = codec::decode(K::WHAT, columns, limits::FRAME_RAW_BYTES_MAX)?;
+                columns.children(K::WHAT, level - 1)?
+            };
             // Readers add these up: a node whose counts do not fit must never reach them.
-            let count = children.iter().try_fold(0u64, |sum, child| sum.checked_add(child.node.items));
+            let count = children.iter().try_fold(0u64, |sum, child| sum.checked_add(child.branch.items));
             (Node::Inner(children), count.ok_or_else(|| malformed(K::WHAT, "more items than can be counted"))?)
         };
         if items != pointer.items || items == 0 {
@@ -246,6 +310,7 @@ impl FrameColumns {
 struct InnerColumns {
     keys: KeyColumn,
     frames: FrameColumns,
+    /// Of each child's node.
     items: Vec<u64>,
 }
 
@@ -253,12 +318,12 @@ impl InnerColumns {
     fn new(children: &[Child]) -> InnerColumns {
         let mut frames = FrameColumns::default();
         for child in children {
-            frames.push(&child.node.frame);
+            frames.push(&child.branch.node.frame);
         }
         InnerColumns {
             keys: KeyColumn::new(children.iter().map(|child| &child.first)),
             frames,
-            items: children.iter().map(|child| child.node.items).collect(),
+            items: children.iter().map(|child| child.branch.node.items).collect(),
         }
     }
 
@@ -268,11 +333,52 @@ impl InnerColumns {
         if keys.len() != frames.len() || keys.len() != self.items.len() {
             return Err(malformed(what, "inner columns differ in length"));
         }
-        Ok(keys
-            .into_iter()
-            .zip(frames)
-            .zip(&self.items)
-            .map(|((first, frame), items)| Child { first, node: NodeRef { frame, level, items: *items } })
-            .collect())
+        let child = |((first, frame), items): ((Key, FrameRef), &u64)| Child {
+            first,
+            branch: Branch::whole(NodeRef { frame, level, items: *items }),
+        };
+        Ok(keys.into_iter().zip(frames).zip(&self.items).map(child).collect())
+    }
+}
+
+/// The children that are parts of leaves: which they are, and which items of theirs.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+struct PartColumns {
+    child: Vec<u32>,
+    skip: Vec<u64>,
+    items: Vec<u64>,
+}
+
+impl PartColumns {
+    /// None when all are whole.
+    fn new(children: &[Child]) -> Option<PartColumns> {
+        let mut parts = PartColumns::default();
+        for (index, Child { branch, .. }) in children.iter().enumerate().filter(|(_, child)| !child.branch.is_whole()) {
+            // Children are few.
+            parts.child.push(u32::try_from(index).unwrap_or(u32::MAX));
+            parts.skip.push(branch.skip);
+            parts.items.push(branch.items);
+        }
+        (!parts.child.is_empty()).then_some(parts)
+    }
+
+    fn apply(&self, what: &'static str, children: &mut [Child]) -> Result<(), FormatError> {
+        let PartColumns { child, skip, items } = self;
+        if child.is_empty() || child.len() != skip.len() || child.len() != items.len() {
+            return Err(malformed(what, "columns of parts are empty or differ in length"));
+        }
+        if !child.is_sorted_by(|a, b| a < b) {
+            return Err(malformed(what, "parts are not ascending"));
+        }
+        for ((child, skip), items) in child.iter().zip(skip).zip(items) {
+            let branch = children.get_mut(*child as usize).map(|child| &mut child.branch);
+            let branch = branch.ok_or_else(|| malformed(what, "a part of no child"))?;
+            (branch.skip, branch.items) = (*skip, *items);
+            let is_within = skip.checked_add(*items).is_some_and(|end| end <= branch.node.items);
+            if *items == 0 || !is_within || branch.is_whole() {
+                return Err(malformed(what, "a part is not a part of its leaf"));
+            }
+        }
+        Ok(())
     }
 }

@@ -131,10 +131,10 @@ impl<'a> PathSearch<'a> {
     }
 
     fn node<K: TreeKind>(&mut self, side: Side, place: &Place) -> Result<Option<Node<K>>, VerifyError> {
-        let pointer = &place.node.frame;
+        let pointer = &place.branch.node.frame;
         if !self.is_lost(pointer)
             && let Ok(payload) = self.reader.fetch(pointer, K::FRAME)
-            && let Ok(node) = Node::decode(&payload, &place.node)
+            && let Ok(node) = Node::decode(&payload, &place.branch.node)
         {
             return Ok(Some(node));
         }

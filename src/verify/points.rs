@@ -101,9 +101,9 @@ impl<'a> PointCheck<'a> {
                 sound &= self.holes == 0 && self.lost_chunks == 0;
             }
             Err(Stop::Contradiction(place, what)) => {
-                let object = Object::Pack(self.reader.source(), place.node.frame.pack).name();
+                let object = Object::Pack(self.reader.source(), place.branch.node.frame.pack).name();
                 let what = format!("point {} contradicts itself at this node: {what}", point.name());
-                self.findings.note(&object, Harm::Contradiction, Some(place.node.frame.offset), what);
+                self.findings.note(&object, Harm::Contradiction, Some(place.branch.node.frame.offset), what);
                 self.start_over();
                 sound = false;
             }
@@ -151,14 +151,15 @@ impl<'a> PointCheck<'a> {
 
     fn node<K: TreeKind>(&mut self, side: Side, place: &Place) -> Result<Option<Node<K>>, VerifyError> {
         self.progress.check()?;
-        let pointer = &place.node.frame;
+        let pointer = &place.branch.node.frame;
         if self.lost_nodes.contains(pointer) {
             self.count_hole(K::FRAME, if side == Side::New { 1 } else { -1 });
             return Ok(None);
         }
         let object = Object::Pack(self.reader.source(), pointer.pack).name();
         let read = self.reader.fetch(pointer, K::FRAME);
-        let node = read.and_then(|payload| Node::decode(&payload, &place.node).map_err(RepoError::object(&object)));
+        let node =
+            read.and_then(|payload| Node::decode(&payload, &place.branch.node).map_err(RepoError::object(&object)));
         match node {
             Ok(node) => {
                 if side == Side::New {

@@ -12,8 +12,8 @@ use amberfs::chain::weight::weigh;
 use amberfs::chain::{ChainError, DeletionPlan, Point, RepoLog, SourceLog, SourceState, origin};
 use amberfs::format::entry::{Body, Content};
 use amberfs::format::leaf::{Entries, Maps, Usage};
-use amberfs::format::log::{NodeRef, SourceKind};
-use amberfs::format::node::{Node, TreeKind};
+use amberfs::format::log::SourceKind;
+use amberfs::format::node::{Branch, Node, TreeKind};
 use amberfs::format::{FrameOrdinal, FrameRef, PackId, PointId, frame};
 use amberfs::repo::Reader;
 use amberfs::store::Store;
@@ -219,7 +219,7 @@ type Frames = BTreeMap<(PackId, FrameOrdinal), u64>;
 /// Every node below `root`, shared or not, and every data frame that a leaf refers to.
 fn frames_of<K: TreeKind>(
     reader: &Reader,
-    root: Option<NodeRef>,
+    root: Option<Branch>,
     frames: &mut Frames,
     data: &dyn Fn(&K::Value) -> Vec<FrameRef>,
 ) {
@@ -228,11 +228,11 @@ fn frames_of<K: TreeKind>(
         let bytes = frame::HEADER_BYTES as u64 + u64::from(frame.stored_bytes);
         frames.insert((frame.pack, frame.ordinal), bytes);
     };
-    add(&root.frame);
-    match &*reader.node::<K>(&root).unwrap() {
-        Node::Leaf(items) => items.iter().flat_map(|(_, value)| data(value)).for_each(|frame| add(&frame)),
+    add(&root.node.frame);
+    match &*reader.node::<K>(&root.node).unwrap() {
+        Node::Leaf(items) => root.of(items).iter().flat_map(|(_, value)| data(value)).for_each(|frame| add(&frame)),
         Node::Inner(children) => {
-            children.iter().for_each(|child| frames_of::<K>(reader, Some(child.node), frames, data));
+            children.iter().for_each(|child| frames_of::<K>(reader, Some(child.branch), frames, data));
         }
     }
 }
@@ -241,14 +241,14 @@ fn frames_of<K: TreeKind>(
 fn frames(reader: &Reader, point: &Point) -> Frames {
     let mut frames = Frames::new();
     let roots = &point.commit.roots;
-    frames_of::<Entries>(reader, Some(roots.entries), &mut frames, &|entry| match &entry.body {
+    frames_of::<Entries>(reader, Some(Branch::whole(roots.entries)), &mut frames, &|entry| match &entry.body {
         Body::File(Content::Extents(extents)) => extents.iter().map(|extent| extent.chunk.frame).collect(),
         _ => Vec::new(),
     });
-    frames_of::<Maps>(reader, roots.maps, &mut frames, &|page| {
+    frames_of::<Maps>(reader, roots.maps.map(Branch::whole), &mut frames, &|page| {
         page.extents.iter().map(|extent| extent.chunk.frame).collect()
     });
-    frames_of::<Usage>(reader, roots.usage, &mut frames, &|_| Vec::new());
+    frames_of::<Usage>(reader, roots.usage.map(Branch::whole), &mut frames, &|_| Vec::new());
     if let Some(problems) = &point.commit.problems {
         let bytes = frame::HEADER_BYTES as u64 + u64::from(problems.stored_bytes);
         frames.insert((problems.pack, problems.ordinal), bytes);

@@ -215,7 +215,7 @@ pub(crate) fn lose_inode_of(place: &Path, path: &str, before: usize) {
         let payload = repo.reader(source).fetch(&node.frame, FrameKind::Entries).unwrap();
         match Node::<Entries>::decode(&payload, &node).unwrap() {
             Node::Inner(children) => {
-                node = children.iter().rfind(|child| child.first <= key).unwrap_or(&children[0]).node;
+                node = children.iter().rfind(|child| child.first <= key).unwrap_or(&children[0]).branch.node;
             }
             Node::Leaf(items) => {
                 assert!(items.iter().any(|(own, _)| *own == key));

@@ -185,6 +185,7 @@ impl TreeKind for Entries {
     type Value = Entry;
     const FRAME: FrameKind = FrameKind::Entries;
     const WHAT: &'static str = WHAT;
+    const HAS_PARTS: bool = true;
 
     fn weight(key: &Key, entry: &Entry) -> usize {
         let body = match &entry.body {

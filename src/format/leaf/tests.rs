@@ -5,7 +5,7 @@ use crate::base::FileTime;
 use crate::format::entry::{Body, Content, Entry, Extent, Meta, Xattr};
 use crate::format::log::NodeRef;
 use crate::format::map::{MapExtent, MapPage};
-use crate::format::node::{Child, Node, TreeKind};
+use crate::format::node::{Branch, Child, Node, TreeKind};
 use crate::format::{
     ChainId, ChunkRef, FileId, FormatError, FrameHash, FrameOrdinal, FrameRef, Key, LogNumber, Nonce, PackId,
     PackOrdinal, SessionId,
@@ -195,7 +195,7 @@ proptest! {
             .enumerate()
             .map(|(n, (frame, items))| Child {
                 first: Key::inode(FileId(n as u64)),
-                node: NodeRef { frame: *frame, level: 1, items: *items },
+                branch: Branch::whole(NodeRef { frame: *frame, level: 1, items: *items }),
             })
             .collect();
         let items = refs.iter().map(|(_, items)| items).sum();
@@ -226,10 +226,41 @@ fn inner(level: u8, counts: &[u64], items: u64) -> Result<Node<Usage>, FormatErr
     };
     let child = |(n, items): (usize, &u64)| Child {
         first: Key::inode(FileId(n as u64)),
-        node: NodeRef { frame, level: level - 1, items: *items },
+        branch: Branch::whole(NodeRef { frame, level: level - 1, items: *items }),
     };
     let node = Node::<Usage>::Inner(counts.iter().enumerate().map(child).collect());
     Node::decode(&node.encode(level), &NodeRef { frame, level, items })
+}
+
+/// Children that are parts: which child, items before it in its leaf, items.
+type Parts<'a> = &'a [(usize, u64, u64)];
+
+/// A node of `level` with children of these items, some of them parts.
+fn with_parts<K: TreeKind>(level: u8, counts: &[u64], parts: Parts<'_>, items: u64) -> Result<Node<K>, FormatError> {
+    let Ok(Node::Inner(mut children)) = inner(level, counts, counts.iter().sum()) else { panic!("no such node") };
+    for (child, skip, items) in parts {
+        let branch = &mut children[*child].branch;
+        (branch.skip, branch.items) = (*skip, *items);
+    }
+    let frame = children[0].branch.node.frame;
+    Node::decode(&Node::<K>::Inner(children).encode(level), &NodeRef { frame, level, items })
+}
+
+#[test]
+fn a_part_of_a_leaf_is_some_of_its_items_and_of_entries_only() {
+    let Ok(Node::Inner(children)) = with_parts::<Entries>(1, &[10, 10], &[(1, 3, 4)], 14) else { panic!("refused") };
+    assert_eq!((children[0].branch.is_whole(), children[1].branch.range()), (true, 3..7));
+    let numbers: Vec<u64> = (0..10).collect();
+    assert_eq!(children[1].branch.of(&numbers), [3, 4, 5, 6]);
+    assert!(with_parts::<Entries>(1, &[10, 10], &[(1, 6, 4)], 14).is_ok());
+    let refused: [(Parts<'_>, u64); 4] =
+        [(&[(1, 3, 4)], 20), (&[(1, 7, 4)], 14), (&[(1, 3, 0)], 10), (&[(0, u64::MAX, 2)], 12)];
+    for (parts, items) in refused {
+        assert!(with_parts::<Entries>(1, &[10, 10], parts, items).is_err(), "{parts:?}");
+    }
+    assert!(with_parts::<Entries>(2, &[10, 10], &[(1, 3, 4)], 14).is_err(), "of an inner node");
+    assert!(with_parts::<Maps>(1, &[10, 10], &[(1, 3, 4)], 14).is_err());
+    assert!(with_parts::<Usage>(1, &[10, 10], &[(1, 3, 4)], 14).is_err());
 }
 
 #[test]

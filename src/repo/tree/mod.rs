@@ -5,6 +5,7 @@
 //! edit touched. Counts in inner nodes make an item's rank and its key two ways to the same place,
 //! each in one descent.
 
+mod parts;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
 //! Reading a tree: by key, by rank, in order.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::format::Key;
 use crate::format::log::NodeRef;
-use crate::format::node::{Child, Node, TreeKind};
+use crate::format::node::{Branch, Child, Node, TreeKind};
 use crate::repo::{Reader, RepoError};
 
 /// A tree that does not change; cheap to clone.
@@ -53,13 +54,32 @@ impl<K: TreeKind> Item<K> {
     }
 }
 
-/// A leaf, an index into it, and the rank of what is there.
-type Place<K> = (Arc<Node<K>>, usize, u64);
+/// A place in a leaf.
+struct Place<K: TreeKind> {
+    leaf: Arc<Node<K>>,
+    /// The items of the leaf that the tree has.
+    part: Range<usize>,
+    /// Within them, or behind them.
+    index: usize,
+    rank: u64,
+}
+
+impl<K: TreeKind> Place<K> {
+    /// Whether the item with this key is there.
+    fn has(&self, key: &Key) -> bool {
+        let here = self.part.contains(&self.index);
+        here && matches!(&*self.leaf, Node::Leaf(items) if items.get(self.index).is_some_and(|(k, _)| k == key))
+    }
+
+    fn item(self) -> Item<K> {
+        Item { leaf: self.leaf, index: self.index, rank: self.rank }
+    }
+}
 
 /// The child under which `key` would be, and the count of items before it.
 fn child_for<'a>(children: &'a [Child], key: &Key) -> Option<(&'a Child, u64)> {
     let index = children.partition_point(|child| child.first <= *key).saturating_sub(1);
-    let before = children.iter().take(index).map(|child| child.node.items).sum();
+    let before = children.iter().take(index).map(|child| child.branch.items).sum();
     children.get(index).map(|child| (child, before))
 }
 
@@ -79,21 +99,23 @@ impl<K: TreeKind> Tree<K> {
         self.root.map_or(0, |root| root.items)
     }
 
-    /// The leaf in which `key` would be, the index of the first item not below it, and the rank of that.
+    /// Where the first item that is not below `key` is or would be, in the leaf in which `key` would be.
     fn seek(&self, key: &Key) -> Result<Option<Place<K>>, RepoError> {
-        let Some(mut pointer) = self.root else { return Ok(None) };
+        let Some(mut branch) = self.root.map(Branch::whole) else { return Ok(None) };
         let mut before = 0;
         loop {
-            let node = self.reader.node::<K>(&pointer)?;
+            let node = self.reader.node::<K>(&branch.node)?;
             match &*node {
                 Node::Leaf(items) => {
-                    let index = items.partition_point(|(k, _)| k < key);
-                    return Ok(Some((Arc::clone(&node), index, before + index as u64)));
+                    let part = branch.range();
+                    let below = branch.of(items).partition_point(|(k, _)| k < key);
+                    let (index, rank) = (part.start + below, before + below as u64);
+                    return Ok(Some(Place { leaf: node, part, index, rank }));
                 }
                 Node::Inner(children) => match child_for(children, key) {
                     Some((child, skipped)) => {
                         before += skipped;
-                        pointer = child.node;
+                        branch = child.branch;
                     }
                     None => return Ok(None),
                 },
@@ -106,9 +128,7 @@ impl<K: TreeKind> Tree<K> {
     /// # Errors
     /// [`RepoError`] when a node on the way cannot be read.
     pub fn get(&self, key: &Key) -> Result<Option<Item<K>>, RepoError> {
-        let Some((leaf, index, rank)) = self.seek(key)? else { return Ok(None) };
-        let found = matches!(&*leaf, Node::Leaf(items) if items.get(index).is_some_and(|(k, _)| k == key));
-        Ok(found.then_some(Item { leaf, index, rank }))
+        Ok(self.seek(key)?.filter(|place| place.has(key)).map(Place::item))
     }
 
     /// Items with keys below `key`.
@@ -116,7 +136,7 @@ impl<K: TreeKind> Tree<K> {
     /// # Errors
     /// As [`Tree::get`].
     pub fn rank(&self, key: &Key) -> Result<u64, RepoError> {
-        Ok(self.seek(key)?.map_or(0, |(_, _, rank)| rank))
+        Ok(self.seek(key)?.map_or(0, |place| place.rank))
     }
 
     /// The item with `rank` smaller keys.
@@ -132,18 +152,16 @@ impl<K: TreeKind> Tree<K> {
     /// # Errors
     /// As [`Tree::get`].
     pub fn floor(&self, key: &Key) -> Result<Option<Item<K>>, RepoError> {
-        match self.seek(key)? {
-            None => Ok(None),
-            Some((leaf, index, rank)) => {
-                if matches!(&*leaf, Node::Leaf(items) if items.get(index).is_some_and(|(k, _)| k == key)) {
-                    return Ok(Some(Item { leaf, index, rank }));
-                }
-                match index.checked_sub(1) {
-                    Some(index) => Ok(Some(Item { leaf, index, rank: rank - 1 })),
-                    // The key falls before its leaf's first item only in the leftmost leaf.
-                    None => rank.checked_sub(1).map_or(Ok(None), |rank| self.at(rank)),
-                }
+        let Some(place) = self.seek(key)? else { return Ok(None) };
+        if place.has(key) {
+            return Ok(Some(place.item()));
+        }
+        match place.rank.checked_sub(1) {
+            Some(rank) if place.index > place.part.start => {
+                Ok(Some(Place { index: place.index - 1, rank, ..place }.item()))
             }
+            // The key falls before its leaf's first item only in the leftmost leaf.
+            before => before.map_or(Ok(None), |rank| self.at(rank)),
         }
     }
 
@@ -161,6 +179,9 @@ impl<K: TreeKind> Tree<K> {
     }
 }
 
+/// A node on the way, and the indexes of the children or items that are yet to come.
+type Step<K> = (Arc<Node<K>>, Range<usize>);
+
 /// Items in order. Ends after the first error.
 #[derive(Debug)]
 pub struct Scan<K: TreeKind> {
@@ -168,9 +189,14 @@ pub struct Scan<K: TreeKind> {
     rank: u64,
     /// Leaves that begin at or behind this key are not read.
     before: Option<Key>,
-    /// From the root to the current leaf: each node and the index of the next child or item.
-    path: Vec<(Arc<Node<K>>, usize)>,
+    /// From the root to the current leaf.
+    path: Vec<Step<K>>,
     failed: bool,
+}
+
+/// Whether anything of a child can be below this key.
+fn concerns(before: &Option<Key>, child: &Child) -> bool {
+    before.as_ref().is_none_or(|before| child.first < *before)
 }
 
 impl<K: TreeKind> Scan<K> {
@@ -181,36 +207,34 @@ impl<K: TreeKind> Scan<K> {
         Scan { before: Some(key), ..self }
     }
 
-    fn concerns(&self, child: &Child) -> bool {
-        self.before.as_ref().is_none_or(|before| child.first < *before)
-    }
-
     /// Builds the path down to the item at `self.rank`.
     fn descend(&mut self) -> Result<bool, RepoError> {
-        let Some(mut pointer) = self.tree.root.filter(|root| self.rank < root.items) else { return Ok(false) };
-        let mut skip = self.rank;
+        let Some(root) = self.tree.root.filter(|root| self.rank < root.items) else { return Ok(false) };
+        let (mut branch, mut skip) = (Branch::whole(root), self.rank);
         loop {
-            let node = self.tree.reader.node::<K>(&pointer)?;
+            let node = self.tree.reader.node::<K>(&branch.node)?;
             match &*node {
                 Node::Leaf(_) => {
-                    let index = usize::try_from(skip).unwrap_or(usize::MAX);
-                    self.path.push((node, index));
+                    let part = branch.range();
+                    let index = part.start.saturating_add(usize::try_from(skip).unwrap_or(usize::MAX));
+                    self.path.push((node, index..part.end));
                     return Ok(true);
                 }
                 Node::Inner(children) => {
                     let mut index = 0;
                     for child in children {
-                        if skip < child.node.items {
+                        if skip < child.branch.items {
                             break;
                         }
-                        skip -= child.node.items;
+                        skip -= child.branch.items;
                         index += 1;
                     }
                     match children.get(index) {
-                        Some(child) if self.concerns(child) => pointer = child.node,
+                        Some(child) if concerns(&self.before, child) => branch = child.branch,
                         Some(_) | None => return Ok(false),
                     }
-                    self.path.push((node, index + 1));
+                    let rest = index + 1..children.len();
+                    self.path.push((node, rest));
                 }
             }
         }
@@ -218,19 +242,20 @@ impl<K: TreeKind> Scan<K> {
 
     /// Moves to the first item of the next leaf.
     fn next_leaf(&mut self) -> Result<bool, RepoError> {
-        while let Some((node, next)) = self.path.last() {
+        while let Some((node, rest)) = self.path.last_mut() {
             let child = match &**node {
                 Node::Leaf(_) => None,
-                Node::Inner(children) => children.get(*next),
+                Node::Inner(children) => children.get(rest.start),
             };
-            match child.filter(|child| self.concerns(child)).map(|child| child.node) {
-                Some(pointer) => {
-                    if let Some((_, next)) = self.path.last_mut() {
-                        *next += 1;
-                    }
-                    let node = self.tree.reader.node::<K>(&pointer)?;
-                    let leaf = matches!(&*node, Node::Leaf(_));
-                    self.path.push((node, 0));
+            match child.filter(|child| concerns(&self.before, child)).map(|child| child.branch) {
+                Some(branch) => {
+                    rest.start += 1;
+                    let node = self.tree.reader.node::<K>(&branch.node)?;
+                    let (leaf, rest) = match &*node {
+                        Node::Leaf(_) => (true, branch.range()),
+                        Node::Inner(children) => (false, 0..children.len()),
+                    };
+                    self.path.push((node, rest));
                     if leaf {
                         return Ok(true);
                     }
@@ -248,11 +273,11 @@ impl<K: TreeKind> Scan<K> {
             return Ok(None);
         }
         loop {
-            if let Some((leaf, index)) = self.path.last_mut()
-                && matches!(&**leaf, Node::Leaf(items) if *index < items.len())
+            if let Some((leaf, rest)) = self.path.last_mut()
+                && matches!(&**leaf, Node::Leaf(_))
+                && let Some(index) = rest.next()
             {
-                let item = Item { leaf: Arc::clone(leaf), index: *index, rank: self.rank };
-                *index += 1;
+                let item = Item { leaf: Arc::clone(leaf), index, rank: self.rank };
                 self.rank += 1;
                 return Ok(Some(item));
             }

@@ -7,13 +7,13 @@
 //!
 //! Shape: a leaf that overflows at its end is cut so that the left part stays full, because then keys
 //! arrive in order; one that overflows elsewhere is cut evenly. A changed leaf that has become small
-//! joins a neighbour when it is written.
+//! joins a neighbour when it is written. Of one that has changed little, what it has kept stays where it is: see [`parts`](super::parts).
 
 use crate::base::limits;
 use crate::format::Key;
 use crate::format::frame;
 use crate::format::log::NodeRef;
-use crate::format::node::{Child, Node, TreeKind};
+use crate::format::node::{Branch, Child, Node, TreeKind};
 use crate::repo::{Reader, RepoError, Session};
 
 /// What an edit makes of the value under its key.
@@ -47,38 +47,57 @@ impl Edit<u64> for Delta {
     }
 }
 
-enum Slot<K: TreeKind> {
-    Stored(NodeRef),
+/// Items with their keys, in ascending order.
+pub(super) type Items<K> = Vec<(Key, <K as TreeKind>::Value)>;
+
+/// What a tree is made of while it is written, with their smallest keys.
+pub(super) type Slots<K> = Vec<(Key, Slot<K>)>;
+
+pub(super) enum Slot<K: TreeKind> {
+    Stored(Branch),
     Leaf(Leaf<K>),
     Inner(Inner<K>),
 }
 
-struct Leaf<K: TreeKind> {
-    items: Vec<(Key, K::Value)>,
+pub(super) struct Leaf<K: TreeKind> {
+    pub(super) items: Items<K>,
+    /// What it was made from, where a part of a leaf may be referred to.
+    pub(super) origin: Option<Branch>,
+    /// Of each item, its index in the leaf that it was made from, or [`NEW`].
+    pub(super) from: Vec<u32>,
     /// Raw bytes that it takes when it is written.
-    weight: usize,
+    pub(super) weight: usize,
     /// Bytes that it takes in memory.
-    held: usize,
-    touched: u64,
+    pub(super) held: usize,
+    pub(super) touched: u64,
 }
 
-struct Inner<K: TreeKind> {
-    level: u8,
-    children: Vec<(Key, Slot<K>)>,
+/// Of an item that no stored leaf has.
+pub(super) const NEW: u32 = u32::MAX;
+
+pub(super) struct Inner<K: TreeKind> {
+    pub(super) level: u8,
+    pub(super) children: Slots<K>,
 }
 
 impl<K: TreeKind> Leaf<K> {
-    fn of(items: Vec<(Key, K::Value)>, touched: u64) -> Leaf<K> {
-        let sum = |of: fn(&Key, &K::Value) -> usize| items.iter().map(|(key, value)| of(key, value)).sum();
-        let (weight, held) = (sum(K::weight), sum(K::held));
-        Leaf { items, weight, held, touched }
+    fn of((items, from): (Items<K>, Vec<u32>), origin: Option<Branch>, touched: u64) -> Leaf<K> {
+        let sum = |of: fn(&Key, &K::Value) -> usize| items.iter().map(|(key, value)| of(key, value)).sum::<usize>();
+        let (weight, held) = (sum(K::weight), sum(K::held) + size_of_val(from.as_slice()));
+        Leaf { items, origin, from, weight, held, touched }
+    }
+
+    /// Of these items, all new.
+    fn new(items: Items<K>, touched: u64) -> Leaf<K> {
+        let from = vec![NEW; items.len()];
+        Leaf::of((items, from), None, touched)
     }
 }
 
 impl<K: TreeKind> Slot<K> {
     fn level(&self) -> u8 {
         match self {
-            Slot::Stored(pointer) => pointer.level,
+            Slot::Stored(branch) => branch.node.level,
             Slot::Leaf(_) => 0,
             Slot::Inner(inner) => inner.level,
         }
@@ -106,7 +125,14 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
     /// As [`TreeWriter::new`], holding changed leaves that take at most about `budget` bytes of memory.
     pub fn with_budget(session: &'s Session, parent: Option<NodeRef>, budget: usize) -> TreeWriter<'s, K> {
         let reader = session.reader();
-        TreeWriter { session, reader, root: parent.map(Slot::Stored), budget, dirty: 0, batches: 0 }
+        TreeWriter {
+            session,
+            reader,
+            root: parent.map(|root| Slot::Stored(Branch::whole(root))),
+            budget,
+            dirty: 0,
+            batches: 0,
+        }
     }
 
     /// Applies `batch`, whose keys are strictly ascending.
@@ -119,14 +145,10 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             return Ok(());
         }
         self.batches += 1;
-        let root = self.root.take().unwrap_or(Slot::Leaf(Leaf::of(Vec::new(), self.batches)));
-        let mut level = root.level();
-        let mut pieces = self.edit(Key::default(), root, batch)?;
-        while pieces.len() > 1 {
-            level += 1;
-            pieces = split_children(level, pieces);
-        }
-        self.root = pieces.pop().map(|(_, slot)| slot);
+        let root = self.root.take().unwrap_or(Slot::Leaf(Leaf::new(Vec::new(), self.batches)));
+        let level = root.level();
+        let pieces = self.edit(Key::default(), root, batch)?;
+        self.root = under_one_root(level, pieces);
         self.collapse();
         if self.dirty > self.budget {
             self.write_coldest()?;
@@ -134,10 +156,11 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         Ok(())
     }
 
-    /// A root with one child is not needed.
+    /// A root with one child is not needed, unless that is a part of a leaf.
     fn collapse(&mut self) {
         while let Some(Slot::Inner(inner)) = &mut self.root {
-            if inner.children.len() > 1 {
+            let is_part = |slot: &Slot<K>| matches!(slot, Slot::Stored(branch) if !branch.is_whole());
+            if inner.children.len() > 1 || inner.children.iter().any(|(_, slot)| is_part(slot)) {
                 return;
             }
             self.root = inner.children.pop().map(|(_, slot)| slot);
@@ -150,36 +173,34 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         first: Key,
         slot: Slot<K>,
         batch: Vec<(Key, E)>,
-    ) -> Result<Vec<(Key, Slot<K>)>, RepoError> {
+    ) -> Result<Slots<K>, RepoError> {
         match slot {
-            Slot::Stored(pointer) => match &*self.reader.node::<K>(&pointer)? {
+            Slot::Stored(branch) => match &*self.reader.node::<K>(&branch.node)? {
                 Node::Leaf(items) => {
-                    let (edited, at_end, changed) = merge(items.clone(), batch)?;
+                    let from = branch.range().map(|index| u32::try_from(index).unwrap_or(NEW)).collect();
+                    let Merged { items, from, at_end, changed } = merge(branch.of(items).to_vec(), from, batch)?;
                     if !changed {
-                        return Ok(vec![(first, Slot::Stored(pointer))]);
+                        return Ok(vec![(first, Slot::Stored(branch))]);
                     }
-                    Ok(self.split_leaf(edited, at_end))
+                    Ok(self.split_leaf((items, from), K::HAS_PARTS.then_some(branch), at_end))
                 }
                 Node::Inner(stored) => {
-                    let children = stored.iter().map(|child| (child.first.clone(), Slot::Stored(child.node))).collect();
-                    let pieces = self.edit_inner(Inner { level: pointer.level, children }, batch)?;
-                    Ok(if unchanged(&pieces, stored) { vec![(first, Slot::Stored(pointer))] } else { pieces })
+                    let children =
+                        stored.iter().map(|child| (child.first.clone(), Slot::Stored(child.branch))).collect();
+                    let pieces = self.edit_inner(Inner { level: branch.node.level, children }, batch)?;
+                    Ok(if unchanged(&pieces, stored) { vec![(first, Slot::Stored(branch))] } else { pieces })
                 }
             },
             Slot::Leaf(leaf) => {
                 self.dirty -= leaf.held;
-                let (edited, at_end, _) = merge(leaf.items, batch)?;
-                Ok(self.split_leaf(edited, at_end))
+                let Merged { items, from, at_end, .. } = merge(leaf.items, leaf.from, batch)?;
+                Ok(self.split_leaf((items, from), leaf.origin, at_end))
             }
             Slot::Inner(inner) => self.edit_inner(inner, batch),
         }
     }
 
-    fn edit_inner<E: Edit<K::Value>>(
-        &mut self,
-        inner: Inner<K>,
-        batch: Vec<(Key, E)>,
-    ) -> Result<Vec<(Key, Slot<K>)>, RepoError> {
+    fn edit_inner<E: Edit<K::Value>>(&mut self, inner: Inner<K>, batch: Vec<(Key, E)>) -> Result<Slots<K>, RepoError> {
         let mut batch = batch.into_iter().peekable();
         let mut old = inner.children.into_iter().peekable();
         let mut children = Vec::new();
@@ -201,22 +222,18 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         Ok(split_children(inner.level, children))
     }
 
-    fn split_leaf(&mut self, items: Vec<(Key, K::Value)>, at_end: bool) -> Vec<(Key, Slot<K>)> {
+    fn split_leaf(&mut self, (items, from): (Items<K>, Vec<u32>), origin: Option<Branch>, at_end: bool) -> Slots<K> {
         let weights: Vec<usize> = items.iter().map(|(key, value)| K::weight(key, value)).collect();
         let total: usize = weights.iter().sum();
-        let target =
-            if at_end { limits::LEAF_BYTES } else { total.div_ceil(total.div_ceil(limits::LEAF_BYTES).max(1)) };
-        let mut pieces: Vec<(Key, Slot<K>)> = Vec::new();
-        let (mut items, mut weights) = (items.into_iter(), weights.into_iter().peekable());
-        while items.len() > 0 {
-            let (mut count, mut weight) = (0, 0);
-            while let Some(next) = weights.next_if(|next| count == 0 || weight + next <= target) {
-                (count, weight) = (count + 1, weight + next);
-            }
+        let target = if at_end { limits::LEAF_BYTES } else { even_share(total) };
+        let mut pieces = Slots::new();
+        let (mut items, mut from) = (items.into_iter(), from.into_iter());
+        for count in shares(&weights, target) {
             // As large as it needs to be: most are never touched again.
-            let mut share = Vec::with_capacity(count);
-            share.extend(items.by_ref().take(count));
-            let leaf = Leaf::of(share, self.batches);
+            let mut share = (Vec::with_capacity(count), Vec::with_capacity(count));
+            share.0.extend(items.by_ref().take(count));
+            share.1.extend(from.by_ref().take(count));
+            let leaf = Leaf::of(share, origin, self.batches);
             self.dirty += leaf.held;
             pieces.extend(leaf_slot(leaf));
         }
@@ -245,34 +262,45 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             }
             excess -= held;
         }
-        self.write_leaves(&mut root, until)?;
+        self.write_leaves(&mut root, Which::Untouched(until))?;
         self.root = Some(root);
         Ok(())
     }
 
-    /// Writes the changed leaves below `slot` that were last touched at or before `until`.
-    fn write_leaves(&mut self, slot: &mut Slot<K>, until: u64) -> Result<(), RepoError> {
+    /// Writes changed leaves below `slot`.
+    fn write_leaves(&mut self, slot: &mut Slot<K>, which: Which) -> Result<(), RepoError> {
         match slot {
-            Slot::Stored(_) => {}
-            Slot::Leaf(leaf) if leaf.touched > until => {}
-            Slot::Leaf(leaf) => {
-                self.dirty -= leaf.held;
-                let pointer = self.write(0, Node::Leaf(std::mem::take(&mut leaf.items)))?;
-                *slot = Slot::Stored(pointer);
+            Slot::Leaf(leaf) if which.includes(leaf.touched) => {
+                let leaf = std::mem::replace(leaf, Leaf::new(Vec::new(), 0));
+                *slot = Slot::Stored(self.write_leaf(leaf)?);
             }
+            Slot::Stored(_) | Slot::Leaf(_) => {}
+            Slot::Inner(inner) if inner.level == 1 && K::HAS_PARTS => self.write_parts(inner, which)?,
             Slot::Inner(inner) => {
                 for (_, child) in &mut inner.children {
-                    self.write_leaves(child, until)?;
+                    self.write_leaves(child, which)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn write(&self, level: u8, node: Node<K>) -> Result<NodeRef, RepoError> {
+    /// Writes a leaf by itself.
+    pub(super) fn write_leaf(&mut self, leaf: Leaf<K>) -> Result<Branch, RepoError> {
+        self.release(&leaf);
+        self.write(0, Node::Leaf(leaf.items)).map(Branch::whole)
+    }
+
+    /// A leaf is changed no further.
+    pub(super) fn release(&mut self, leaf: &Leaf<K>) {
+        self.dirty -= leaf.held;
+    }
+
+    /// Writes a node.
+    pub(super) fn write(&self, level: u8, node: Node<K>) -> Result<NodeRef, RepoError> {
         let items = match &node {
             Node::Leaf(items) => items.len() as u64,
-            Node::Inner(children) => children.iter().map(|child| child.node.items).sum(),
+            Node::Inner(children) => children.iter().map(|child| child.branch.items).sum(),
         };
         let payload = node.encode(level);
         let frame = frame::encode(K::FRAME, &payload, 0);
@@ -294,20 +322,23 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         self.collapse();
         let Some(mut root) = self.root.take() else { return Ok(None) };
         // Leaves in key order first, so that a scan reads them in storage order; inner nodes behind.
-        self.write_leaves(&mut root, u64::MAX)?;
-        self.write_inner(root).map(Some)
+        self.write_leaves(&mut root, Which::All)?;
+        let level = root.level();
+        let Some(root) = under_one_root(level, fitted(Key::default(), root)) else { return Ok(None) };
+        // A root is a node of its own, and never a part of one.
+        self.write_inner(root).map(|branch| Some(branch.node))
     }
 
-    fn write_inner(&self, slot: Slot<K>) -> Result<NodeRef, RepoError> {
+    fn write_inner(&mut self, slot: Slot<K>) -> Result<Branch, RepoError> {
         match slot {
-            Slot::Stored(pointer) => Ok(pointer),
-            Slot::Leaf(leaf) => self.write(0, Node::Leaf(leaf.items)),
+            Slot::Stored(branch) => Ok(branch),
+            Slot::Leaf(leaf) => self.write_leaf(leaf),
             Slot::Inner(inner) => {
                 let mut children = Vec::with_capacity(inner.children.len());
                 for (first, child) in inner.children {
-                    children.push(Child { first, node: self.write_inner(child)? });
+                    children.push(Child { first, branch: self.write_inner(child)? });
                 }
-                self.write(inner.level, Node::Inner(children))
+                self.write(inner.level, Node::Inner(children)).map(Branch::whole)
             }
         }
     }
@@ -321,17 +352,15 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
             }
             return Ok(());
         }
-        let mut joined: Vec<(Key, Slot<K>)> = Vec::with_capacity(inner.children.len());
+        let mut joined: Slots<K> = Vec::with_capacity(inner.children.len());
         for (first, child) in std::mem::take(&mut inner.children) {
             match joined.pop() {
                 Some((before_first, before)) if self.worth_joining(&before, &child) => {
-                    let mut left = self.take_leaf(before)?;
-                    let right = self.take_leaf(child)?;
-                    left.weight += right.weight;
-                    left.held += right.held;
-                    left.items.extend(right.items);
-                    self.dirty += left.held;
-                    joined.push((before_first, Slot::Leaf(left)));
+                    let mut items = self.take_leaf(before)?;
+                    items.extend(self.take_leaf(child)?);
+                    let leaf = Leaf::new(items, self.batches);
+                    self.dirty += leaf.held;
+                    joined.push((before_first, Slot::Leaf(leaf)));
                 }
                 Some(before) => {
                     joined.push(before);
@@ -344,13 +373,17 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         Ok(())
     }
 
-    /// Two leaves, at least one changed and small, that fit into one.
+    /// Two leaves, at least one changed and small, that fit into one. Parts of leaves are looked after elsewhere.
     fn worth_joining(&self, left: &Slot<K>, right: &Slot<K>) -> bool {
         fn size<K: TreeKind>(slot: &Slot<K>) -> Option<(usize, bool)> {
             match slot {
-                Slot::Stored(pointer) if pointer.level == 0 => Some((pointer.frame.raw_bytes as usize, false)),
-                Slot::Leaf(leaf) => Some((leaf.weight, leaf.weight < limits::LEAF_BYTES / 4)),
-                Slot::Stored(_) | Slot::Inner(_) => None,
+                Slot::Stored(branch) if branch.node.level == 0 && branch.is_whole() => {
+                    Some((branch.node.frame.raw_bytes as usize, false))
+                }
+                Slot::Leaf(leaf) if leaf.origin.is_none_or(|origin| origin.is_whole()) => {
+                    Some((leaf.weight, leaf.weight < limits::LEAF_BYTES / 4))
+                }
+                Slot::Stored(_) | Slot::Leaf(_) | Slot::Inner(_) => None,
             }
         }
         match (size(left), size(right)) {
@@ -359,18 +392,80 @@ impl<'s, K: TreeKind> TreeWriter<'s, K> {
         }
     }
 
-    fn take_leaf(&mut self, slot: Slot<K>) -> Result<Leaf<K>, RepoError> {
+    fn take_leaf(&mut self, slot: Slot<K>) -> Result<Items<K>, RepoError> {
         match slot {
             Slot::Leaf(leaf) => {
                 self.dirty -= leaf.held;
-                Ok(leaf)
+                Ok(leaf.items)
             }
-            Slot::Stored(pointer) => match &*self.reader.node::<K>(&pointer)? {
-                Node::Leaf(items) => Ok(Leaf::of(items.clone(), self.batches)),
-                Node::Inner(_) => Err(RepoError::Inconsistent { what: "an inner node among leaves".to_owned() }),
-            },
+            Slot::Stored(branch) => self.stored_items(&branch),
             Slot::Inner(_) => Err(RepoError::Defect { what: "an inner node among leaves".to_owned() }),
         }
+    }
+
+    /// The items of a stored leaf, or of a part of one.
+    pub(super) fn stored_items(&self, branch: &Branch) -> Result<Items<K>, RepoError> {
+        match &*self.reader.node::<K>(&branch.node)? {
+            Node::Leaf(items) => Ok(branch.of(items).to_vec()),
+            Node::Inner(_) => Err(RepoError::Inconsistent { what: "an inner node among leaves".to_owned() }),
+        }
+    }
+}
+
+/// Which changed leaves are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those that were last touched by this batch or one before it, to have room for others.
+    Untouched(u64),
+    /// Whatever is there, at the end.
+    All,
+}
+
+impl Which {
+    pub(super) fn includes(self, touched: u64) -> bool {
+        match self {
+            Which::Untouched(until) => touched <= until,
+            Which::All => true,
+        }
+    }
+}
+
+/// What of so many bytes goes into a leaf when all are to be alike.
+pub(super) fn even_share(bytes: usize) -> usize {
+    bytes.div_ceil(bytes.div_ceil(limits::LEAF_BYTES).max(1))
+}
+
+/// How many items of these weights go into each leaf, when none is to be heavier than `most` unless by a single item.
+pub(super) fn shares(weights: &[usize], most: usize) -> Vec<usize> {
+    let mut counts = Vec::new();
+    let mut weights = weights.iter().peekable();
+    while weights.peek().is_some() {
+        let (mut count, mut weight) = (0, 0);
+        while let Some(next) = weights.next_if(|next| count == 0 || weight + **next <= most) {
+            (count, weight) = (count + 1, weight + next);
+        }
+        counts.push(count);
+    }
+    counts
+}
+
+/// These nodes of `level` below one root; none if there are none.
+fn under_one_root<K: TreeKind>(mut level: u8, mut pieces: Slots<K>) -> Option<Slot<K>> {
+    while pieces.len() > 1 {
+        level += 1;
+        pieces = split_children(level, pieces);
+    }
+    pieces.pop().map(|(_, slot)| slot)
+}
+
+/// The slot, with inner nodes that have come to have too many children split.
+fn fitted<K: TreeKind>(first: Key, slot: Slot<K>) -> Slots<K> {
+    match slot {
+        Slot::Inner(Inner { level, children }) => {
+            let children = children.into_iter().flat_map(|(first, child)| fitted(first, child)).collect();
+            split_children(level, children)
+        }
+        slot @ (Slot::Stored(_) | Slot::Leaf(_)) => vec![(first, slot)],
     }
 }
 
@@ -382,7 +477,7 @@ fn unchanged<K: TreeKind>(pieces: &[(Key, Slot<K>)], stored: &[Child]) -> bool {
             .children
             .iter()
             .zip(stored)
-            .all(|((_, slot), child)| matches!(slot, Slot::Stored(pointer) if *pointer == child.node))
+            .all(|((_, slot), child)| matches!(slot, Slot::Stored(branch) if *branch == child.branch))
 }
 
 fn leaf_slot<K: TreeKind>(leaf: Leaf<K>) -> Option<(Key, Slot<K>)> {
@@ -391,7 +486,7 @@ fn leaf_slot<K: TreeKind>(leaf: Leaf<K>) -> Option<(Key, Slot<K>)> {
 }
 
 /// Children as one node of `level`, or as several when there are too many for one.
-fn split_children<K: TreeKind>(level: u8, children: Vec<(Key, Slot<K>)>) -> Vec<(Key, Slot<K>)> {
+fn split_children<K: TreeKind>(level: u8, children: Slots<K>) -> Slots<K> {
     let nodes = children.len().div_ceil(limits::INNER_CHILDREN_MAX).max(1);
     let share = children.len().div_ceil(nodes).max(1);
     let mut pieces = Vec::with_capacity(nodes);
@@ -405,30 +500,50 @@ fn split_children<K: TreeKind>(level: u8, children: Vec<(Key, Slot<K>)>) -> Vec<
     pieces
 }
 
-type Merged<V> = (Vec<(Key, V)>, bool, bool);
+/// A leaf's items after a batch.
+struct Merged<V> {
+    items: Vec<(Key, V)>,
+    /// Of each, its index in the leaf that was.
+    from: Vec<u32>,
+    /// Whether all new ones came behind the old.
+    at_end: bool,
+    /// Whether anything changed.
+    changed: bool,
+}
 
-/// The items with the edits applied; whether all new ones came behind the old; whether anything changed.
-fn merge<V: PartialEq, E: Edit<V>>(items: Vec<(Key, V)>, batch: Vec<(Key, E)>) -> Result<Merged<V>, RepoError> {
+/// The items, each from its place in a stored leaf, with the edits applied.
+fn merge<V: PartialEq, E: Edit<V>>(
+    items: Vec<(Key, V)>,
+    from: Vec<u32>,
+    batch: Vec<(Key, E)>,
+) -> Result<Merged<V>, RepoError> {
     let at_end = match (items.last(), batch.first()) {
         (Some((last, _)), Some((first, _))) => last < first,
         (None, _) | (_, None) => true,
     };
-    let mut merged = Vec::with_capacity(items.len() + batch.len());
-    let mut changed = false;
-    let mut items = items.into_iter().peekable();
+    let most = items.len() + batch.len();
+    let mut merged = Merged { items: Vec::with_capacity(most), from: Vec::with_capacity(most), at_end, changed: false };
+    let mut old = items.into_iter().zip(from).peekable();
+    let put = |merged: &mut Merged<V>, item, from| {
+        merged.items.push(item);
+        merged.from.push(from);
+    };
     for (key, edit) in batch {
-        while let Some(item) = items.next_if(|(old, _)| *old < key) {
-            merged.push(item);
+        while let Some((item, from)) = old.next_if(|((old, _), _)| *old < key) {
+            put(&mut merged, item, from);
         }
-        let old = items.next_if(|(old, _)| *old == key);
+        let (old, from) = old.next_if(|((old, _), _)| *old == key).unzip();
         let new = edit.edit(old.as_ref().map(|(_, value)| value))?;
-        changed |= match (&old, &new) {
+        let changed = match (&old, &new) {
             (Some((_, old)), Some(new)) => old != new,
             (None, None) => false,
             (Some(_), None) | (None, Some(_)) => true,
         };
-        merged.extend(new.map(|value| (key, value)));
+        merged.changed |= changed;
+        if let Some(value) = new {
+            put(&mut merged, (key, value), from.filter(|_| !changed).unwrap_or(NEW));
+        }
     }
-    merged.extend(items);
-    Ok((merged, at_end, changed))
+    old.for_each(|(item, from)| put(&mut merged, item, from));
+    Ok(merged)
 }

@@ -7,7 +7,7 @@ use crate::format::frame;
 use crate::format::leaf::{Entries, Maps, Usage};
 use crate::format::log::{Commit, NodeRef, Roots};
 use crate::format::map::MapPage;
-use crate::format::node::{Child, Node};
+use crate::format::node::{Branch, Child, Node};
 use crate::format::{ChunkRef, FileId, Key};
 use crate::repo::Session;
 use crate::repo::tree::{Delta, Tree, TreeWriter};
@@ -283,7 +283,7 @@ fn a_node_that_stands_twice_ends_the_walk_and_not_the_memory() {
         let mut node = old.entries;
         // Eight levels of 128 times the same: 2^56 leaves for whoever believes it.
         for level in 1..=8 {
-            let child = |number: u8| Child { first: Key(vec![0, number]), node };
+            let child = |number: u8| Child { first: Key(vec![0, number]), branch: Branch::whole(node) };
             let inner = Node::<Entries>::Inner((0..128).map(child).collect());
             let bytes = inner.encode(level);
             let items = node.items * 128;

@@ -122,7 +122,7 @@ fn leaf_of(world: &World, mut node: NodeRef) -> (NodeRef, Bytes) {
         let payload = reader.fetch(&node.frame, FrameKind::Entries).unwrap();
         match Node::<Entries>::decode(&payload, &node).unwrap() {
             Node::Leaf(_) => return (node, payload),
-            Node::Inner(children) => node = children[0].node,
+            Node::Inner(children) => node = children[0].branch.node,
         }
     }
 }

@@ -14,7 +14,7 @@ use amberfs::format::frame::{self, FrameKind};
 use amberfs::format::leaf::{Entries, Maps, Usage};
 use amberfs::format::log::NodeRef;
 use amberfs::format::map::MapPage;
-use amberfs::format::node::{Node, TreeKind};
+use amberfs::format::node::{Branch, Node, TreeKind};
 use amberfs::format::object::{LogId, Object, ObjectName};
 use amberfs::format::{FileId, FrameRef, Key, SourceId};
 use amberfs::repo::Reader;
@@ -79,27 +79,27 @@ impl Prediction {
 fn leaves<K: TreeKind>(reader: &Reader, root: Option<NodeRef>) -> Leaves<K::Value> {
     fn visit<K: TreeKind>(
         reader: &Reader,
-        node: &NodeRef,
+        branch: &Branch,
         above: &HashSet<FrameRef>,
         first: Key,
         into: &mut Leaves<K::Value>,
     ) {
         let mut path = above.clone();
-        path.insert(node.frame);
-        let payload = reader.fetch(&node.frame, K::FRAME).unwrap();
-        match Node::<K>::decode(&payload, node).unwrap() {
-            Node::Leaf(items) => into.push((path, first, items)),
+        path.insert(branch.node.frame);
+        let payload = reader.fetch(&branch.node.frame, K::FRAME).unwrap();
+        match Node::<K>::decode(&payload, &branch.node).unwrap() {
+            Node::Leaf(items) => into.push((path, first, branch.of(&items).to_vec())),
             Node::Inner(children) => {
                 for (index, child) in children.iter().enumerate() {
                     let first = if index == 0 { first.clone() } else { child.first.clone() };
-                    visit::<K>(reader, &child.node, &path, first, into);
+                    visit::<K>(reader, &child.branch, &path, first, into);
                 }
             }
         }
     }
     let mut found = Vec::new();
     if let Some(root) = root {
-        visit::<K>(reader, &root, &HashSet::new(), Key::default(), &mut found);
+        visit::<K>(reader, &Branch::whole(root), &HashSet::new(), Key::default(), &mut found);
     }
     found
 }
