@@ -122,6 +122,14 @@ pub const DIRTY_LEAF_BYTES: usize = 40 << 20;
 /// Chunks that a writer's dedup index holds, newest packs first, in 64 MB, and 72 bytes for each frame that they are in; beyond
 /// it, dedup is lost and nothing else.
 pub const DEDUP_CHUNKS_MAX: usize = 1 << 20;
+/// Points with small packs in which a capture looks for chunks, the newest: each pack is a request, and holds few chunks.
+pub const DEDUP_SMALL_POINTS: usize = 128;
+/// New content of a pack below which it is small.
+pub const DEDUP_SMALL_PACK_BYTES: u64 = 1 << 20;
+/// Packs in which a capture looks for chunks.
+pub const DEDUP_PACKS_MAX: usize = 4096;
+/// Packs that are looked into at the same time where a request is a journey.
+pub const DEDUP_PARALLEL_PACKS: usize = 16;
 
 /// Bytes of files that a capture holds in memory while it reads, compresses and waits its turn.
 pub const CAPTURE_UNITS_BYTES: usize = 48 << 20;

@@ -265,13 +265,26 @@ fn is_sealed(error: &CaptureError) -> bool {
     )
 }
 
-/// The packs of a chain's points, oldest first.
+/// The packs of a chain's points in which to look for chunks, oldest first: all large ones, and of small ones those of the newest
+/// points. Whoever captures for the thousandth time would otherwise ask for a thousand footers to store one file.
 fn packs(state: &SourceState, chain: ChainId) -> Vec<PackId> {
-    let points = state.committed().iter().filter(|point| point.chain() == chain);
-    points
+    let with_chunks =
+        state.committed().iter().filter(|point| point.chain() == chain && point.commit.stats.new_bytes > 0);
+    let mut small = 0;
+    let mut packs: Vec<PackId> = with_chunks
+        .rev()
+        .filter(|point| {
+            let each = point.commit.stats.new_bytes / u64::from(point.commit.packs.max(1));
+            let is_small = each < limits::DEDUP_SMALL_PACK_BYTES;
+            small += usize::from(is_small);
+            !is_small || small <= limits::DEDUP_SMALL_POINTS
+        })
         .flat_map(|point| {
             let session = point.commit.session;
-            (0..point.commit.packs).map(move |ordinal| PackId { chain, session, ordinal: PackOrdinal(ordinal) })
+            (0..point.commit.packs).rev().map(move |ordinal| PackId { chain, session, ordinal: PackOrdinal(ordinal) })
         })
-        .collect()
+        .take(limits::DEDUP_PACKS_MAX)
+        .collect();
+    packs.reverse();
+    packs
 }

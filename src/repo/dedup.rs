@@ -15,8 +15,6 @@ use crate::format::object::Object;
 use crate::format::pack::{self, Footer};
 use crate::format::{ChunkHash, ChunkRef, FrameOrdinal, PackId};
 
-/// Footers read for one index; beyond it older packs are left out.
-const PACKS_MAX: usize = 4096;
 /// The end of a pack that is read at first: holds most footers whole.
 const TAIL_BYTES: u64 = 64 << 10;
 
@@ -76,27 +74,44 @@ impl Dedup {
     }
 
     fn fill(&self, state: &mut State, packs: &[PackId]) {
-        for pack in packs.iter().rev().take(PACKS_MAX) {
+        let at_once = if self.reader.repo().store().is_remote() { limits::DEDUP_PARALLEL_PACKS } else { 1 };
+        for packs in packs.rchunks(at_once) {
             if state.chunks.len() >= self.chunks_max {
                 return;
             }
-            match read_footer(&self.reader, *pack) {
-                Ok(footer) => {
-                    for (index, frame) in footer.frames.iter().enumerate() {
-                        let ordinal = FrameOrdinal(u32::try_from(index).unwrap_or(u32::MAX));
-                        let pointer = frame.pointer(*pack, ordinal);
-                        for chunk in &frame.chunks {
-                            let place = ChunkRef { frame: pointer, start: chunk.start, bytes: chunk.bytes };
-                            state.chunks.insert_behind(chunk.hash, place);
-                        }
+            for (pack, footer) in packs.iter().zip(read_footers(&self.reader, packs)).rev() {
+                match footer {
+                    Ok(footer) => take(&mut state.chunks, *pack, &footer),
+                    Err(error) => {
+                        tracing::warn!(%error, "leave a pack out of deduplication");
+                        state.unreadable += 1;
                     }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "leave a pack out of deduplication");
-                    state.unreadable += 1;
                 }
             }
         }
+    }
+}
+
+fn take(chunks: &mut Chunks, pack: PackId, footer: &Footer) {
+    for (index, frame) in footer.frames.iter().enumerate() {
+        let ordinal = FrameOrdinal(u32::try_from(index).unwrap_or(u32::MAX));
+        let pointer = frame.pointer(pack, ordinal);
+        for chunk in &frame.chunks {
+            let place = ChunkRef { frame: pointer, start: chunk.start, bytes: chunk.bytes };
+            chunks.insert_behind(chunk.hash, place);
+        }
+    }
+}
+
+/// The footers of these packs, all at the same time.
+fn read_footers(reader: &Reader, packs: &[PackId]) -> Vec<Result<Footer, RepoError>> {
+    match packs {
+        [pack] => vec![read_footer(reader, *pack)],
+        packs => std::thread::scope(|scope| {
+            let reads: Vec<_> = packs.iter().map(|pack| scope.spawn(|| read_footer(reader, *pack))).collect();
+            let ended = |_| RepoError::Defect { what: "a thread that reads a footer has ended".to_owned() };
+            reads.into_iter().map(|read| read.join().map_err(ended).flatten()).collect()
+        }),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::sync::Arc;
 
+use crate::base::limits;
 use crate::capture::Options;
 use crate::capture::testing::{World, noise, run, text};
 use crate::chain::Point;
@@ -73,6 +74,31 @@ fn a_file_whose_content_a_later_point_stored_again_is_not_stored_once_more() {
     let content = |point: &Point, path: &str| world.seen(point).get(path).entry.body.clone();
     assert_eq!(content(&touched, "a/f00"), content(&copied, "a/f00"), "it stays with its own");
     assert_ne!(content(&touched, "a/f00"), content(&touched, "b/f00"));
+}
+
+/// Neither its own requests nor those of a store elsewhere may grow with the length of the chain.
+#[test]
+fn a_long_chain_of_small_points_is_not_looked_through_for_chunks() {
+    let world = World::new();
+    let large = noise(3 << 20, 1);
+    world.write("large", &large);
+    world.capture_cleanly();
+    let points = limits::DEDUP_SMALL_POINTS as u64 + 40;
+    for n in 0..points {
+        world.write(&format!("new/{n}"), noise(3000, 100 + n));
+        world.capture_cleanly();
+    }
+    let before = world.repo.store().meter().snapshot();
+    // What is in a large pack or in one of the newest points is found, however old or long the chain; and what is not is stored again.
+    world.write("copies/large", &large);
+    world.write("copies/late", noise(3000, 100 + points - 1));
+    let copied = world.capture_exactly();
+    assert_eq!(copied.commit.stats.new_bytes, 0);
+    let footers = world.repo.store().meter().snapshot().since(&before).of(Operation::Tail).requests;
+    assert!(footers > 64 && footers < limits::DEDUP_SMALL_POINTS as u64 + 8, "{footers}");
+    world.write("copies/early", noise(3000, 100));
+    let copied = world.capture_exactly();
+    assert_eq!(copied.commit.stats.new_bytes, 3000);
 }
 
 #[test]
