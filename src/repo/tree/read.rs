@@ -179,8 +179,14 @@ impl<K: TreeKind> Tree<K> {
     }
 }
 
-/// A node on the way, and the indexes of the children or items that are yet to come.
-type Step<K> = (Arc<Node<K>>, Range<usize>);
+/// A node on the way, and the indexes of the children or items that are yet to come: short, because each scan has one of a level.
+type Step<K> = (Arc<Node<K>>, Range<u32>);
+
+fn short(range: Range<usize>) -> Range<u32> {
+    // No frame holds so many items.
+    let index = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    index(range.start)..index(range.end)
+}
 
 /// Items in order. Ends after the first error.
 #[derive(Debug)]
@@ -217,7 +223,7 @@ impl<K: TreeKind> Scan<K> {
                 Node::Leaf(_) => {
                     let part = branch.range();
                     let index = part.start.saturating_add(usize::try_from(skip).unwrap_or(usize::MAX));
-                    self.path.push((node, index..part.end));
+                    self.path.push((node, short(index..part.end)));
                     return Ok(true);
                 }
                 Node::Inner(children) => {
@@ -233,7 +239,7 @@ impl<K: TreeKind> Scan<K> {
                         Some(child) if concerns(&self.before, child) => branch = child.branch,
                         Some(_) | None => return Ok(false),
                     }
-                    let rest = index + 1..children.len();
+                    let rest = short(index + 1..children.len());
                     self.path.push((node, rest));
                 }
             }
@@ -245,7 +251,7 @@ impl<K: TreeKind> Scan<K> {
         while let Some((node, rest)) = self.path.last_mut() {
             let child = match &**node {
                 Node::Leaf(_) => None,
-                Node::Inner(children) => children.get(rest.start),
+                Node::Inner(children) => children.get(rest.start as usize),
             };
             match child.filter(|child| concerns(&self.before, child)).map(|child| child.branch) {
                 Some(branch) => {
@@ -255,6 +261,7 @@ impl<K: TreeKind> Scan<K> {
                         Node::Leaf(_) => (true, branch.range()),
                         Node::Inner(children) => (false, 0..children.len()),
                     };
+                    let rest = short(rest);
                     self.path.push((node, rest));
                     if leaf {
                         return Ok(true);
@@ -277,7 +284,7 @@ impl<K: TreeKind> Scan<K> {
                 && matches!(&**leaf, Node::Leaf(_))
                 && let Some(index) = rest.next()
             {
-                let item = Item { leaf: Arc::clone(leaf), index, rank: self.rank };
+                let item = Item { leaf: Arc::clone(leaf), index: index as usize, rank: self.rank };
                 self.rank += 1;
                 return Ok(Some(item));
             }
