@@ -128,8 +128,9 @@ pub const DEDUP_SMALL_POINTS: usize = 128;
 pub const DEDUP_SMALL_PACK_BYTES: u64 = 1 << 20;
 /// Packs in which a capture looks for chunks.
 pub const DEDUP_PACKS_MAX: usize = 4096;
-/// Packs that are looked into at the same time where a request is a journey.
-pub const DEDUP_PARALLEL_PACKS: usize = 16;
+/// Packs that are looked into at the same time where a request is a journey: the footer of one with as many chunks as it can have takes
+/// some ten megabytes of memory while it is taken in.
+pub const DEDUP_PARALLEL_PACKS: usize = 4;
 
 /// Bytes of files that a capture holds in memory while it reads, compresses and waits its turn.
 pub const CAPTURE_UNITS_BYTES: usize = 48 << 20;

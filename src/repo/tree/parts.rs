@@ -14,7 +14,7 @@
 //! - An inner node's items are in at most half as many leaves again as they would fill, and [`limits::SPARE_LEAVES`]. When they are in more, those
 //!   leaves of which it has least go into the patch, until a quarter of that is free again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::write::{Inner, Items, Leaf, NEW, Slot, Slots, TreeWriter, Which, even_share, shares};
 use crate::base::limits;
@@ -36,12 +36,12 @@ impl<K: TreeKind> TreeWriter<'_, K> {
         let mut pieces = Vec::with_capacity(inner.children.len());
         for (first, child) in std::mem::take(&mut inner.children) {
             match child {
-                Slot::Leaf(leaf) if which.includes(leaf.touched) => match leaf.origin {
-                    Some(origin) if is_worth_keeping(&leaf) => {
+                Slot::Leaf(leaf) if which.includes(leaf.touched) => match (leaf.origin, stretches(&leaf)) {
+                    (Some(origin), stretches) if is_worth_cutting(&leaf, &stretches) => {
                         self.release(&leaf);
-                        pieces.extend(cut(leaf, &origin));
+                        pieces.extend(cut(leaf, &origin, &stretches));
                     }
-                    Some(_) | None => pieces.push(Piece::Slot(first, Slot::Stored(self.write_leaf(leaf)?))),
+                    (Some(_) | None, _) => pieces.push(Piece::Slot(first, Slot::Stored(self.write_leaf(leaf)?))),
                 },
                 child => pieces.push(Piece::Slot(first, child)),
             }
@@ -83,7 +83,7 @@ impl<K: TreeKind> TreeWriter<'_, K> {
             (*share, frame.pack.session.base, frame.pack.ordinal, frame.ordinal)
         });
         by_share.truncate(by_share.len() - most / 4 * 3);
-        let gone: std::collections::HashSet<FrameRef> = by_share.into_iter().map(|(_, frame)| frame).collect();
+        let gone: HashSet<FrameRef> = by_share.into_iter().map(|(_, frame)| frame).collect();
         for piece in pieces {
             if let Piece::Slot(_, Slot::Stored(branch)) = piece
                 && gone.contains(&branch.node.frame)
@@ -179,12 +179,14 @@ fn share_of(branch: &Branch) -> u64 {
     u64::from(branch.node.frame.raw_bytes).saturating_mul(branch.items) / branch.node.items.max(1)
 }
 
-/// The stretches of a leaf that have neighbours where it comes from as well, and what lies between them: of each where it ends, and
-/// whether it has been kept.
-fn stretches<K: TreeKind>(leaf: &Leaf<K>) -> Vec<(usize, bool)> {
+/// Neighbours in a leaf: the index at which they end, and whether they are neighbours where they come from as well and stay there.
+type Stretch = (usize, bool);
+
+/// The stretches that a leaf is cut into.
+fn stretches<K: TreeKind>(leaf: &Leaf<K>) -> Vec<Stretch> {
     let from = leaf.from.as_slice();
     let follows = |a: &u32, b: &u32| *a != NEW && *b != NEW && *b == *a + 1;
-    let mut found: Vec<(usize, bool)> = Vec::new();
+    let mut found: Vec<Stretch> = Vec::new();
     let mut end = 0;
     for run in from.chunk_by(follows) {
         end += run.len();
@@ -198,10 +200,10 @@ fn stretches<K: TreeKind>(leaf: &Leaf<K>) -> Vec<(usize, bool)> {
 }
 
 /// Whether less is stored when the leaf is cut: a small one in any case, because its new items then share a leaf with others.
-fn is_worth_keeping<K: TreeKind>(leaf: &Leaf<K>) -> bool {
+fn is_worth_cutting<K: TreeKind>(leaf: &Leaf<K>, stretches: &[Stretch]) -> bool {
     let mut start = 0;
     let mut patched = 0;
-    for (end, is_kept) in stretches(leaf) {
+    for &(end, is_kept) in stretches {
         if !is_kept {
             let items = leaf.items.get(start..end).unwrap_or_default();
             patched += items.iter().map(|(key, value)| K::weight(key, value)).sum::<usize>();
@@ -212,12 +214,11 @@ fn is_worth_keeping<K: TreeKind>(leaf: &Leaf<K>) -> bool {
 }
 
 /// The parts of `origin` that a leaf has kept, and between them what is new.
-fn cut<K: TreeKind>(leaf: Leaf<K>, origin: &Branch) -> Vec<Piece<K>> {
-    let stretches = stretches(&leaf);
+fn cut<K: TreeKind>(leaf: Leaf<K>, origin: &Branch, stretches: &[Stretch]) -> Vec<Piece<K>> {
     let mut items = leaf.items.into_iter();
     let mut start = 0;
     let mut pieces = Vec::with_capacity(stretches.len());
-    for (end, is_kept) in stretches {
+    for &(end, is_kept) in stretches {
         let skip = leaf.from.get(start).copied().map(u64::from);
         let count = end - start;
         start = end;
