@@ -3,7 +3,8 @@
 //! The chain's index learns of a chunk when its frame has been appended, but units are compressed
 //! side by side: twins that stand close together would both be stored. A worker therefore claims what
 //! it will store; a later unit that finds the claim relies on it, because results are recorded in the
-//! order of units. An earlier unit cannot, and stores the chunk again: rare, and only a few bytes.
+//! order of units. An earlier unit takes the claim over, and what the later one has encoded in vain is
+//! left out when that is recorded.
 //!
 //! A claim is a promise until it is settled, and knowledge afterwards: then its place is told at once,
 //! because the index may be full and never learn of it. It is forgotten when no unit that relies on the
@@ -39,14 +40,12 @@ struct Claim {
 /// What became of a wish to store a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claimed {
-    /// It is ours to store.
+    /// It is ours to store: nobody has claimed it, or only a later unit.
     Ours,
     /// An earlier unit stores it, and will have done so when this one is recorded.
     Earlier,
     /// An earlier unit has stored it here.
     Stored(ChunkRef),
-    /// A later unit stores it, which helps nobody here: store it, without a claim.
-    Later,
 }
 
 impl Claims {
@@ -59,14 +58,12 @@ impl Claims {
     pub(super) fn claim(&self, unit: u64, hash: &ChunkHash) -> Claimed {
         let mut state = self.state.lock();
         match state.chunks.get(hash) {
-            None => {
+            Some(Claim { place: Some(place), .. }) => Claimed::Stored(*place),
+            Some(claim) if claim.unit < unit => Claimed::Earlier,
+            _ => {
                 state.chunks.insert(*hash, Claim { unit, place: None });
                 Claimed::Ours
             }
-            Some(Claim { place: Some(place), .. }) => Claimed::Stored(*place),
-            Some(claim) if claim.unit < unit => Claimed::Earlier,
-            Some(claim) if claim.unit == unit => Claimed::Ours,
-            Some(_) => Claimed::Later,
         }
     }
 
@@ -82,7 +79,7 @@ impl Claims {
         }
     }
 
-    /// Where an earlier unit has stored a chunk that a later one relies on.
+    /// Where a chunk has been stored by the earliest unit that claimed it.
     pub(super) fn place(&self, hash: &ChunkHash) -> Option<ChunkRef> {
         self.state.lock().chunks.get(hash).and_then(|claim| claim.place)
     }
@@ -128,17 +125,18 @@ mod tests {
         assert_eq!(claims.claim(5, &hash), Claimed::Ours);
         assert_eq!(claims.claim(5, &hash), Claimed::Ours);
         assert_eq!(claims.claim(6, &hash), Claimed::Earlier);
-        assert_eq!(claims.claim(4, &hash), Claimed::Later);
+        assert_eq!(claims.claim(4, &hash), Claimed::Ours, "taken over");
+        assert_eq!(claims.claim(5, &hash), Claimed::Earlier);
         assert_eq!(claims.place(&hash), None);
-        claims.settle(4, &hash, place(1));
-        assert_eq!(claims.place(&hash), None, "not the claimant");
-        claims.settle(5, &hash, place(2));
-        claims.settle(5, &hash, place(3));
+        claims.settle(5, &hash, place(1));
+        assert_eq!(claims.place(&hash), None, "the claimant no more");
+        claims.settle(4, &hash, place(2));
+        claims.settle(4, &hash, place(3));
         assert_eq!(claims.place(&hash), Some(place(2)));
         assert_eq!(claims.claim(7, &hash), Claimed::Stored(place(2)), "a promise no more");
+        claims.forget(6);
+        assert_eq!(claims.place(&hash), Some(place(2)), "unit 6 may rely on it");
         claims.forget(7);
-        assert_eq!(claims.place(&hash), Some(place(2)), "unit 7 may rely on it");
-        claims.forget(8);
         assert_eq!(claims.place(&hash), None);
         assert_eq!(claims.claim(8, &hash), Claimed::Ours);
     }

@@ -217,6 +217,11 @@ impl<'s> Recorder<'s> {
         self.counts.add_changed(done.changed_bytes);
         let mut frames = Vec::with_capacity(done.frames.len());
         for NewFrame { frame, chunks } in done.frames {
+            if chunks.iter().all(|chunk| self.claims.place(&chunk.hash).is_some()) {
+                // Earlier units were to store the same, and this one was faster to encode it.
+                frames.push(None);
+                continue;
+            }
             self.progress.add_stored(frame.bytes.len() as u64);
             let pointer = self.session.append(frame, &chunks)?;
             for chunk in &chunks {
@@ -225,7 +230,7 @@ impl<'s> Recorder<'s> {
                 self.dedup.insert(chunk.hash, place);
                 self.claims.settle(done.number, &chunk.hash, place);
             }
-            frames.push(pointer);
+            frames.push(Some(pointer));
         }
         for result in done.results {
             match result {
@@ -255,12 +260,13 @@ impl<'s> Recorder<'s> {
     }
 
     /// Where the chunk of `piece` is.
-    fn resolve(&self, piece: &Piece, frames: &[FrameRef]) -> Result<ChunkRef, RepoError> {
+    fn resolve(&self, piece: &Piece, frames: &[Option<FrameRef>]) -> Result<ChunkRef, RepoError> {
         let place = match &piece.place {
             Place::Known(chunk) => Some(*chunk),
-            Place::New(index, start) => {
-                frames.get(*index).map(|frame| ChunkRef { frame: *frame, start: *start, bytes: piece.bytes })
-            }
+            Place::New(index, start) => match frames.get(*index).copied().flatten() {
+                Some(frame) => Some(ChunkRef { frame, start: *start, bytes: piece.bytes }),
+                None => self.claims.place(&piece.hash),
+            },
             Place::Claimed => self.claims.place(&piece.hash),
         };
         place.ok_or_else(|| RepoError::Defect { what: "a chunk that another unit was to store is not there".into() })
@@ -366,7 +372,7 @@ impl<'s> Recorder<'s> {
         self.change(Change { key, old, new: None })
     }
 
-    fn read(&mut self, read: ReadOutcome, frames: &[FrameRef]) -> Result<(), RepoError> {
+    fn read(&mut self, read: ReadOutcome, frames: &[Option<FrameRef>]) -> Result<(), RepoError> {
         let ReadOutcome { job, mut entry, pieces, problem } = read;
         if let Some(inode) = job.inode {
             self.lost_inodes.remove(&inode);
@@ -413,7 +419,7 @@ impl<'s> Recorder<'s> {
         &mut self,
         pieces: &[Piece],
         failed: Option<std::io::Error>,
-        frames: &[FrameRef],
+        frames: &[Option<FrameRef>],
     ) -> Result<(), RepoError> {
         let Some(mut open) = self.open.take() else {
             return Err(RepoError::Defect { what: "a slice of no file".into() });

@@ -266,7 +266,7 @@ impl Worker<'_> {
         frames.find(hash).or_else(|| match self.claims.claim(unit, hash) {
             Claimed::Earlier => Some(Place::Claimed),
             Claimed::Stored(chunk) => Some(Place::Known(chunk)),
-            Claimed::Ours | Claimed::Later => None,
+            Claimed::Ours => None,
         })
     }
 }
