@@ -203,8 +203,10 @@ pub const BLOCK_CACHE_BYTES: usize = 48 << 20;
 /// Bytes around a node that are fetched with it: at this size a journey takes longer than its cargo, and the tree of a small
 /// point comes in one or two.
 pub const NODE_READ_BYTES: u64 = 1 << 20;
-/// Bytes that are fetched ahead of reading in order at first; each next time twice as many.
+/// Bytes that are fetched ahead of reading in order at first, at most; each next time twice as many.
 pub const AHEAD_BYTES_MIN: u64 = 1 << 20;
+/// How often what has been read is fetched ahead at first: two small frames beside one another may be an accident.
+pub const AHEAD_FIRST_TIMES: u64 = 16;
 /// Bytes that are fetched ahead at once, at most: at 200 MB/s that takes longer than a journey.
 pub const AHEAD_BYTES_MAX: u64 = 8 << 20;
 /// Bytes that may be on their way ahead of all readers.
@@ -221,6 +223,8 @@ pub const STREAMS_MAX: usize = 32;
 pub const STREAM_SLACK_BYTES: u64 = 1 << 20;
 /// Bytes that the second of two reads may skip for them to count as reading in order.
 pub const STREAM_STEP_BYTES: u64 = 32 << 10;
+/// Reading in order reads at least one part in so many of what it passes, but for [`COALESCE_GAP_BYTES`].
+pub const STREAM_READ_PARTS: u64 = 4;
 /// Bytes of blocks of one object that the disk cache keeps in one file.
 pub const CACHE_SLAB_BYTES: u64 = 4 << 20;
 /// Bytes of the disk cache, unless configured.
