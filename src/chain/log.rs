@@ -526,7 +526,7 @@ impl<S: LogState> Log<S> {
 
     /// What is at each of `numbers`, in order.
     pub(super) fn fetch(&self, numbers: RangeInclusive<u64>) -> Result<Vec<Reading<S::Body>>, ChainError> {
-        stored::side_by_side(numbers, |number| self.get(number)).map_err(|error| self.failed(error))
+        self.stored.side_by_side(numbers, |number| self.get(number)).map_err(|error| self.failed(error))
     }
 
     fn get(&self, number: LogNumber) -> Result<Reading<S::Body>, StoreError> {

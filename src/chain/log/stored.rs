@@ -22,6 +22,8 @@ use crate::store::{Listed, Store, StoreError};
 pub(super) const LISTED_CHECKPOINTS: usize = 8;
 /// Requests that are under way at once.
 const PARALLEL_GETS: usize = 32;
+/// Entries in a directory that one thread reads: to start a thread takes longer than to read a few.
+const LOCAL_GETS_EACH: usize = 16;
 /// Bytes that an envelope may add, and compression at worst.
 const OVERHEAD_BYTES: u64 = 64 << 10;
 
@@ -195,38 +197,37 @@ impl Stored {
         let wanted = tip.0.saturating_add(1)..=reachable(tip, &listed).0.saturating_add(1);
         if wanted.clone().take(PARALLEL_GETS + 1).count() <= PARALLEL_GETS {
             let get = |number| Ok::<_, Infallible>((self.entry_name(number), self.entry(number)));
-            answers.objects.extend(side_by_side(wanted, get).unwrap_or_default());
+            answers.objects.extend(self.side_by_side(wanted, get).unwrap_or_default());
         }
         answers
     }
-}
 
-/// What `get` finds at each of `numbers`, in order.
-pub(super) fn side_by_side<T: Send, E: Send>(
-    numbers: RangeInclusive<u64>,
-    get: impl Fn(LogNumber) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
-    let numbers: Vec<LogNumber> = numbers.map(LogNumber).collect();
-    if let [only] = numbers[..] {
-        return get(only).map(|found| vec![found]);
-    }
-    let share = numbers.len().div_ceil(PARALLEL_GETS).max(1);
-    let get = &get;
-    let shares = std::thread::scope(|scope| {
-        let workers: Vec<_> = numbers
-            .chunks(share)
-            .map(|share| scope.spawn(move || share.iter().map(|number| get(*number)).collect::<Result<Vec<_>, _>>()))
-            .collect();
-        workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
-    });
-    let mut all = Vec::with_capacity(numbers.len());
-    for share in shares {
-        match share {
-            Ok(share) => all.extend(share?),
-            Err(panic) => std::panic::resume_unwind(panic),
+    /// What `get` finds at each of `numbers`, in order.
+    pub(super) fn side_by_side<T: Send, E: Send>(
+        &self,
+        numbers: RangeInclusive<u64>,
+        get: impl Fn(LogNumber) -> Result<T, E> + Sync,
+    ) -> Result<Vec<T>, E> {
+        let numbers: Vec<LogNumber> = numbers.map(LogNumber).collect();
+        let least = if self.store.is_remote() { 1 } else { LOCAL_GETS_EACH };
+        let share = numbers.len().div_ceil(PARALLEL_GETS).max(least);
+        let read = &|share: &[LogNumber]| share.iter().map(|number| get(*number)).collect::<Result<Vec<_>, _>>();
+        if numbers.len() <= share {
+            return read(&numbers);
         }
+        let shares = std::thread::scope(|scope| {
+            let workers: Vec<_> = numbers.chunks(share).map(|share| scope.spawn(move || read(share))).collect();
+            workers.into_iter().map(|worker| worker.join()).collect::<Vec<_>>()
+        });
+        let mut all = Vec::with_capacity(numbers.len());
+        for share in shares {
+            match share {
+                Ok(share) => all.extend(share?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(all)
     }
-    Ok(all)
 }
 
 /// The highest of the `listed` numbers that is not separated from the tip by a gap that no accident
