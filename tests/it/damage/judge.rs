@@ -2,19 +2,17 @@
 //! the prediction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use amberfs::base::{Class, Classed};
 use amberfs::chain::{RepoLog, SourceLog};
 use amberfs::repo::{Repo, RepoError};
-use amberfs::store::Store;
 use amberfs::verify::{Options, Progress, Report, Touched, verify};
 use amberfs::view::MountView;
 use amberfs::view::namespace::{Attr, FileKind, Namespace, NodeId, ViewError};
 
 use super::actions::Damage;
 use super::predict::{Model, PointPrediction, Prediction};
-use super::repository::{Repository, Truth};
+use super::repository::{Copy, Repository, Truth};
 use crate::world::{self, zero_settings};
 
 /// The names in a directory, and of each whether it could be told what it is.
@@ -43,8 +41,8 @@ fn class(error: ViewError) -> Class {
 }
 
 /// Reads every file of every point as a mount would.
-pub(super) fn read_all(repository: &Repository, root: &Path) -> Readings {
-    let repo = world::open(Store::local(root).unwrap(), repository.env().clone()).map_err(|e| e.class())?;
+pub(super) fn read_all(repository: &Repository, copy: &Copy) -> Readings {
+    let repo = world::open(copy.store(), repository.env().clone()).map_err(|e| e.class())?;
     let view = MountView::open(repo, zero_settings()).map_err(|error| error.class())?;
     Ok(repository.truths.iter().map(|truth| read_point(&view, truth)).collect())
 }
@@ -182,9 +180,9 @@ pub(super) fn complaints_of_frames(
     model: &Model,
     damage: &Damage,
     prediction: &Prediction,
-    root: &Path,
+    copy: &Copy,
 ) -> Vec<String> {
-    let store = Store::local(root).unwrap();
+    let store = copy.store();
     let repo = match world::open(store.clone(), repository.env().clone()) {
         Ok(_) if !prediction.opens => return vec!["the repository can be opened".to_owned()],
         Ok(repo) => repo,
@@ -240,8 +238,8 @@ fn complaints_of_logs(
 }
 
 /// A verification of everything; or why the repository cannot be opened.
-pub(super) fn verified(root: &Path) -> Result<Report, RepoError> {
-    let repo = world::open(Store::local(root).unwrap(), amberfs::base::Env::system())?;
+pub(super) fn verified(copy: &Copy) -> Result<Report, RepoError> {
+    let repo = world::open(copy.store(), amberfs::base::Env::system())?;
     let options = Options { read_data: true, paths_max: usize::MAX, workers: Some(1), ..Options::default() };
     Ok(verify(&repo, &options, &Progress::new()).unwrap())
 }

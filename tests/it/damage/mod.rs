@@ -11,7 +11,8 @@
 //! through a mount's view, and a verification, are repeated for every whole-object action and once for
 //! each region of an object (a frame, a header, a footer): within one, the prediction is the same.
 //! `AMBERFS_DAMAGE=2000` flips so many single bits, from all over the repository, and reads and verifies each time;
-//! `AMBERFS_DAMAGE=full` every bit: three and a half hours. Failures are told at once, so a campaign that is ended early has shown something.
+//! `AMBERFS_DAMAGE=full` every bit. These many are flipped in memory: the same bytes, and no files and threads of a directory's for each.
+//! Failures are told at once, so a campaign that is ended early has shown something.
 
 mod actions;
 mod judge;
@@ -51,10 +52,11 @@ fn repository() -> Arc<(Repository, Model)> {
     })
 }
 
-/// Judges each case on one of a few copies of the repository.
+/// Judges each case on one of a few copies of the repository, which `copy` makes.
 fn run<C: Sync>(
     cases: Vec<C>,
     most: usize,
+    copy: fn(&Repository) -> Copy,
     damage: impl Fn(&C) -> Damage + Sync,
     thorough: impl Fn(&Damage) -> bool + Sync,
 ) {
@@ -63,17 +65,17 @@ fn run<C: Sync>(
     let (next, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let failed = Mutex::new(Vec::new());
     let work = || {
-        let copy = Copy::of(repository);
+        let copy = copy(repository);
         let taken = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|nth| *nth < most);
         while let Some(damage) = taken().and_then(|nth| in_turn(&cases, nth)).map(&damage) {
             let damage = &damage;
             copy.apply(damage);
             let prediction = model.predict(repository, damage);
-            let mut found = complaints_of_frames(repository, model, damage, &prediction, copy.root());
+            let mut found = complaints_of_frames(repository, model, damage, &prediction, &copy);
             if thorough(damage) {
                 read.fetch_add(1, Ordering::Relaxed);
-                found.extend(complaints_of_reading(repository, &prediction, &read_all(repository, copy.root())));
-                found.extend(complaints_of_verification(repository, &prediction, &verified(copy.root())));
+                found.extend(complaints_of_reading(repository, &prediction, &read_all(repository, &copy)));
+                found.extend(complaints_of_verification(repository, &prediction, &verified(&copy)));
             }
             copy.restore(repository, damage);
             if !found.is_empty() {
@@ -117,17 +119,17 @@ fn first(failed: &[String]) -> String {
 fn the_repository_is_sound_before_it_is_damaged() {
     let both = repository();
     let (repository, _) = &*both;
-    let copy = Copy::of(repository);
+    let copy = Copy::in_directory(repository);
     let nothing = Prediction::nothing();
-    let found = complaints_of_reading(repository, &nothing, &read_all(repository, copy.root()));
+    let found = complaints_of_reading(repository, &nothing, &read_all(repository, &copy));
     assert_eq!(found, Vec::<String>::new());
-    assert_eq!(complaints_of_verification(repository, &nothing, &verified(copy.root())), Vec::<String>::new());
+    assert_eq!(complaints_of_verification(repository, &nothing, &verified(&copy)), Vec::<String>::new());
     repository.assert_varied();
 }
 
 #[test]
 fn objects_gone_cut_zeroed_doubled_and_swapped() {
-    run(whole_object(&repository().0), usize::MAX, Damage::clone, |_| true);
+    run(whole_object(&repository().0), usize::MAX, Copy::in_directory, Damage::clone, |_| true);
 }
 
 #[test]
@@ -139,6 +141,7 @@ fn single_bits() {
     run(
         flips(repository, wanted.is_some()),
         wanted.unwrap_or(usize::MAX),
+        if wanted.is_some() { Copy::in_memory } else { Copy::in_directory },
         |flip| flip.damage(repository),
         |damage| wanted.is_some() || seen.lock().unwrap().insert(damage.region.clone()),
     );
@@ -164,17 +167,17 @@ fn only_the_deletion_of_a_logs_newest_entry_goes_unnoticed() {
 fn every_lie_is_noticed() {
     let both = repository();
     let (repository, model) = &*both;
-    let copy = Copy::of(repository);
+    let copy = Copy::in_directory(repository);
     // Elsewhere is `alone`: no file shares its frame.
     let file = b"plain/grouped-3".as_slice();
     let damage = model.damage_to_content_of(repository, 0, file);
     let prediction = model.predict(repository, &damage);
     assert!(prediction.points[0].unreadable.contains(file));
 
-    let sound = read_all(repository, copy.root());
+    let sound = read_all(repository, &copy);
     copy.apply(&damage);
-    let broken = read_all(repository, copy.root());
-    let report = verified(copy.root()).unwrap();
+    let broken = read_all(repository, &copy);
+    let report = verified(&copy).unwrap();
     assert_eq!(complaints_of_reading(repository, &prediction, &broken), Vec::<String>::new());
     assert_eq!(complaints_of_verification(repository, &prediction, &Ok(report.clone())), Vec::<String>::new());
 
@@ -217,14 +220,14 @@ fn every_lie_is_noticed() {
 fn a_lost_inode_takes_no_name_from_a_listing() {
     let both = repository();
     let (repository, model) = &*both;
-    let copy = Copy::of(repository);
+    let copy = Copy::in_directory(repository);
     let (root, name) = (b"".as_slice(), b"linked-disk".as_slice());
     let damage = model.damage_to_inode_of(repository, 0, name);
     let prediction = model.predict(repository, &damage);
     assert!(prediction.points[0].unreachable.contains(name));
     assert!(!prediction.points[0].unlistable.contains(root));
     copy.apply(&damage);
-    let broken = read_all(repository, copy.root());
+    let broken = read_all(repository, &copy);
     assert_eq!(complaints_of_reading(repository, &prediction, &broken), Vec::<String>::new());
 
     let noticed = |what: &str, listing: &dyn Fn(&mut Names)| {

@@ -247,8 +247,9 @@ impl Model {
             .collect();
         for (truth, needs) in repository.truths.iter().zip(&self.points) {
             let mut point = PointPrediction { in_doubt: in_doubt(repository, damage, truth), ..Default::default() };
-            let is_lost =
-                |frames: &HashSet<FrameRef>| frames.iter().any(|frame| lost.contains(&(truth.source, *frame)));
+            let is_lost = |frames: &HashSet<FrameRef>| {
+                lost.iter().any(|(source, frame)| *source == truth.source && frames.contains(frame))
+            };
             for (path, needs) in needs {
                 let unreachable = is_lost(&needs.attributes);
                 if unreachable {

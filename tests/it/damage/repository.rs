@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,22 +51,22 @@ fn fill(world: &World) {
     world.write("plain/inline", b"short enough to stand in its entry");
     world.write("plain/empty", b"");
     for number in 0..8 {
-        world.write(&format!("plain/grouped-{number}"), noise(600, number));
+        world.write(&format!("plain/grouped-{number}"), noise(160, number));
     }
     // Names that are long enough for several leaves.
     for number in 0..70 {
         let name = format!("leaves/{}/{number:03}-{}", number / 30, "long-name-".repeat(20));
-        let content = if number % 7 == 0 { noise(400, 100 + number) } else { number.to_string().into_bytes() };
+        let content = if number % 7 == 0 { noise(150, 100 + number) } else { number.to_string().into_bytes() };
         world.write(&name, content);
     }
-    // Too large to share a frame; small once it is compressed, as every 64 bytes of a pack are damaged.
-    world.write("alone", noise(3000, 200).repeat(24));
+    // Too large to share a frame; small once it is compressed. Nothing here is larger than it must be, because every bit is damaged.
+    world.write("alone", noise(300, 200).repeat(240));
     // A map: more extents than an entry holds.
     std::fs::create_dir_all(world.root().join("sparse")).unwrap();
     for (name, seed) in [("sparse/disk", 300), ("sparse/other", 400)] {
         let file = std::fs::File::create(world.root().join(name)).unwrap();
         for spot in 0..12 {
-            file.write_all_at(&noise(200, seed + spot), spot * SPOT_GAP).unwrap();
+            file.write_all_at(&noise(40, seed + spot), spot * SPOT_GAP).unwrap();
         }
         file.set_len(12 * SPOT_GAP + 5000).unwrap();
     }
@@ -91,8 +91,8 @@ impl Repository {
             truths.push(Truth::of(&world.source, &outcome.point, real(&world.root())));
         };
         capture(&world, false);
-        world.write("plain/grouped-1", noise(650, 1001));
-        world.write("plain/new", noise(500, 1002));
+        world.write("plain/grouped-1", noise(170, 1001));
+        world.write("plain/new", noise(200, 1002));
         std::fs::remove_file(world.root().join("plain/grouped-2")).unwrap();
         capture(&world, false);
         std::fs::rename(world.root().join("leaves/1"), world.root().join("leaves/moved")).unwrap();
@@ -100,18 +100,18 @@ impl Repository {
             .write(true)
             .open(world.root().join("sparse/disk"))
             .unwrap()
-            .write_all_at(&noise(200, 1003), 3 * SPOT_GAP)
+            .write_all_at(&noise(40, 1003), 3 * SPOT_GAP)
             .unwrap();
         capture(&world, false);
         capture(&world, true);
-        world.write("plain/grouped-4", noise(700, 1004));
+        world.write("plain/grouped-4", noise(190, 1004));
         capture(&world, false);
         // Entries enough for a checkpoint, and some behind it.
         for number in 0..58 {
             let random = Nonce([number; 16]);
             world.log.append(SourceGoal::Abort(SessionId { base: LogNumber(1), random })).unwrap();
         }
-        world.write("plain/last", noise(300, 1005));
+        world.write("plain/last", noise(180, 1005));
         capture(&world, false);
         let last = SessionId { base: LogNumber(1), random: Nonce([99; 16]) };
         world.log.append(SourceGoal::Abort(last)).unwrap();
@@ -120,7 +120,7 @@ impl Repository {
         let other = logs.add_source("other", SourceKind::Tree, origin::here(b"/other")).unwrap();
         let log = SourceLog::open(world.repo.store().clone(), world.env.clone(), world.repo.realm(), other.id);
         let tree = tempfile::tempdir().unwrap();
-        std::fs::write(tree.path().join("file"), noise(900, 1006)).unwrap();
+        std::fs::write(tree.path().join("file"), noise(210, 1006)).unwrap();
         std::fs::write(tree.path().join("note"), b"a note").unwrap();
         world.env.advance(Duration::from_secs(60));
         let options = Options { workers: Some(1), ..Options::default() };
@@ -212,52 +212,73 @@ fn write_objects(root: &Path, objects: &BTreeMap<ObjectName, Vec<u8>>) {
 }
 
 /// A repository to damage, for one thread.
-pub(super) struct Copy {
-    dir: tempfile::TempDir,
+pub(super) enum Copy {
+    Directory(tempfile::TempDir),
+    Memory(Store),
 }
 
 impl Copy {
-    pub(super) fn of(repository: &Repository) -> Copy {
+    /// Files, which each reader opens anew.
+    pub(super) fn in_directory(repository: &Repository) -> Copy {
         let dir = tempfile::tempdir().unwrap();
         write_objects(dir.path(), &repository.objects);
-        Copy { dir }
+        Copy::Directory(dir)
     }
 
-    pub(super) fn root(&self) -> &Path {
-        self.dir.path()
+    /// The same bytes in memory, for many cases.
+    pub(super) fn in_memory(repository: &Repository) -> Copy {
+        let store = Store::memory();
+        for (name, bytes) in &repository.objects {
+            store.create(name, bytes.clone()).unwrap();
+        }
+        Copy::Memory(store)
     }
 
-    fn path(&self, object: &ObjectName) -> PathBuf {
-        self.dir.path().join(object.as_str())
+    /// A store that has read nothing yet.
+    pub(super) fn store(&self) -> Store {
+        match self {
+            Copy::Directory(dir) => Store::local(dir.path()).unwrap(),
+            Copy::Memory(store) => store.clone(),
+        }
     }
 
     pub(super) fn apply(&self, damage: &Damage) {
         for (object, bytes) in &damage.changes {
-            match bytes {
-                Some(bytes) => self.write(object, bytes),
-                None => std::fs::remove_file(self.path(object)).unwrap(),
-            }
+            self.put(object, bytes.as_deref());
         }
     }
 
     pub(super) fn restore(&self, repository: &Repository, damage: &Damage) {
         for (object, _) in &damage.changes {
-            self.write(object, &repository.objects[object]);
+            self.put(object, Some(&repository.objects[object]));
         }
     }
 
-    fn write(&self, object: &ObjectName, bytes: &[u8]) {
-        let path = self.path(object);
-        match std::fs::read(&path) {
-            // Most damage is one bit of many: nothing else is written.
-            Ok(now) if now.len() == bytes.len() => {
-                let file = std::fs::File::options().write(true).open(path).unwrap();
-                let differs = |at: &usize| now[*at] != bytes[*at];
-                let Some(first) = (0..now.len()).find(differs) else { return };
-                let end = (0..now.len()).rfind(differs).map_or(first, |last| last + 1);
-                file.write_all_at(&bytes[first..end], first as u64).unwrap();
+    /// Puts these bytes in the object's place; none takes it away.
+    fn put(&self, object: &ObjectName, bytes: Option<&[u8]>) {
+        match (self, bytes) {
+            (Copy::Directory(dir), Some(bytes)) => overwrite(&dir.path().join(object.as_str()), bytes),
+            (Copy::Directory(dir), None) => std::fs::remove_file(dir.path().join(object.as_str())).unwrap(),
+            (Copy::Memory(store), bytes) => {
+                store.delete(object).unwrap();
+                if let Some(bytes) = bytes {
+                    store.create(object, bytes.to_vec()).unwrap();
+                }
             }
-            Ok(_) | Err(_) => std::fs::write(path, bytes).unwrap(),
         }
+    }
+}
+
+fn overwrite(path: &Path, bytes: &[u8]) {
+    match std::fs::read(path) {
+        // Most damage is one bit of many: nothing else is written.
+        Ok(now) if now.len() == bytes.len() => {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            let differs = |at: &usize| now[*at] != bytes[*at];
+            let Some(first) = (0..now.len()).find(differs) else { return };
+            let end = (0..now.len()).rfind(differs).map_or(first, |last| last + 1);
+            file.write_all_at(&bytes[first..end], first as u64).unwrap();
+        }
+        Ok(_) | Err(_) => std::fs::write(path, bytes).unwrap(),
     }
 }
