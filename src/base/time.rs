@@ -2,6 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// What [`timeout`] takes, for messages.
+pub const TIMEOUT: &str = "a number of seconds from 0.01 to 3600";
+
+/// How long somebody is to wait at most, in seconds; none unless it is [`TIMEOUT`].
+pub fn timeout(seconds: f64) -> Option<Duration> {
+    (0.01..=3600.0).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
 /// A moment in UTC, in nanoseconds since 1970-01-01; 1677 to 2262. For what amberfs itself does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
 pub struct Instant(i64);

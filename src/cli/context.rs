@@ -1,9 +1,10 @@
 //! What every command knows: the global options, the configuration, the clock.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
@@ -22,7 +23,7 @@ use crate::format::slot;
 use crate::job::config::RepositoryConfig;
 use crate::job::{ConfigFile, Places, credentials};
 use crate::repo::{CacheSizes, Closed, Repo, RepoError};
-use crate::store::{Access, Address, LeaseTimes, Store};
+use crate::store::{Access, Address, Deadlines, LeaseTimes, Store};
 use crate::view::namespace::ViewError;
 use crate::view::{Selector, loss};
 
@@ -267,11 +268,44 @@ impl Context {
         Ok(())
     }
 
+    /// How long the store at `address` is waited for, as options and configuration say.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense.
+    pub fn deadlines(&self, address: &Address) -> Result<Deadlines, Failure> {
+        let configured = match address {
+            // A directory can do without the configuration, and without one that is sound.
+            Address::Directory(_) => self.said_of(address).unwrap_or_default(),
+            Address::Remote(_) => self.said_of(address)?,
+        };
+        let (metadata, data) = configured.map_or((None, None), |said| (said.metadata_timeout, said.read_timeout));
+        Ok(Deadlines::chosen(self.global.metadata_timeout.or(metadata), self.global.read_timeout.or(data)))
+    }
+
+    /// The options that say how the repository's place is dealt with, for a process that this one starts for it.
+    pub fn options_of_place(&self) -> Vec<OsString> {
+        let Global { cache_size, no_cache, single_writer, metadata_timeout, read_timeout, .. } = &self.global;
+        let seconds = |name: &str, timeout: &Option<Duration>| {
+            timeout.map(|timeout| OsString::from(format!("--{name}={}", timeout.as_secs_f64())))
+        };
+        [
+            single_writer.then(|| "--single-writer".into()),
+            cache_size.map(|mib| format!("--cache-size={mib}").into()),
+            no_cache.then(|| "--no-cache".into()),
+            seconds("metadata-timeout", metadata_timeout),
+            seconds("read-timeout", read_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// The store, with this machine's memory of whether it is fit to be written to, and with what the user allows.
     ///
     /// # Errors
     /// When the configuration makes no sense.
     pub fn remembered(&self, store: Store, address: &Address) -> Result<Store, Failure> {
+        let store = store.with_deadlines(self.deadlines(address)?);
         let configured = match address {
             Address::Directory(_) => false,
             Address::Remote(_) => self.said_of(address)?.is_some_and(|repository| repository.single_writer),

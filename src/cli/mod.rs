@@ -11,10 +11,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::base::{Env, limits, sys as base_sys};
+use crate::base::{Env, limits, sys as base_sys, time};
 use crate::job::Places;
 use crate::job::protocol::{Failure as Failed, Message, class_word};
 
@@ -105,6 +106,12 @@ pub struct Global {
     /// that writes to the repository must say so (docs/stores.md)
     #[arg(long, global = true)]
     pub single_writer: bool,
+    /// Wait so many seconds for what a store says of names: sizes, deletions, a page of a listing (default: 10)
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = timeout)]
+    pub metadata_timeout: Option<Duration>,
+    /// Wait so many seconds for a read or a part of an upload, and four times as long for what ends durable (default: 30)
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = timeout)]
+    pub read_timeout: Option<Duration>,
     /// Print JSON: one object, or for a stream one object a line
     #[arg(long, global = true)]
     pub json: bool,
@@ -114,6 +121,10 @@ pub struct Global {
     /// Print more; twice: diagnostics, three times: all of them
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    text.parse().ok().and_then(time::timeout).ok_or_else(|| format!("it takes {}", time::TIMEOUT))
 }
 
 /// What to do.

@@ -19,8 +19,8 @@ use super::output::Output;
 use crate::base::sys::{effective_gid, effective_uid};
 use crate::base::{Bequest, Class, limits};
 use crate::fuse::{self, Contents, Failed, Launch, LogFile, MountOptions, OptionError, Role};
-use crate::job::{ConfigFile, open_desk};
-use crate::store::Address;
+use crate::job::{ConfigFile, Program, open_desk};
+use crate::store::{Address, Deadlines};
 use crate::view::{MountSettings, MountView};
 
 /// Mount the repository: each source with its points, labels, chains and times as directories
@@ -75,7 +75,9 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         Address::Directory(root) => format!("file://{}", root.display()),
         Address::Remote(place) => place.name(),
     };
-    let mut options = MountOptions { source, ..MountOptions::default() };
+    let Deadlines { metadata, data, .. } = context.deadlines(&repository)?;
+    let mut options =
+        MountOptions { source, metadata_deadline: metadata, data_deadline: data, ..MountOptions::default() };
     for list in &args.options {
         for option in list.split(',') {
             match options.apply(option) {
@@ -100,10 +102,8 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         again.extend(["--config".into(), config.path().into()]);
         again.extend(keys.arguments.iter().cloned());
         again.extend((0..context.global.verbose).map(|_| "-v".into()));
-        again.extend(context.global.single_writer.then(|| "--single-writer".into()));
         again.extend(context.global.quiet.then(|| "-q".into()));
-        again.extend(context.global.cache_size.map(|mib| format!("--cache-size={mib}").into()));
-        again.extend(context.global.no_cache.then(|| "--no-cache".into()));
+        again.extend(context.options_of_place());
         again.extend(["mount".into(), format!("--role={role}").into()]);
         again.extend(args.options.iter().map(|list| format!("--option={list}").into()));
         again.extend(args.sloppy.then(|| "--sloppy".into()));
@@ -186,6 +186,8 @@ fn contents(
         return Ok(Contents { namespace: view, control: None });
     }
     let (config, state) = (Arc::new(ConfigFile::at(config.path())), context.places.state()?);
-    let desk = open_desk(Arc::clone(&view), config, &state, (repository.to_os_string(), keys), owner.0, log)?;
+    let program = Program::this(repository.to_os_string(), config.path())?;
+    let program = program.with_options(context.options_of_place()).with(keys);
+    let desk = open_desk(Arc::clone(&view), config, &state, program, owner.0, log)?;
     Ok(Contents { namespace: view, control: Some(Arc::new(desk)) })
 }

@@ -61,7 +61,7 @@ pub fn run(command: &RepoCommand, context: &Context) -> Result<Exit, Failure> {
         RepoCommand::AcceptHistory => return accept_history(context),
     };
     let address = context.repository()?;
-    let store = Store::open(&address, &context.access(&address)?)?;
+    let store = Store::open(&address, &context.access(&address)?)?.with_deadlines(context.deadlines(&address)?);
     let extent = Extent { parts_bytes: usize::from(args.large) << 20, ..Extent::default() };
     let mut out = Output::open();
     let mut told = Ok(());

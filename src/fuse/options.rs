@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::base::limits;
+use crate::base::{limits, time};
 
 /// How a mount behaves. `nosuid` and `nodev` always hold and are not options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,13 +108,8 @@ impl FromStr for MountOptions {
 }
 
 fn seconds(option: &'static str, value: &str) -> Result<Duration, OptionError> {
-    let expected = "a number of seconds from 0.01 to 3600";
-    value
-        .parse::<f64>()
-        .ok()
-        .filter(|seconds| (0.01..=3600.0).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| OptionError::Value { option, expected, given: value.to_owned() })
+    let refused = || OptionError::Value { option, expected: time::TIMEOUT, given: value.to_owned() };
+    value.parse().ok().and_then(time::timeout).ok_or_else(refused)
 }
 
 #[cfg(test)]

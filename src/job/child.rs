@@ -60,6 +60,13 @@ impl Program {
         Ok(Program { path, arguments, environment, keys: Bequest::default() })
     }
 
+    /// The same, with options beside those.
+    #[must_use]
+    pub fn with_options(mut self, options: Vec<OsString>) -> Program {
+        self.arguments.extend(options);
+        self
+    }
+
     /// The same, with what the key of the repository comes by.
     #[must_use]
     pub fn with(self, keys: Bequest) -> Program {

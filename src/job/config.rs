@@ -6,6 +6,8 @@
 //! options = { region = "eu-central-1" }     # for this place, also where -r names it; the URL's own win
 //! credentials_file = "/etc/amberfs/s3.toml" # keys, which only its owner may read; instead of the environment's
 //! single_writer = false                     # true: as --single-writer, for stores without conditional creation
+//! metadata_timeout = 10                     # seconds; as --metadata-timeout
+//! read_timeout = 30                         # seconds; as --read-timeout
 //!
 //! [cache]
 //! mib = 4096                     # what is kept on this machine's disk of what was fetched over a network; 0: nothing
@@ -44,12 +46,14 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::places::{Places, PlacesError};
-use crate::base::{Class, Classed, limits, suggest, sys};
+use crate::base::{Class, Classed, limits, suggest, sys, time};
 use crate::chain::name::{check_label, check_source};
 
 /// What the configuration file says.
@@ -100,6 +104,18 @@ pub struct RepositoryConfig {
     /// Whether that place may be written to by leases, should it not honour conditional creation.
     #[serde(default)]
     pub single_writer: bool,
+    /// How long to wait for what it says of names.
+    #[serde(default, deserialize_with = "timeout")]
+    pub metadata_timeout: Option<Duration>,
+    /// How long to wait for its data.
+    #[serde(default, deserialize_with = "timeout")]
+    pub read_timeout: Option<Duration>,
+}
+
+fn timeout<'de, D: Deserializer<'de>>(given: D) -> Result<Option<Duration>, D::Error> {
+    let seconds = f64::deserialize(given)?;
+    let refused = || D::Error::custom(format!("{seconds} is not {}", time::TIMEOUT));
+    time::timeout(seconds).map(Some).ok_or_else(refused)
 }
 
 /// The value of an option: text, or true or false.

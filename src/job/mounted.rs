@@ -1,6 +1,5 @@
 //! The desk's surroundings in a real mount: the configuration file, the sources' logs, the view.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::outcome::Testimony;
 use super::page::timestamp;
 use super::request::Request;
 use super::witness::Witness;
-use crate::base::{Bequest, sys};
+use crate::base::sys;
 use crate::chain::{ChainError, RepoLog};
 use crate::format::PointId;
 use crate::store::{Count, Operation};
@@ -53,8 +52,8 @@ impl MountSite {
     }
 }
 
-/// The desk of a mount that `owner` made and that shows `view`. `repository` is its absolute path or
-/// address, and `keys` what its key comes by, for the processes of jobs; `log` is where the mount's own diagnostics go, if to a file.
+/// The desk of a mount that `owner` made and that shows `view`. `program` is what the processes of its jobs are; `log` is where the
+/// mount's own diagnostics go, if to a file.
 ///
 /// # Errors
 /// [`JobError`] when the journal in `state_dir` cannot be opened.
@@ -62,11 +61,10 @@ pub fn open_desk(
     view: Arc<MountView>,
     config: Arc<ConfigFile>,
     state_dir: &Path,
-    (repository, keys): (impl Into<OsString>, Bequest),
+    program: Program,
     owner: u32,
     log: Option<&Path>,
 ) -> Result<Desk, JobError> {
-    let program = Program::this(repository, config.path())?.with(keys);
     let (repo, env) = (view.repo().id(), view.repo().env().clone());
     let options = DeskOptions::new(repo, state_dir, owner, program);
     let site = MountSite { log: log.map(Path::to_owned), ..MountSite::new(view, config) };

@@ -56,6 +56,17 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
+    /// The usual ones, but for what somebody has chosen. What ends durable may take four times as long as data.
+    pub fn chosen(metadata: Option<Duration>, data: Option<Duration>) -> Deadlines {
+        let usual = Deadlines::default();
+        Deadlines {
+            metadata: metadata.unwrap_or(usual.metadata),
+            data: data.unwrap_or(usual.data),
+            durable: data.map_or(usual.durable, |data| 4 * data),
+            ..usual
+        }
+    }
+
     /// The same deadline for everything, however much is written.
     pub fn all(deadline: Duration) -> Deadlines {
         Deadlines { metadata: deadline, data: deadline, durable: deadline, per_mib_written: Duration::ZERO }

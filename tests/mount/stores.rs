@@ -72,6 +72,25 @@ fn a_repository_on_s3_goes_through_the_main_job() {
     }
 }
 
+#[test]
+fn what_a_mount_is_told_of_its_store_its_jobs_are_told_too() {
+    let server = Server::start("deaf");
+    let url = format!("s3://amber/mode?endpoint={}", server.endpoint());
+    let keys = [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    let walk_in = WalkIn::single_writer_at(&url, keys.map(|(name, value)| (name, value.to_owned())).to_vec());
+    configured(&walk_in);
+    walk_in.sh("echo text >source/file");
+    walk_in.amberfs(&["--single-writer", "--no-cache", "--metadata-timeout=20", "--read-timeout=60", "mount", "mnt"]);
+    walk_in.sh("printf 'capture home job=n1\\n' >mnt/.amberfs/control");
+    eventually("the job has ended", || {
+        let state = walk_in.sh("cat mnt/.amberfs/jobs/n1/state");
+        assert_ne!(state.trim(), "failed", "{}", walk_in.sh("cat mnt/.amberfs/jobs/n1/log"));
+        state.trim() == "committed"
+    });
+    assert_eq!(walk_in.points().len(), 1);
+    assert!(!walk_in.path("cache/blocks").exists(), "neither the mount nor its job keeps anything");
+}
+
 /// The main job on a server of longer campaigns, encrypted, with the Linux source where there is one.
 fn on_server(name: &str, repository: impl FnOnce(&Server) -> (String, Vec<(&'static str, String)>)) {
     let servers = std::env::var("AMBERFS_SERVERS").unwrap_or_default();

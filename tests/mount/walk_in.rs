@@ -33,6 +33,12 @@ impl WalkIn {
         WalkIn::made(WalkIn { dir: tempfile::tempdir().unwrap(), repository: repository.into(), environment })
     }
 
+    /// The same, in single-writer mode.
+    pub(crate) fn single_writer_at(repository: &str, environment: Vec<(&'static str, String)>) -> WalkIn {
+        let walk_in = WalkIn { dir: tempfile::tempdir().unwrap(), repository: repository.into(), environment };
+        WalkIn::made_with(walk_in, &["--single-writer", "init", "--unencrypted"])
+    }
+
     /// The same, encrypted, and opened with a key file.
     pub(crate) fn encrypted_at(repository: &str, environment: Vec<(&'static str, String)>) -> WalkIn {
         let walk_in = WalkIn { dir: tempfile::tempdir().unwrap(), repository: repository.into(), environment };

@@ -63,6 +63,8 @@ fn what_makes_no_sense_is_refused_with_place_and_suggestion() {
         ("[[source]]\nname = \"a\"\n", "missing field `path`"),
         ("[[source]]\nname = 3\n", "line 2: invalid type: integer `3`, expected a string"),
         ("[[source]\n", "line 1: "),
+        ("[repository]\nurl = \"/x\"\nread_timeout = 0\n", "line 3: 0 is not a number of seconds from 0.01 to 3600"),
+        ("[repository]\nurl = \"/x\"\nread_timeout = \"soon\"\n", "line 3: invalid type: string \"soon\""),
         ("[[source]]\nname = \"a/b\"\npath = \"/a\"\n", "\"a/b\" cannot name a source"),
         ("[[source]]\nname = \"a\"\npath = \"a\"\n", "must be an absolute path"),
         ("[[source]]\nname = \"a\"\npath = \"/a\"\nlabels = [\"-x\"]\n", "\"-x\" cannot be a label"),
@@ -73,6 +75,14 @@ fn what_makes_no_sense_is_refused_with_place_and_suggestion() {
         assert!(error.to_string().contains("/etc/amberfs/config.toml"), "{error}");
         assert_eq!(error.class(), Class::Invalid);
     }
+}
+
+#[test]
+fn timeouts_are_seconds() {
+    let text = "[repository]\nurl = \"/x\"\nmetadata_timeout = 60\nread_timeout = 2.5\n";
+    let repository = Config::parse(text, Path::new("x")).unwrap().repository.unwrap();
+    let waits = (repository.metadata_timeout, repository.read_timeout);
+    assert_eq!(waits, (Some(Duration::from_secs(60)), Some(Duration::from_millis(2500))));
 }
 
 #[test]

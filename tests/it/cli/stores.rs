@@ -2,6 +2,7 @@
 //! which accepts any key and wants one.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
@@ -196,6 +197,31 @@ fn a_check_that_is_ended_early_leaves_nothing_and_removes_what_killed_ones_left(
     std::fs::create_dir_all(bench.path("other/probe")).unwrap();
     std::fs::write(bench.path("other/probe/notes"), "mine").unwrap();
     bench.run(["-r", "other", "init", "--unencrypted"]).fails(11, "is not empty");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_waited_for_as_long_as_somebody_says() {
+    let bench = Bench::new();
+    // The kernel takes the connections, and nobody answers.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("s3://amber/mute?endpoint=http://{}", mute.local_addr().unwrap());
+    // What is told is the whole time, or that of the last attempt, a third of it.
+    let waits = |arguments: &[&str], seconds: f32| {
+        let told = run(&bench, &url, &KEYS, arguments);
+        let within = |seconds: f32| told.err.contains(&format!("no answer within {seconds} s"));
+        assert!(told.code == 1 && (within(seconds) || within(seconds / 3.0)), "{seconds}: {told:?}");
+    };
+    waits(&["--read-timeout", "1.5", "points"], 1.5);
+    std::fs::write(bench.path("config.toml"), format!("[repository]\nurl = {url:?}\nread_timeout = 2.25\n")).unwrap();
+    waits(&["points"], 2.25);
+    waits(&["--read-timeout=0.75", "points"], 0.75);
+    waits(&["--metadata-timeout", "1.5", "repo", "check"], 1.5);
+    for option in ["--read-timeout=0", "--metadata-timeout=3601", "--read-timeout=soon"] {
+        let told = run(&bench, &url, &KEYS, &[option, "points"]);
+        assert!(told.code == 2 && told.err.contains("a number of seconds from 0.01 to 3600"), "{told:?}");
+    }
+    std::fs::write(bench.path("config.toml"), format!("[repository]\nurl = {url:?}\nread_timeout = 0\n")).unwrap();
+    run(&bench, &url, &KEYS, &["points"]).fails(2, "0 is not a number of seconds");
 }
 
 #[test]
