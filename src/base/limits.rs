@@ -372,7 +372,7 @@ const _: () = {
     assert!(4 * DISK_CACHE_LOOK_BYTES <= DISK_CACHE_BYTES_MIN && DISK_CACHE_BYTES_MIN <= DISK_CACHE_BYTES);
     assert!(RETRY_PAUSE_MAX.as_secs() < METADATA_DEADLINE.as_secs());
     assert!(UNREACHED_DEADLINE.as_secs() < METADATA_DEADLINE.as_secs());
-    // No request that has the time comes before the server wanted it.
+    // No request that has the time comes before the server wanted it, unless somebody has chosen longer deadlines.
     assert!(RESPITE_MAX.as_secs() > DURABLE_DEADLINE.as_secs());
     assert!(HEDGE_SAMPLES_MIN <= HEDGE_SAMPLES && HEDGE_PERCENTILE < 100);
 };

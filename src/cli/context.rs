@@ -1,10 +1,9 @@
 //! What every command knows: the global options, the configuration, the clock.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
@@ -280,24 +279,6 @@ impl Context {
         };
         let (metadata, data) = configured.map_or((None, None), |said| (said.metadata_timeout, said.read_timeout));
         Ok(Deadlines::chosen(self.global.metadata_timeout.or(metadata), self.global.read_timeout.or(data)))
-    }
-
-    /// The options that say how the repository's place is dealt with, for a process that this one starts for it.
-    pub fn options_of_place(&self) -> Vec<OsString> {
-        let Global { cache_size, no_cache, single_writer, metadata_timeout, read_timeout, .. } = &self.global;
-        let seconds = |name: &str, timeout: &Option<Duration>| {
-            timeout.map(|timeout| OsString::from(format!("--{name}={}", timeout.as_secs_f64())))
-        };
-        [
-            single_writer.then(|| "--single-writer".into()),
-            cache_size.map(|mib| format!("--cache-size={mib}").into()),
-            no_cache.then(|| "--no-cache".into()),
-            seconds("metadata-timeout", metadata_timeout),
-            seconds("read-timeout", read_timeout),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
     }
 
     /// The store, with this machine's memory of whether it is fit to be written to, and with what the user allows.

@@ -14,7 +14,7 @@ use crate::base::Class;
 use crate::repo::{Repo, nested};
 use crate::seal::Secret;
 use crate::seal::derive::Cost;
-use crate::store::{Access, Address, Store};
+use crate::store::{Access, Address, Deadlines, Store};
 
 /// Create a repository
 ///
@@ -49,7 +49,7 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
     let address = context.repository()?;
     check_name(&args.key_name)?;
     let access = context.access(&address)?;
-    refuse_inside(&address, &access)?;
+    refuse_inside(&address, &access, context.deadlines(&address)?)?;
     // Before anything is made: whoever has no key, or mistypes it, finds nothing half-done.
     let new = if args.unencrypted { None } else { Some(key(args, context)?) };
     let place = || -> Result<_, Failure> {
@@ -92,10 +92,10 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// Refuses a place inside a repository.
-fn refuse_inside(address: &Address, access: &Access) -> Result<(), Failure> {
+fn refuse_inside(address: &Address, access: &Access, deadlines: Deadlines) -> Result<(), Failure> {
     for above in address.above() {
         let Ok(store) = Store::open(&above, access) else { continue };
-        if nested::is_repository(&store)? {
+        if nested::is_repository(&store.with_deadlines(deadlines))? {
             return Err(Failure::new(Class::Conflict, format!("{address} lies inside the repository at {above}"))
                 .hint("one repository takes any number of sources; a second one needs a place of its own"));
         }

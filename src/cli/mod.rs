@@ -8,6 +8,7 @@
 // Doc comments of arguments are help texts: brackets in them are syntax, not links.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,7 +90,7 @@ pub struct Cli {
 pub struct Global {
     /// The repository: a directory, or a URL such as s3://bucket/prefix (docs/stores.md)
     #[arg(short, long, global = true, value_name = "REPO", env = "AMBERFS_REPOSITORY", hide_env = true)]
-    pub repository: Option<std::ffi::OsString>,
+    pub repository: Option<OsString>,
     /// The configuration file (default: /etc/amberfs/config.toml for root, else ~/.config/amberfs/config.toml)
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -106,7 +107,7 @@ pub struct Global {
     /// that writes to the repository must say so (docs/stores.md)
     #[arg(long, global = true)]
     pub single_writer: bool,
-    /// Wait so many seconds for what a store says of names: sizes, deletions, a page of a listing (default: 10)
+    /// Wait so many seconds for what a store says of names, and three times as long for a page of a listing (default: 10)
     #[arg(long, global = true, value_name = "SECONDS", value_parser = timeout)]
     pub metadata_timeout: Option<Duration>,
     /// Wait so many seconds for a read or a part of an upload, and four times as long for what ends durable (default: 30)
@@ -121,6 +122,26 @@ pub struct Global {
     /// Print more; twice: diagnostics, three times: all of them
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl Global {
+    /// The options that say how the repository's place is dealt with, for a process that this one starts for it.
+    pub fn options_of_place(&self) -> Vec<OsString> {
+        let Global { cache_size, no_cache, single_writer, metadata_timeout, read_timeout, .. } = self;
+        let seconds = |name: &str, timeout: &Option<Duration>| {
+            timeout.map(|timeout| OsString::from(format!("--{name}={}", timeout.as_secs_f64())))
+        };
+        [
+            single_writer.then(|| "--single-writer".into()),
+            cache_size.map(|mib| format!("--cache-size={mib}").into()),
+            no_cache.then(|| "--no-cache".into()),
+            seconds("metadata-timeout", metadata_timeout),
+            seconds("read-timeout", read_timeout),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
@@ -323,4 +344,28 @@ fn start_diagnostics(global: &Global) {
         _ => EnvFilter::new(level),
     };
     drop(tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Diagnostics).with_target(false).try_init());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_started_for_the_same_place_gets_the_same_options() {
+        let parsed = |options: &[OsString]| {
+            let words = [OsString::from("amberfs")].into_iter().chain(options.iter().cloned()).chain(["points".into()]);
+            Cli::try_parse_from(words).unwrap().global
+        };
+        for given in [
+            &[][..],
+            &["--single-writer", "--cache-size=128", "--metadata-timeout=0.25", "--read-timeout=3600"],
+            &["--no-cache", "--read-timeout=2.5"],
+        ] {
+            let given: Vec<OsString> = given.iter().map(OsString::from).collect();
+            let global = parsed(&given);
+            let again = parsed(&global.options_of_place());
+            assert_eq!(format!("{again:?}"), format!("{global:?}"));
+            assert_eq!(global.options_of_place().len(), given.len());
+        }
+    }
 }

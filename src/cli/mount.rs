@@ -103,7 +103,7 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
         again.extend(keys.arguments.iter().cloned());
         again.extend((0..context.global.verbose).map(|_| "-v".into()));
         again.extend(context.global.quiet.then(|| "-q".into()));
-        again.extend(context.options_of_place());
+        again.extend(context.global.options_of_place());
         again.extend(["mount".into(), format!("--role={role}").into()]);
         again.extend(args.options.iter().map(|list| format!("--option={list}").into()));
         again.extend(args.sloppy.then(|| "--sloppy".into()));
@@ -187,7 +187,7 @@ fn contents(
     }
     let (config, state) = (Arc::new(ConfigFile::at(config.path())), context.places.state()?);
     let program = Program::this(repository.to_os_string(), config.path())?;
-    let program = program.with_options(context.options_of_place()).with(keys);
+    let program = program.with_options(context.global.options_of_place()).with(keys);
     let desk = open_desk(Arc::clone(&view), config, &state, program, owner.0, log)?;
     Ok(Contents { namespace: view, control: Some(Arc::new(desk)) })
 }

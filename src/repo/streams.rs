@@ -123,7 +123,7 @@ impl<K: Copy + Eq> Streams<K> {
     pub(super) fn retract(&mut self, object: K, ahead: &Range<u64>) {
         if let Some(stream) = self.recent.iter_mut().find(|s| s.object == object && s.fetched == ahead.end) {
             (stream.fetched, stream.mark) = (ahead.start, ahead.start.min(stream.next));
-            stream.window = (stream.window / 2).max(limits::AHEAD_BYTES_MIN);
+            stream.window /= 2;
         }
     }
 }

@@ -87,8 +87,14 @@ fn what_a_mount_is_told_of_its_store_its_jobs_are_told_too() {
         assert_ne!(state.trim(), "failed", "{}", walk_in.sh("cat mnt/.amberfs/jobs/n1/log"));
         state.trim() == "committed"
     });
-    assert_eq!(walk_in.points().len(), 1);
-    assert!(!walk_in.path("cache/blocks").exists(), "neither the mount nor its job keeps anything");
+    // A second capture reads what the first has stored.
+    walk_in.sh("echo more >>source/file; printf 'capture home job=n2\\n' >mnt/.amberfs/control");
+    eventually("the second job has ended", || walk_in.sh("cat mnt/.amberfs/jobs/n2/state").trim() == "committed");
+    let blocks = walk_in.path("cache/blocks");
+    assert!(!blocks.exists(), "neither the mount nor its jobs keep anything");
+    walk_in.sh("echo more >>source/file");
+    walk_in.amberfs(&["--single-writer", "capture", &format!("home={}", walk_in.path("source").display())]);
+    assert!(blocks.exists(), "whoever is not told so does");
 }
 
 /// The main job on a server of longer campaigns, encrypted, with the Linux source where there is one.
