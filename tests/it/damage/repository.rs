@@ -234,7 +234,7 @@ impl Copy {
         Copy::Memory(store)
     }
 
-    /// A store that has read nothing yet.
+    /// The store to open it in: in a directory one that has read nothing yet, in memory always the same.
     pub(super) fn store(&self) -> Store {
         match self {
             Copy::Directory(dir) => Store::local(dir.path()).unwrap(),
