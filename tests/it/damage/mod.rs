@@ -1,8 +1,9 @@
-//! Damage to every object of a small repository: reads fail on exactly the files that need what was
+//! Damage to every object of small repositories: reads fail on exactly the files that need what was
 //! damaged and are right on all others, and a verification names the same objects and paths.
 //!
 //! ```text
-//!  repository  the repository and what its points must hold
+//!  subjects    what is damaged: three small repositories
+//!  repository  a repository, what its points must hold, and copies
 //!  predict     which files need which bytes, from the tree's pointers alone
 //!  judge       what a mount shows and a verification says, held against that
 //!  actions     the ways in which an object can be damaged
@@ -10,7 +11,7 @@
 //! Every damaged object is read frame by frame and log by log. The reading of every file of every point
 //! through a mount's view, and a verification, are repeated for every whole-object action and once for
 //! each region of an object (a frame, a header, a footer): within one, the prediction is the same.
-//! `AMBERFS_DAMAGE=2000` flips so many single bits, from all over the repository, and reads and verifies each time;
+//! `AMBERFS_DAMAGE=2000` flips so many single bits, from all over each repository, and reads and verifies each time;
 //! `AMBERFS_DAMAGE=full` every bit. These many are flipped in memory: the same bytes, and no files and threads of a directory's for each.
 //! Failures are told at once, so a campaign that is ended early has shown something.
 
@@ -18,6 +19,7 @@ mod actions;
 mod judge;
 mod predict;
 mod repository;
+mod subjects;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +30,9 @@ use amberfs::base::Class;
 use judge::{Names, complaints_of_frames, complaints_of_reading, complaints_of_verification, read_all, verified};
 use predict::{Model, Prediction};
 use repository::{Copy, Repository};
+use subjects::Subject;
 
-/// How many single bits of all are to be flipped, and each time everything read; none: of some bits, once for each region.
+/// How many single bits of each repository are to be flipped, and each time everything read; none: of some bits, once for each region.
 fn wanted_bits() -> Option<usize> {
     match std::env::var("AMBERFS_DAMAGE").ok()?.as_str() {
         "some" => None,
@@ -38,13 +41,13 @@ fn wanted_bits() -> Option<usize> {
     }
 }
 
-/// One repository for all tests of this module that run together: it is never changed, only copies are.
-fn repository() -> Arc<(Repository, Model)> {
-    static BUILT: Mutex<Weak<(Repository, Model)>> = Mutex::new(Weak::new());
-    let mut built = BUILT.lock().unwrap();
+/// One repository of each subject for all tests of this module that run together: it is never changed, only copies are.
+fn repository(subject: Subject) -> Arc<(Repository, Model)> {
+    static BUILT: [Mutex<Weak<(Repository, Model)>>; Subject::ALL.len()] = [const { Mutex::new(Weak::new()) }; _];
+    let mut built = BUILT[subject as usize].lock().unwrap();
     // The last test to end takes its directory away.
     built.upgrade().unwrap_or_else(|| {
-        let repository = Repository::build();
+        let repository = subject.build();
         let model = Model::of(&repository);
         let both = Arc::new((repository, model));
         *built = Arc::downgrade(&both);
@@ -54,14 +57,13 @@ fn repository() -> Arc<(Repository, Model)> {
 
 /// Judges each case on one of a few copies of the repository, which `copy` makes.
 fn run<C: Sync>(
+    (repository, model): &(Repository, Model),
     cases: Vec<C>,
     most: usize,
     copy: fn(&Repository) -> Copy,
     damage: impl Fn(&C) -> Damage + Sync,
     thorough: impl Fn(&Damage) -> bool + Sync,
 ) {
-    let both = repository();
-    let (repository, model) = &*both;
     let (next, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let failed = Mutex::new(Vec::new());
     let work = || {
@@ -116,29 +118,31 @@ fn first(failed: &[String]) -> String {
 }
 
 #[test]
-fn the_repository_is_sound_before_it_is_damaged() {
-    let both = repository();
-    let (repository, _) = &*both;
-    let copy = Copy::in_directory(repository);
-    let nothing = Prediction::nothing();
-    let found = complaints_of_reading(repository, &nothing, &read_all(repository, &copy));
-    assert_eq!(found, Vec::<String>::new());
-    assert_eq!(complaints_of_verification(repository, &nothing, &verified(&copy)), Vec::<String>::new());
-    repository.assert_varied();
+fn the_repositories_are_sound_before_they_are_damaged() {
+    for subject in Subject::ALL {
+        let both = repository(subject);
+        let (repository, _) = &*both;
+        let copy = Copy::in_directory(repository);
+        let nothing = Prediction::nothing();
+        let found = complaints_of_reading(repository, &nothing, &read_all(repository, &copy));
+        assert_eq!(found, Vec::<String>::new());
+        assert_eq!(complaints_of_verification(repository, &nothing, &verified(&copy)), Vec::<String>::new());
+        subject.assert_varied(repository);
+    }
 }
 
-#[test]
-fn objects_gone_cut_zeroed_doubled_and_swapped() {
-    run(whole_object(&repository().0), usize::MAX, Copy::in_directory, Damage::clone, |_| true);
+fn damage_whole_objects(subject: Subject) {
+    let both = repository(subject);
+    run(&both, whole_object(&both.0), usize::MAX, Copy::in_directory, Damage::clone, |_| true);
 }
 
-#[test]
-fn single_bits() {
-    let both = repository();
+fn flip_single_bits(subject: Subject) {
+    let both = repository(subject);
     let (repository, _) = &*both;
     let seen = Mutex::new(HashSet::new());
     let wanted = wanted_bits();
     run(
+        &both,
         flips(repository, wanted.is_some()),
         wanted.unwrap_or(usize::MAX),
         if wanted.is_some() { Copy::in_memory } else { Copy::in_directory },
@@ -147,25 +151,56 @@ fn single_bits() {
     );
 }
 
+#[test]
+fn objects_of_names_gone_cut_zeroed_doubled_and_swapped() {
+    damage_whole_objects(Subject::Names);
+}
+
+#[test]
+fn objects_of_contents_gone_cut_zeroed_doubled_and_swapped() {
+    damage_whole_objects(Subject::Contents);
+}
+
+#[test]
+fn objects_of_logs_gone_cut_zeroed_doubled_and_swapped() {
+    damage_whole_objects(Subject::Logs);
+}
+
+#[test]
+fn single_bits_of_names() {
+    flip_single_bits(Subject::Names);
+}
+
+#[test]
+fn single_bits_of_contents() {
+    flip_single_bits(Subject::Contents);
+}
+
+#[test]
+fn single_bits_of_logs() {
+    flip_single_bits(Subject::Logs);
+}
+
 /// The newest entry of a log cannot be told from one that was never written, unless a checkpoint covers it.
 /// This is where the limit lies, and not a byte further.
 #[test]
 fn only_the_deletion_of_a_logs_newest_entry_goes_unnoticed() {
-    let both = repository();
-    let (repository, model) = &*both;
-    for damage in whole_object(repository) {
-        let prediction = model.predict(repository, &damage);
-        let unnoticed = prediction.opens && prediction.objects.is_empty();
-        let of_newest = damage.changes.iter().all(|(object, _)| repository.is_newest_entry(object));
-        let of_checkpoint = damage.changes.iter().all(|(object, _)| object.as_str().contains("checkpoint"));
-        assert!(!unnoticed || (damage.is_deletion() && (of_newest || of_checkpoint)), "{}", damage.label);
+    for both in Subject::ALL.map(repository) {
+        let (repository, model) = &*both;
+        for damage in whole_object(repository) {
+            let prediction = model.predict(repository, &damage);
+            let unnoticed = prediction.opens && prediction.objects.is_empty();
+            let of_newest = damage.changes.iter().all(|(object, _)| repository.is_newest_entry(object));
+            let of_checkpoint = damage.changes.iter().all(|(object, _)| object.as_str().contains("checkpoint"));
+            assert!(!unnoticed || (damage.is_deletion() && (of_newest || of_checkpoint)), "{}", damage.label);
+        }
     }
 }
 
 /// A campaign that cannot fail proves nothing: each lie that a reader could tell is told once.
 #[test]
 fn every_lie_is_noticed() {
-    let both = repository();
+    let both = repository(Subject::Contents);
     let (repository, model) = &*both;
     let copy = Copy::in_directory(repository);
     // Elsewhere is `alone`: no file shares its frame.
@@ -218,10 +253,10 @@ fn every_lie_is_noticed() {
 /// A hard link's name stands beside the others, its inode elsewhere: what is lost with the one hides none of the other.
 #[test]
 fn a_lost_inode_takes_no_name_from_a_listing() {
-    let both = repository();
+    let both = repository(Subject::Names);
     let (repository, model) = &*both;
     let copy = Copy::in_directory(repository);
-    let (root, name) = (b"".as_slice(), b"linked-disk".as_slice());
+    let (root, name) = (b"".as_slice(), b"linked-file".as_slice());
     let damage = model.damage_to_inode_of(repository, 0, name);
     let prediction = model.predict(repository, &damage);
     assert!(prediction.points[0].unreachable.contains(name));
@@ -238,7 +273,7 @@ fn a_lost_inode_takes_no_name_from_a_listing() {
     };
     noticed("a name that is missing", &|names| names.retain(|other, _| other != name));
     noticed("a name that passes for known", &|names| *names.get_mut(name).unwrap() = true);
-    noticed("a name that passes for unknown", &|names| *names.get_mut(b"alone".as_slice()).unwrap() = false);
+    noticed("a name that passes for unknown", &|names| *names.get_mut(b"symlink".as_slice()).unwrap() = false);
     let mut reading = broken.clone();
     reading.as_mut().unwrap()[0].as_mut().unwrap().files.get_mut(root).unwrap().listing = Err(Class::Corrupt);
     assert!(!complaints_of_reading(repository, &prediction, &reading).is_empty(), "not noticed: a listing that ends");
