@@ -15,8 +15,10 @@ use super::failure::Failure;
 use super::output::{Output, printable, timestamp};
 use super::rotation::{RotateArgs, named, rotate};
 use crate::base::{Class, Classed, hex};
+use crate::chain::RepoState;
 use crate::chain::state::LogState;
 use crate::format::KeyId;
+use crate::format::slot::Removal;
 use crate::repo::{Credential, RepoError, SlotInfo, SlotRole};
 use crate::seal::Secret;
 
@@ -118,6 +120,9 @@ struct Listed<'a> {
     key: Option<String>,
     /// Whether its holder can open the repository.
     sound: bool,
+    /// When its removal was begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removal_begun: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damaged_objects: Vec<String>,
 }
@@ -197,14 +202,14 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
 /// Revokes a key and removes its slot, in this order: whatever is left undone, the key is known by its name or id, and
 /// the same command goes on.
 fn remove(args: &RemoveArgs, opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Failure> {
-    let state = opened.sources.refresh()?;
-    let counts = state.read().obstacle().is_none().then(|| state.epoch());
+    let counts = |state: &RepoState| state.read().obstacle().is_none().then(|| state.epoch());
+    let known = counts(&*opened.sources.refresh()?);
     let wanted = hex::decode(&args.name).map(KeyId);
     let of_key = match wanted {
         Some(key) => opened.repo.slots()?.into_iter().find(|slot| slot.key == Some(key)),
         None => None,
     };
-    let slot = match opened.repo.slot_named(&of_key.map_or(args.name.clone(), |slot| slot.id.to_string()), counts) {
+    let slot = match opened.repo.slot_named(&of_key.map_or(args.name.clone(), |slot| slot.id.to_string()), known) {
         Ok(slot) => Some(slot),
         // A slot that is gone, whose key was not revoked everywhere.
         Err(error) if error.class() == Class::NotFound && wanted.is_some() => None,
@@ -221,7 +226,7 @@ fn remove(args: &RemoveArgs, opened: &Opened, context: &Context, out: &mut Outpu
     };
     match &slot {
         Some(slot) => {
-            opened.repo.remove_slot(slot)?;
+            opened.repo.remove_slot(slot, || opened.sources.refresh().ok().and_then(|state| counts(&state)))?;
             tell(context, out, "removed", slot)?;
         }
         None if context.global.json => out.json(&Revoked { message_type: "revoked", key: args.name.clone() })?,
@@ -287,6 +292,12 @@ fn list(opened: &Opened, context: &Context, out: &mut Output) -> Result<(), Fail
             (true, n) => format!("{n} damaged objects beside it: amberfs verify names them"),
             (false, _) => "cannot open the repository: amberfs verify says why".to_owned(),
         };
+        let note = match &slot.removal {
+            Some(Removal { by, begun }) => {
+                format!("its removal was begun, {}, with key {}", timestamp(*begun), printable(by.as_bytes()))
+            }
+            None => note,
+        };
         let own = if slot.own { " (in use)" } else { "" };
         rows.push(vec![
             format!("{name}{own}"),
@@ -311,6 +322,7 @@ fn listed<'a>(message_type: &'static str, slot: &'a SlotInfo) -> Listed<'a> {
         own: slot.own,
         key: slot.key.map(|key| key.to_string()),
         sound: slot.is_sound,
+        removal_begun: slot.removal.as_ref().map(|removal| timestamp(removal.begun)),
         damaged_objects: slot.faults.iter().map(|fault| fault.object.to_string()).collect(),
     }
 }

@@ -34,6 +34,8 @@ pub enum Kind {
     SourceCheckpoint = 5,
     /// A key slot.
     Slot = 6,
+    /// That the removal of a key slot has begun.
+    Removal = 7,
 }
 
 /// The newest format version that this build writes and reads; 0 until the format is frozen.

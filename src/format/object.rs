@@ -8,6 +8,7 @@
 //! source/<id>/checkpoint/<number, counted down>    its checkpoints, newest first
 //! source/<id>/chain/<chain>/<base>-<random>-<ordinal>.pack
 //! key/<slot>/<epoch, counted down>                 key slots, newest first
+//! key/<slot>/removal-<epoch, counted down>         that the removal of a slot has begun
 //! probe/<random>                                   tests of the store, deleted at once
 //! lease/<holder>-<beat>                            a writer's sign of life, in single-writer mode
 //! lease/single-writer                              this repository is written to in single-writer mode
@@ -70,6 +71,8 @@ pub enum Object {
     Pack(SourceId, PackId),
     /// A key slot, as of an epoch.
     Slot(SlotId, Epoch),
+    /// That the removal of a key slot has begun, as of an epoch.
+    Removal(SlotId, Epoch),
     /// A store test's object.
     Probe(Nonce),
     /// A writer's sign of life in single-writer mode: whose, and which.
@@ -114,6 +117,8 @@ pub fn packs_prefix(source: SourceId) -> String {
 /// The prefix of all key slots, with the closing `/`.
 pub const SLOTS_PREFIX: &str = "key/";
 
+const REMOVAL: &str = "removal-";
+
 /// The prefix of all epochs of a key slot, with the closing `/`.
 pub fn slot_prefix(slot: SlotId) -> String {
     format!("{SLOTS_PREFIX}{slot}/")
@@ -135,6 +140,7 @@ impl Object {
                 pack.ordinal.0
             ),
             Object::Slot(slot, epoch) => format!("{}{:010}", slot_prefix(*slot), u32::MAX - epoch.0),
+            Object::Removal(slot, epoch) => format!("{}{REMOVAL}{:010}", slot_prefix(*slot), u32::MAX - epoch.0),
             Object::Probe(nonce) => format!("{PROBES_PREFIX}{nonce}"),
             Object::Lease(holder, beat) => format!("{LEASES_PREFIX}{holder}-{beat:020}"),
             Object::SingleWriter => format!("{LEASES_PREFIX}single-writer"),
@@ -147,9 +153,11 @@ impl Object {
         let object = match *parts.as_slice() {
             ["amberfs"] => Object::Marker,
             ["probe", random] => Object::Probe(Nonce(hex::decode(random)?)),
-            ["key", slot, epoch] => {
-                let epoch = u32::MAX - u32::try_from(decimal(epoch)?).ok()?;
-                Object::Slot(SlotId(hex::decode(slot)?), Epoch(epoch))
+            ["key", slot, last] => {
+                let (removal, epoch) = last.strip_prefix(REMOVAL).map_or((false, last), |epoch| (true, epoch));
+                let epoch = Epoch(u32::MAX - u32::try_from(decimal(epoch)?).ok()?);
+                let slot = SlotId(hex::decode(slot)?);
+                if removal { Object::Removal(slot, epoch) } else { Object::Slot(slot, epoch) }
             }
             ["lease", "single-writer"] => Object::SingleWriter,
             ["lease", lease] => {
@@ -206,6 +214,7 @@ mod tests {
             Object::Pack(SourceId(2), pack),
             Object::Slot(SlotId([0xcd; 16]), Epoch(1)),
             Object::Slot(SlotId([2; 16]), Epoch(u32::MAX)),
+            Object::Removal(SlotId([2; 16]), Epoch(3)),
             Object::Probe(Nonce([1; 16])),
             Object::Lease(Nonce([2; 16]), 17),
             Object::SingleWriter,

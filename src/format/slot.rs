@@ -29,6 +29,7 @@ const ONLY: Counter = Counter { part: 0, ordinal: 0 };
 const ABOUT: &[u8] = b"slot directory";
 const CONTENTS: &[u8] = b"slot contents";
 const BEGUN: &[u8] = b"slot rotation";
+const REMOVAL: &[u8] = b"slot removal";
 
 /// What opens a slot: a stretched passphrase, or the secret of a key file.
 #[derive(Debug, Clone)]
@@ -188,6 +189,40 @@ pub struct Listed {
     pub about: About,
     /// Whether what the slot's own key opens is what was sealed.
     pub is_whole: bool,
+}
+
+/// That the removal of a slot has begun: whoever has the full key of the epoch relies on that slot no more.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Removal {
+    /// What the slot is called that it was begun with.
+    pub by: String,
+    /// When, by the clock of whoever began.
+    pub begun: Instant,
+}
+
+impl Removal {
+    /// The name of the object that says so of the slot at `at`.
+    pub fn name(at: At) -> ObjectName {
+        Object::Removal(at.slot, at.epoch).name()
+    }
+
+    /// That object; `directory` is the epoch's.
+    pub fn encode(&self, at: At, directory: &Secret) -> Vec<u8> {
+        let sealed = at.seal(directory, REMOVAL, &codec::encode(self));
+        envelope::seal(at.repo, &Removal::name(at), envelope::Kind::Removal, &codec::encode(&sealed), None)
+    }
+
+    /// What `bytes`, that object, say.
+    ///
+    /// # Errors
+    /// [`FormatError`] when nobody with the full key of the epoch has written it.
+    pub fn decode(at: At, directory: &Secret, bytes: &[u8]) -> Result<Removal, FormatError> {
+        const WHAT: &str = "mark of a removal";
+        let (name, limit) = (Removal::name(at), limits::KEY_SLOT_BYTES_MAX);
+        let body = envelope::open(at.repo, &name, envelope::Kind::Removal, WHAT, bytes, limit, None)?;
+        let text = at.open(directory, REMOVAL, codec::decode(WHAT, &body, limit)?)?;
+        codec::decode(WHAT, &text, limit)
+    }
 }
 
 /// Where a slot stands, and so to what its parts are bound.
@@ -558,6 +593,20 @@ mod tests {
         assert!(!Slot::begins_rotation(place, &left(&before), &encode(None)));
         assert!(!Slot::begins_rotation(place, &left(&before), b"junk"));
         assert_eq!(Slot::decode(place, &unlock.key(REPO), &begun).unwrap(), after.full("mine", instant()));
+    }
+
+    #[test]
+    fn only_whoever_has_the_full_key_of_the_epoch_says_that_a_slot_is_being_removed() {
+        let (masters, stranger) = (Masters::first([1; 32]), Masters::first([9; 32]));
+        let place = at(&Unlock(Secret::new([2; 32])), 1);
+        let removal = Removal { by: "first".to_owned(), begun: instant() };
+        let bytes = removal.encode(place, &masters.directory(REPO).unwrap());
+        assert_eq!(Removal::decode(place, &masters.directory(REPO).unwrap(), &bytes).unwrap(), removal);
+        assert!(!bytes.windows(5).any(|text| text == b"first"));
+        assert!(Removal::decode(place, &stranger.directory(REPO).unwrap(), &bytes).is_err());
+        let other = at(&Unlock(Secret::new([3; 32])), 1);
+        let moved = envelope::seal(REPO, &Removal::name(other), envelope::Kind::Removal, &bytes[32..], None);
+        assert!(Removal::decode(other, &masters.directory(REPO).unwrap(), &moved).is_err());
     }
 
     /// Compiles only as long as they are.

@@ -14,6 +14,7 @@ mod kept;
 pub mod nested;
 mod open;
 mod reader;
+mod removal;
 mod rotation;
 mod session;
 mod slots;

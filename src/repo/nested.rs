@@ -40,7 +40,13 @@ pub fn stranger(store: &Store) -> Result<Option<ObjectName>, RepoError> {
         for name in listed.iter().map(|listed| &listed.name) {
             match Object::parse(name) {
                 Some(Object::Marker) => return Ok(None),
-                Some(Object::Slot(..) | Object::Probe(_) | Object::Lease(..) | Object::SingleWriter) => {}
+                Some(
+                    Object::Slot(..)
+                    | Object::Removal(..)
+                    | Object::Probe(_)
+                    | Object::Lease(..)
+                    | Object::SingleWriter,
+                ) => {}
                 None if name.as_str().starts_with(PROBES_PREFIX) => {}
                 Some(Object::Entry(..) | Object::Checkpoint(..) | Object::Pack(..)) | None => {
                     found.get_or_insert_with(|| name.clone());

@@ -115,8 +115,10 @@ fn unlock(
     let mut newest = None;
     // Where keys were never changed, the slot has one object, whose name needs no listing.
     let first = At { repo, slot: id, epoch: Epoch(1) };
-    let (objects, mut ahead) =
-        store.beside(|| slots::objects(store, repo, &slot_prefix(id)), || open_slot(store, first, &key));
+    let (objects, mut ahead) = store.beside(
+        || slots::listing(store, repo, &slot_prefix(id)).map(|listing| listing.slots),
+        || open_slot(store, first, &key),
+    );
     let mut objects: Vec<At> = objects?.into_values().flatten().collect();
     if objects.is_empty() {
         // A listing may lag behind, and must not make the right key a wrong one.
@@ -204,7 +206,8 @@ impl Repo {
         let masters = Masters::first(env.random());
         let slot = masters.full(name, env.now());
         if let Some(encryption) = &marker.encryption {
-            slots::write(&store, marker.repo, encryption, credential, &masters, &slot, None)?;
+            let (id, key) = slots::unlock(marker.repo, encryption, credential)?;
+            slots::write(&store, At { repo: marker.repo, slot: id, epoch: masters.epoch() }, &key, &masters, &slot)?;
         }
         // From here on the credential may be what opens a repository, unless another one stands there.
         let in_doubt = |error| match error {

@@ -20,7 +20,7 @@ use crate::seal::Secret;
 use crate::store::Created;
 
 use super::open::OpenedBy;
-use super::slots::{SlotInfo, create, is_plausible};
+use super::slots::{Listing, SlotInfo, create, is_plausible};
 use super::{Repo, RepoError};
 
 /// A rotation that has begun: the new keys are in the slot that it was begun with.
@@ -47,16 +47,28 @@ impl Repo {
         let masters = self.masters("a rotation")?;
         self.prove_store()?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
+        let current = masters.epoch();
+        // Whoever removes our slot meanwhile would remove the only one with the new keys.
+        let made = self.mark_others(|slot| slot.epoch <= current)?;
         if self.resumes_rotation(counts) {
-            return Ok(Rotation { epoch: masters.epoch() });
+            return Ok(Rotation { epoch: current });
         }
+        let begun = self.begin_epoch(&masters, opened);
+        if matches!(begun, Err(RepoError::Slot { .. })) {
+            self.withdraw(&made);
+        }
+        begun
+    }
+
+    /// Puts the next generation of keys into the slot that this repository was opened with.
+    fn begin_epoch(&self, masters: &Masters, opened: &OpenedBy) -> Result<Rotation, RepoError> {
         let left = masters.directory(self.id()).map_err(RepoError::object(&Object::Marker.name()))?;
         let taken = || RepoError::Slot {
             name: opened.slot.name.clone(),
             why: "cannot be rotated: somebody else is rotating, or was interrupted; let him finish, or remove his key",
             class: Class::Conflict,
         };
-        let masters = self.next_masters(&masters, opened)?.ok_or_else(taken)?;
+        let masters = self.next_masters(masters, opened)?.ok_or_else(taken)?;
         let at = At { repo: self.id(), slot: opened.id, epoch: masters.epoch() };
         let slot = masters.full(&opened.slot.name, opened.slot.created);
         match create(self.store(), at, &opened.key, &masters, &slot, Some(&left))? {
@@ -121,11 +133,16 @@ impl Repo {
         let masters = self.masters("a rotation")?;
         self.prove_store()?;
         self.keep_own_slot(&masters)?;
+        let goes = |slot: &SlotInfo| slot.epoch < masters.epoch() && !slot.own;
+        // Some may have been added since.
+        self.mark_others(goes)?;
         let mut dropped = self.slots()?;
-        dropped.retain(|slot| slot.epoch < masters.epoch() && !slot.own);
-        let objects = self.slot_objects(SLOTS_PREFIX)?.into_values().flatten();
-        let older: Vec<At> = objects.filter(|at| at.epoch < masters.epoch()).collect();
+        dropped.retain(goes);
+        let Listing { slots, marks } = self.listing(SLOTS_PREFIX)?;
+        let older: Vec<At> = slots.into_values().flatten().filter(|at| at.epoch < masters.epoch()).collect();
         self.remove_objects(SLOTS_PREFIX, &older)?;
+        let older: Vec<At> = marks.into_iter().filter(|at| at.epoch < masters.epoch()).collect();
+        self.unmark(&older).map_err(RepoError::store("remove the mark of a removal"))?;
         Ok(dropped)
     }
 

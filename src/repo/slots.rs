@@ -4,7 +4,7 @@
 //! way: neither in that of whoever lists, adds, changes or removes keys, nor of whoever rotates ([`super::rotation`]).
 //!
 //! Crash behaviour: a slot is one object, created whole, and read back and opened before anything rests on it. A removal
-//! deletes a slot's objects, newest last, so that one that was interrupted leaves the slot as it was. A change writes
+//! ([`super::removal`]) deletes a slot's objects, newest last, so that one that was interrupted leaves the slot as it was. A change writes
 //! the new slot first: at every moment one of the two opens all that the old one did.
 //!
 //! What was deleted over a network counts as removed when it is listed no more: to a deletion, any page of a gateway's that says
@@ -16,7 +16,7 @@ use crate::base::{Class, Classed, Instant, limits};
 use crate::format::author::Grade;
 use crate::format::marker::Encryption;
 use crate::format::object::{Object, ObjectName, SLOTS_PREFIX, slot_prefix};
-use crate::format::slot::{About, At, Listed, Masters, Slot, role_name};
+use crate::format::slot::{About, At, Listed, Masters, Removal, Slot, role_name};
 use crate::format::{Epoch, FormatError, KeyId, RepoId, SlotId};
 use crate::seal::Secret;
 use crate::store::{Created, Store};
@@ -54,6 +54,8 @@ pub struct SlotInfo {
     pub own: bool,
     /// Whether what it gives in that generation is what was sealed, so that its holder can open the repository.
     pub is_sound: bool,
+    /// Its removal, if that has begun: nobody relies on it any more.
+    pub removal: Option<Removal>,
     /// What else stands under its name.
     pub faults: Vec<SlotFault>,
 }
@@ -84,31 +86,31 @@ pub struct Changed {
     pub left: Vec<SlotFault>,
 }
 
-/// Creates the object of `slot`, for `credential`, and opens it; the slot's place and key.
-pub(super) fn write(
-    store: &Store,
+/// The slot that `credential` opens, if there is one, and that slot's key.
+pub(super) fn unlock(
     repo: RepoId,
     encryption: &Encryption,
     credential: &Credential,
-    masters: &Masters,
-    slot: &Slot,
-    other_than: Option<SlotId>,
 ) -> Result<(SlotId, Secret), RepoError> {
     let name = Object::Marker.name();
     let sealing = |source| FormatError::Seal { what: "repository marker", source };
     let unlock = credential.unlock(encryption).map_err(sealing).map_err(RepoError::object(&name))?;
-    let (id, key) = (unlock.slot(repo), unlock.key(repo));
-    let taken = || RepoError::Slot {
+    Ok((unlock.slot(repo), unlock.key(repo)))
+}
+
+/// Creates the object of `slot`, whose place is free, and opens it.
+pub(super) fn write(store: &Store, at: At, key: &Secret, masters: &Masters, slot: &Slot) -> Result<(), RepoError> {
+    match create(store, at, key, masters, slot, None)? {
+        Created::New => Ok(()),
+        Created::Exists => Err(taken(slot)),
+    }
+}
+
+fn taken(slot: &Slot) -> RepoError {
+    RepoError::Slot {
         name: slot.name.clone(),
         why: "would open with a passphrase or key file that opens another slot already",
         class: Class::Conflict,
-    };
-    if other_than == Some(id) {
-        return Err(taken());
-    }
-    match create(store, At { repo, slot: id, epoch: masters.epoch() }, &key, masters, slot, None)? {
-        Created::New => Ok((id, key)),
-        Created::Exists => Err(taken()),
     }
 }
 
@@ -150,8 +152,14 @@ impl Repo {
         self.masters("a list of the keys")?;
         let own = self.opened_by.as_ref().map(|opened| opened.id);
         let mut found = Vec::new();
-        for (id, objects) in self.slot_objects(SLOTS_PREFIX)? {
-            found.extend(self.slot_of(id, &objects, own == Some(id))?);
+        let Listing { slots, marks } = self.listing(SLOTS_PREFIX)?;
+        let mut marked = self.marked(&marks)?;
+        for (id, objects) in slots {
+            let Some(mut slot) = self.slot_of(id, &objects, own == Some(id))? else { continue };
+            let marked = marked.remove(&id).unwrap_or_default();
+            slot.removal = marked.removal;
+            slot.faults.extend(marked.faults);
+            found.push(slot);
         }
         found.sort_by_key(|slot| (slot.created, slot.id));
         Ok(found)
@@ -235,87 +243,9 @@ impl Repo {
             SlotRole::Writer => lesser(Grade::Writer),
         };
         let slot = slot.map_err(RepoError::object(&Object::Marker.name()))?;
-        let (id, _) = write(self.store(), repo, self.encryption()?, credential, &masters, &slot, None)?;
+        let (id, key) = self.free_place(credential)?;
+        write(self.store(), At { repo, slot: id, epoch: masters.epoch() }, &key, &masters, &slot)?;
         Ok(info(id, masters.epoch(), Some(slot.about()), false))
-    }
-
-    /// The slot named `name`, or with that identity, if it may be removed. `counts` is the generation of keys that the
-    /// repository's log says counts; none when that log cannot be read as a whole.
-    ///
-    /// # Errors
-    /// [`RepoError::Slot`] when there is none, or several, or nobody could open all that is stored without it;
-    /// [`RepoError::KeyRole`]; the store.
-    pub fn slot_named(&self, name: &str, counts: Option<Epoch>) -> Result<SlotInfo, RepoError> {
-        let current = self.masters("the removal of a key")?.epoch();
-        let all = self.slots()?;
-        let refused = |why| RepoError::Slot { name: name.to_owned(), why, class: Class::Conflict };
-        let slot = match all.iter().find(|slot| slot.id.to_string() == name) {
-            Some(slot) => slot,
-            None => {
-                let mut named = all.iter().filter(|slot| slot.name.as_deref() == Some(name));
-                let slot = named.next().ok_or_else(|| RepoError::Slot {
-                    name: name.to_owned(),
-                    why: "does not exist; `amberfs key list` shows all",
-                    class: Class::NotFound,
-                })?;
-                if named.next().is_some() {
-                    return Err(refused("is the name of several: give the id of one, as `amberfs key list` shows it"));
-                }
-                slot
-            }
-        };
-        // Nobody but its holder can tell whether an object of a newer generation is junk. The log tells whether it counts.
-        let may_be_newer = slot.faults.iter().any(|fault| fault.epoch > current && is_plausible(fault.epoch));
-        if may_be_newer && counts.is_none_or(|counts| counts > current) {
-            return Err(refused(
-                "may have newer keys than the one in use, which does not open all of the repository's log: open the \
-                 repository with that one",
-            ));
-        }
-        // The one in use has been opened, which says more than its listing.
-        let stays = |other: &SlotInfo| {
-            other.id != slot.id && (other.own || other.role == Some("full") && other.is_sound && other.epoch == current)
-        };
-        if !all.iter().any(stays) {
-            return Err(refused(
-                "is the last that gives everything: add another one first, or nobody could ever open all again",
-            ));
-        }
-        Ok(slot.clone())
-    }
-
-    /// Removes a slot. Who has had it may have kept what it gave: only a rotation keeps him from what is written from
-    /// then on.
-    ///
-    /// # Errors
-    /// [`RepoError::NotRemoved`] when it is still there; [`RepoError::KeyRole`]; the store.
-    pub fn remove_slot(&self, slot: &SlotInfo) -> Result<(), RepoError> {
-        self.masters("the removal of a key")?;
-        self.prove_store()?;
-        let prefix = slot_prefix(slot.id);
-        let objects: Vec<At> = self.slot_objects(&prefix)?.into_values().flatten().rev().collect();
-        self.remove_objects(&prefix, &objects)
-    }
-
-    /// Deletes `objects`, in this order, and sees that none of them is listed below `prefix` any more.
-    pub(super) fn remove_objects(&self, prefix: &str, objects: &[At]) -> Result<(), RepoError> {
-        for at in objects {
-            self.store().delete(&at.name()).map_err(RepoError::store("remove a key slot"))?;
-        }
-        match self.still_there(prefix, objects)?.first() {
-            Some(at) => Err(RepoError::NotRemoved { object: at.name() }),
-            None => Ok(()),
-        }
-    }
-
-    /// Which of the objects that were `deleted` over a network are listed below `prefix` all the same.
-    fn still_there(&self, prefix: &str, deleted: &[At]) -> Result<Vec<At>, RepoError> {
-        if deleted.is_empty() || !self.store().is_remote() {
-            return Ok(Vec::new());
-        }
-        let mut listed: Vec<At> = self.slot_objects(prefix)?.into_values().flatten().collect();
-        listed.retain(|at| deleted.iter().any(|deleted| deleted.name() == at.name()));
-        Ok(listed)
     }
 
     /// Gives what the slot gives that this repository was opened with to `credential` instead. Once the new slot is
@@ -329,11 +259,23 @@ impl Repo {
         self.prove_store()?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
         let old = self.slot_objects(&slot_prefix(opened.id))?;
-        let encryption = self.encryption()?;
-        let (id, _) = write(self.store(), self.id(), encryption, credential, &masters, &opened.slot, Some(opened.id))?;
-        let (mut left, mut deleted) = (Vec::new(), Vec::new());
+        let (id, key) = self.free_place(credential)?;
+        if id == opened.id {
+            return Err(taken(&opened.slot));
+        }
+        write(self.store(), At { repo: self.id(), slot: id, epoch: masters.epoch() }, &key, &masters, &opened.slot)?;
+        let slot = info(id, masters.epoch(), Some(opened.slot.about()), false);
         // Oldest first: whatever is left opens all that it ever did.
-        for at in old.into_values().flatten().rev() {
+        let old: Vec<At> = old.into_values().flatten().rev().collect();
+        let made = match self.mark_in_favour_of(id) {
+            Ok(made) => made,
+            Err(error) => {
+                let left = old.into_iter().map(|at| SlotFault::new(at, &error)).collect();
+                return Ok(Changed { slot, left });
+            }
+        };
+        let (mut left, mut deleted) = (Vec::new(), Vec::new());
+        for at in old {
             if at.epoch > masters.epoch() {
                 // It could not be opened, and may be mended: what it holds is not in the new slot.
                 left.push(SlotFault::new(at, "it was not what was sealed when the repository was opened"));
@@ -353,7 +295,20 @@ impl Repo {
                 left.extend(deleted.into_iter().map(|at| SlotFault::new(at, &why)));
             }
         }
-        Ok(Changed { slot: info(id, masters.epoch(), Some(opened.slot.about()), false), left })
+        if left.is_empty() {
+            self.withdraw(&made);
+        }
+        Ok(Changed { slot, left })
+    }
+
+    /// The slot that `credential` is to open, and its key. What a removal has left of one that was there before is taken away.
+    fn free_place(&self, credential: &Credential) -> Result<(SlotId, Secret), RepoError> {
+        let (id, key) = unlock(self.id(), self.encryption()?, credential)?;
+        let listing = self.listing(&slot_prefix(id))?;
+        if listing.slots.is_empty() {
+            self.unmark(&listing.marks).map_err(RepoError::store("remove the mark of a removal"))?;
+        }
+        Ok((id, key))
     }
 
     fn encryption(&self) -> Result<&Encryption, RepoError> {
@@ -368,25 +323,40 @@ impl Repo {
         Masters::of(slot).ok_or(RepoError::KeyRole { what, role: role_name(&slot.access) })
     }
 
+    /// What is listed below `prefix`.
+    pub(super) fn listing(&self, prefix: &str) -> Result<Listing, RepoError> {
+        listing(self.store(), self.id(), prefix)
+    }
+
     /// The objects of each slot below `prefix`, newest first.
     pub(super) fn slot_objects(&self, prefix: &str) -> Result<BTreeMap<SlotId, Vec<At>>, RepoError> {
-        objects(self.store(), self.id(), prefix)
+        Ok(self.listing(prefix)?.slots)
     }
 }
 
-/// The objects of each slot below `prefix`, newest first.
-pub(super) fn objects(store: &Store, repo: RepoId, prefix: &str) -> Result<BTreeMap<SlotId, Vec<At>>, RepoError> {
+/// What is listed of slots.
+pub(super) struct Listing {
+    /// The objects of each, newest first.
+    pub(super) slots: BTreeMap<SlotId, Vec<At>>,
+    /// Where removals are marked.
+    pub(super) marks: Vec<At>,
+}
+
+/// What is listed below `prefix`.
+pub(super) fn listing(store: &Store, repo: RepoId, prefix: &str) -> Result<Listing, RepoError> {
     let listed = store.list(prefix, None, None).map_err(RepoError::store("list the key slots"))?;
-    let mut slots: BTreeMap<SlotId, Vec<At>> = BTreeMap::new();
+    let mut found = Listing { slots: BTreeMap::new(), marks: Vec::new() };
     for object in listed {
-        if let Some(Object::Slot(slot, epoch)) = Object::parse(&object.name) {
-            slots.entry(slot).or_default().push(At { repo, slot, epoch });
+        match Object::parse(&object.name) {
+            Some(Object::Slot(slot, epoch)) => found.slots.entry(slot).or_default().push(At { repo, slot, epoch }),
+            Some(Object::Removal(slot, epoch)) => found.marks.push(At { repo, slot, epoch }),
+            _ => {}
         }
     }
-    for objects in slots.values_mut() {
+    for objects in found.slots.values_mut() {
         objects.sort_by_key(|at| std::cmp::Reverse(at.epoch));
     }
-    Ok(slots)
+    Ok(found)
 }
 
 /// Whether a slot can be of this epoch. Objects that cannot are not even read, so that there are few to read of a slot.
@@ -407,6 +377,7 @@ fn info(id: SlotId, epoch: Epoch, about: Option<About>, own: bool) -> SlotInfo {
         key: about.as_ref().and_then(|about| about.lesser).map(|(_, key)| key),
         name: about.map(|about| about.name),
         is_sound: true,
+        removal: None,
         faults: Vec::new(),
     }
 }

@@ -396,7 +396,7 @@ impl Store {
     ) -> Result<Option<T>, StoreError> {
         let shared = matches!(
             Object::parse(name),
-            Some(Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Slot(..))
+            Some(Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Slot(..) | Object::Removal(..))
         );
         match self.lease().filter(|_| shared) {
             Some(lease) => lease.guarded(name, |left| write(Some(left))),

@@ -46,7 +46,7 @@ pub(super) fn of(report: &Report, subjects: &[Subject], lacks_keys: bool) -> Vec
                 *source == id && subject.state.newest().is_some_and(|newest| newest.chain() == pack.chain)
             }
             Object::Marker | Object::Entry(..) | Object::Checkpoint(..) | Object::Slot(..) | Object::Probe(_) => false,
-            Object::Lease(..) | Object::SingleWriter => false,
+            Object::Removal(..) | Object::Lease(..) | Object::SingleWriter => false,
         };
         if objects.iter().any(|(_, object)| in_newest_chain(object)) {
             advice.push(format!(

@@ -77,7 +77,7 @@ impl Survey {
             };
             let account = match Object::parse(&object.name) {
                 Some(Object::Marker) => Account::Marker,
-                Some(Object::Slot(..)) => Account::Slot,
+                Some(Object::Slot(..) | Object::Removal(..)) => Account::Slot,
                 Some(Object::Lease(..) | Object::SingleWriter) => Account::Lease,
                 Some(Object::Entry(log, _) | Object::Checkpoint(log, _)) if of_known(log) => Account::Log,
                 Some(Object::Pack(source, pack)) if known.contains(&source) => {

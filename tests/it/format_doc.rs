@@ -74,6 +74,7 @@ fn its_kinds_are_those_of_the_code() {
         (Kind::RepoCheckpoint, "repository checkpoint"),
         (Kind::SourceCheckpoint, "source checkpoint"),
         (Kind::Slot, "key slot"),
+        (Kind::Removal, "mark of a removal"),
     ];
     says(&kinds.map(|(kind, name)| format!("{} {name}", kind as u8)).join(", "));
 }

@@ -3,6 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use amberfs::base::Env;
+use amberfs::repo::{CacheSizes, Closed, Credential};
+use amberfs::store::fault::{Fault, Faults, Rule};
+use amberfs::store::{Operation, Store};
 use serde_json::Value;
 
 use super::bench::{Bench, Ran};
@@ -115,6 +119,37 @@ fn a_removal_that_was_interrupted_is_finished_by_the_id_of_the_key() {
     let key = list(&bench).into_iter().find(|key| key["name"] == "web2").unwrap()["key"].as_str().unwrap().to_owned();
     assert!(good(run(&["key", "remove", &key])).out.contains("writer key web2 removed"));
     assert_eq!(names(&bench), ["mine"]);
+}
+
+#[test]
+fn a_removal_that_has_only_begun_is_listed_and_ends_when_it_is_given_again() {
+    let bench = encrypted();
+    let run = |arguments: &[&str]| keyed(&bench, "key", arguments);
+    good(run(&["key", "add", "other", "--new-keyfile", "other.key"]));
+    let faults = Faults::new();
+    let store = faults.around(&Store::local(&bench.path("repo")).unwrap());
+    let credential = Credential::of_key_file(&std::fs::read_to_string(bench.path("key")).unwrap()).unwrap();
+    let closed = Closed::find(store).unwrap();
+    let repo = closed.open(Env::system(), CacheSizes::default(), Some(&credential)).unwrap();
+    let other = repo.slot_named("other", None).unwrap();
+    faults.plan(Rule::new(Fault::Before).on(Operation::Delete).within("key/").then_crash());
+    repo.remove_slot(&other, || None).unwrap_err();
+
+    let table = good(run(&["key", "list"])).out;
+    assert!(table.contains("its removal was begun, ") && table.contains("with key mine"), "{table}");
+    let begun: Vec<String> = list(&bench)
+        .into_iter()
+        .filter(|key| key.get("removal_begun").is_some())
+        .map(|key| key["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(begun, ["other"]);
+    let theirs = |arguments: &[&str]| keyed(&bench, "other.key", arguments);
+    theirs(&["key", "remove", "mine"]).fails(11, "the removal of every other one that gives everything has begun");
+    theirs(&["key", "rotate", "--yes"]).fails(11, "is being removed, or was");
+    good(theirs(&["points"]));
+    good(run(&["key", "remove", "other"]));
+    assert_eq!(names(&bench), ["mine"]);
+    good(run(&["verify"]));
 }
 
 #[test]

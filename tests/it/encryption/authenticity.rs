@@ -4,7 +4,8 @@ use amberfs::format::envelope::{self, Kind, With};
 use amberfs::format::ids::Nonce;
 use amberfs::format::object::LogId;
 use amberfs::format::{Epoch, LogNumber, PackId, PackOrdinal};
-use amberfs::store::fault::{Fault, Faults};
+use amberfs::store::Operation;
+use amberfs::store::fault::{Fault, Faults, Rule};
 use amberfs::verify::{self, Doubt, Report};
 
 use super::*;
@@ -50,6 +51,12 @@ fn everything() -> (Bench, ObjectName) {
         assert!(failed, "a capture came to its end before a pack was left");
         objects(&bench.store).into_keys().find(is_new_pack)
     });
+    // A removal that has only begun.
+    let faults = Faults::new();
+    let repo = open(&faults.around(&bench.store), &bench.env, &key(FULL)).unwrap();
+    let other = repo.slot_named("key 2", None).unwrap();
+    faults.plan(Rule::new(Fault::Before).on(Operation::Delete).then_crash());
+    repo.remove_slot(&other, || None).unwrap_err();
     let lease = Object::Lease(Nonce([1; 16]), 3).name();
     put(&bench.store, &lease, format!("{} 3\n", Nonce([1; 16])).as_bytes());
     put(&bench.store, &Object::SingleWriter.name(), b"written to in single-writer mode\n");
@@ -62,7 +69,7 @@ fn every_object_is_authenticated_or_named_with_the_reason_why_not() {
     let report = verified(&bench.store, &bench.env).unwrap();
     assert_eq!(report.findings, []);
     adds_up(&report, &bench.store);
-    let mut own = 0;
+    let (mut own, mut marks) = (0, 0);
     for name in objects(&bench.store).keys() {
         let expected = match Object::parse(name).unwrap() {
             Object::Marker => Some(Doubt::Marker),
@@ -72,11 +79,15 @@ fn every_object_is_authenticated_or_named_with_the_reason_why_not() {
                 None
             }
             Object::Slot(..) => Some(Doubt::Slot),
+            Object::Removal(..) => {
+                marks += 1;
+                Some(Doubt::Slot)
+            }
             _ => None,
         };
         assert_eq!(doubt(&report, name), expected, "{name}");
     }
-    assert_eq!(own, 1, "the slot that it was opened with");
+    assert_eq!((own, marks), (1, 1), "the slot that it was opened with, and a mark");
     assert_eq!(report.orphans.names, [orphan], "an honest pack of no point opens");
 }
 

@@ -6,6 +6,7 @@
 //!  tampering  objects that were altered, moved, or put in another's place; keys that are not the right ones
 //!  roles      what a writer and a collector can do, by trying, with the program's help and without it
 //!  slots      key slots beside junk, or lost answers
+//!  removals   removals, changes and rotations that meet, or break off: a key stays
 //!  pins       what a lost key gets back by taking entries away: nothing
 //!  authenticity  for which objects a verification answers, and that it names all others
 //!  rotation   new passphrases, new keys, removed keys; rotations that are interrupted, or meet
@@ -13,6 +14,7 @@
 
 mod authenticity;
 mod pins;
+mod removals;
 mod roles;
 mod rotation;
 mod secrecy;

@@ -361,7 +361,7 @@ fn a_writer_changes_nothing_about_sources_and_keys() {
     refused(&bench, "a new epoch", || sources(&writer).append(RepoGoal::Epoch(Epoch(2))));
     refused(&bench, "a list of the keys", || writer.slots());
     refused(&bench, "a new key", || writer.add_slot("mine", SlotRole::Full, &key(99)));
-    refused(&bench, "removing a key", || writer.remove_slot(&victim));
+    refused(&bench, "removing a key", || writer.remove_slot(&victim, || None));
     refused(&bench, "changing its key", || writer.replace_own_slot(&key(99)));
     refused(&bench, "a rotation", || writer.begin_rotation(Epoch(1)));
     let bodies = [
@@ -450,7 +450,7 @@ fn a_removed_writer_adds_nothing_any_more() {
     let id = slot.key.unwrap();
     sources(&full).append(RepoGoal::Revoke(id)).unwrap();
     source(&full, "written").1.append(SourceGoal::Writer(None)).unwrap();
-    full.remove_slot(&slot).unwrap();
+    full.remove_slot(&slot, || None).unwrap();
     assert!(matches!(bench.try_open(WRITER), Err(RepoError::WrongKey { .. })));
     // It still has all that it had.
     refused(&bench, "a capture", || {

@@ -92,7 +92,7 @@ fn the_last_full_key_stays() {
     assert_eq!(bench.open(FULL).slot_named("first", Some(Epoch(0))).unwrap_err().class(), Class::Conflict);
     bench.open(FULL).add_slot("second", SlotRole::Full, &key(OTHER_FULL)).unwrap();
     let slot = bench.open(OTHER_FULL).slot_named("first", Some(Epoch(0))).unwrap();
-    bench.open(OTHER_FULL).remove_slot(&slot).unwrap();
+    bench.open(OTHER_FULL).remove_slot(&slot, || None).unwrap();
     assert_eq!(bench.open(OTHER_FULL).slot_named("second", Some(Epoch(0))).unwrap_err().class(), Class::Conflict);
 }
 
@@ -143,7 +143,7 @@ fn a_removed_key_opens_nothing_new_and_says_nothing_any_more() {
         let (record, log) = source(&removed, "full");
         log.load().unwrap();
         let slot = bench.open(FULL).slot_named(name, Some(Epoch(0))).unwrap();
-        bench.open(FULL).remove_slot(&slot).unwrap();
+        bench.open(FULL).remove_slot(&slot, || None).unwrap();
         assert!(matches!(bench.try_open(n), Err(RepoError::WrongKey { .. })));
         try_rotate(&bench.store, &bench.env, FULL).unwrap();
         for dropped in [OTHER_FULL, WRITER, OTHER_WRITER, COLLECTOR] {
@@ -193,7 +193,7 @@ fn a_removed_key_opens_nothing_new_and_says_nothing_any_more() {
 }
 
 /// The keys that open the repository and read all of its logs.
-fn working(bench: &Bench, keys: &[u8]) -> Vec<u8> {
+pub(super) fn working(bench: &Bench, keys: &[u8]) -> Vec<u8> {
     let works = |n: &&u8| match bench.try_open(**n) {
         Ok(repo) => {
             let state = sources(&repo).load().unwrap();
@@ -209,7 +209,7 @@ fn working(bench: &Bench, keys: &[u8]) -> Vec<u8> {
 }
 
 /// The key rotates, adds all others again, and every point is read; nothing is left over.
-fn goes_on(bench: &Bench, n: u8, what: &str) {
+pub(super) fn goes_on(bench: &Bench, n: u8, what: &str) {
     let to = try_rotate(&bench.store, &bench.env, n).unwrap_or_else(|error| panic!("{what}: key {n}: {error:?}"));
     add_others(bench, n);
     assert_eq!(working(bench, &[FULL, OTHER_FULL, WRITER, OTHER_WRITER, COLLECTOR]).len(), 5, "{what}");
@@ -227,7 +227,7 @@ fn goes_on(bench: &Bench, n: u8, what: &str) {
 }
 
 /// A repository with a point, to begin with in every case.
-fn begun() -> (Bench, BTreeMap<ObjectName, Vec<u8>>) {
+pub(super) fn begun() -> (Bench, BTreeMap<ObjectName, Vec<u8>>) {
     let bench = Bench::with_keys();
     fill(&bench.root());
     bench.capture(WRITER, "written");
@@ -236,7 +236,7 @@ fn begun() -> (Bench, BTreeMap<ObjectName, Vec<u8>>) {
 }
 
 /// The same once more.
-fn again(base: &Bench, objects: &BTreeMap<ObjectName, Vec<u8>>) -> Bench {
+pub(super) fn again(base: &Bench, objects: &BTreeMap<ObjectName, Vec<u8>>) -> Bench {
     let bench = Bench { dir: tempfile::tempdir().unwrap(), store: super::filled(objects), env: base.env.clone() };
     std::fs::create_dir(bench.root()).unwrap();
     fill(&bench.root());

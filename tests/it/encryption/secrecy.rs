@@ -15,9 +15,10 @@ use amberfs::format::{envelope, frame, pack, sealed};
 use amberfs::repo::{Credential, Repo, SlotRole};
 use amberfs::seal::derive::Cost;
 use amberfs::seal::padme::padded_len;
-use amberfs::store::Store;
+use amberfs::store::fault::{Fault, Faults, Rule};
+use amberfs::store::{Operation, Store};
 
-use super::{Bench, FULL, OTHER_WRITER, WRITER, fill, key, noise, objects};
+use super::{Bench, FULL, OTHER_WRITER, WRITER, fill, key, noise, objects, open};
 use crate::world::later;
 
 const SOURCE: &str = "payroll-of-executives";
@@ -213,7 +214,13 @@ fn history() -> (Bench, Vec<(ObjectName, Vec<u8>)>) {
         {
             let slot = full.add_slot(&format!("{name} {round}"), role, &key(77)).unwrap();
             look(&bench);
-            full.remove_slot(&slot).unwrap();
+            // One that breaks off leaves its mark.
+            let faults = Faults::new();
+            let breaks = open(&faults.around(&bench.store), &bench.env, &key(FULL)).unwrap();
+            faults.plan(Rule::new(Fault::Before).on(Operation::Delete).then_crash());
+            breaks.remove_slot(&slot, || None).unwrap_err();
+            look(&bench);
+            full.remove_slot(&slot, || None).unwrap();
         }
         full.replace_own_slot(&key(78)).unwrap();
         look(&bench);
@@ -232,7 +239,7 @@ fn no_two_texts_share_a_key_and_a_place() {
     let (_, ever) = history();
     let mut packs: HashMap<&ObjectName, &[u8]> = HashMap::new();
     let mut keys: HashMap<Vec<u8>, &[u8]> = HashMap::new();
-    let (mut frames, mut salts) = (0, 0);
+    let (mut frames, mut salts, mut marks) = (0, 0, 0);
     for (name, bytes) in &ever {
         match Object::parse(name).unwrap() {
             Object::Pack(..) => {
@@ -261,9 +268,15 @@ fn no_two_texts_share_a_key_and_a_place() {
                 }
                 salts += 1;
             }
+            Object::Removal(..) => {
+                let (part, text) = sealed_part(&bytes[envelope::HEADER_BYTES..]);
+                assert!(keys.insert(part, text).is_none(), "{name} shares a key");
+                marks += 1;
+            }
             Object::Marker | Object::Probe(_) | Object::Lease(..) | Object::SingleWriter => {}
         }
     }
+    assert!(marks >= 4, "{marks} marks were compared");
     assert!(frames >= 12 && salts >= 60, "{frames} packs and {salts} small objects were compared");
 }
 
@@ -287,13 +300,18 @@ fn slot_parts(bytes: &[u8]) -> Vec<(Vec<u8>, &[u8])> {
         }
         other => panic!("the layout of a slot has changed: {other:?}"),
     }
-    parts.into_iter().map(|part| (part[32..64].to_vec(), &part[64..])).collect()
+    parts.into_iter().map(sealed_part).collect()
+}
+
+/// The commitment to the key of a sealed part, and its text.
+fn sealed_part(part: &[u8]) -> (Vec<u8>, &[u8]) {
+    (part[32..64].to_vec(), &part[64..])
 }
 
 #[test]
 fn lengths_are_padded() {
     let (_, ever) = history();
-    let (mut packs, mut entries, mut slots) = (BTreeSet::new(), 0, BTreeSet::new());
+    let (mut packs, mut entries, mut slots, mut marks) = (BTreeSet::new(), 0, BTreeSet::new(), BTreeSet::new());
     for (name, bytes) in &ever {
         let length = bytes.len() as u64;
         match Object::parse(name).unwrap() {
@@ -307,11 +325,13 @@ fn lengths_are_padded() {
                 entries += 1;
             }
             Object::Slot(..) => drop(slots.insert(length)),
+            Object::Removal(..) => drop(marks.insert(length)),
             Object::Marker | Object::Probe(_) | Object::Lease(..) | Object::SingleWriter => {}
         }
     }
     assert!(packs.len() >= 2 && entries >= 30, "{packs:?}, {entries} entries");
     assert!(slots.len() <= 8, "a slot's length tells little: {slots:?}");
+    assert_eq!(marks.len(), 1, "that of a mark tells nothing: {marks:?}");
     assert!(packs.iter().all(|length| *length > (sealed::HEADER_BYTES + sealed::TRAILER_BYTES) as u64));
 }
 
