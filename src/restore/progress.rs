@@ -13,12 +13,22 @@ pub struct Progress {
     verifying: AtomicBool,
     cancelled: AtomicBool,
     path: Mutex<Vec<u8>>,
+    /// Behind so many names it is cancelled; 0: not.
+    #[cfg(test)]
+    cancelled_behind: u64,
 }
 
 impl Progress {
     /// Of a restore that has not begun.
     pub fn new() -> Progress {
         Progress::default()
+    }
+
+    /// Of a restore that is asked to stop when it has dealt with so many names.
+    #[cfg(test)]
+    pub(super) fn cancelled_behind(files: u64) -> Progress {
+        let cancelled = AtomicBool::new(files == 0);
+        Progress { cancelled_behind: files, cancelled, ..Progress::default() }
     }
 
     /// Names dealt with, directories not counted; from the start again when verifying begins.
@@ -57,7 +67,11 @@ impl Progress {
     }
 
     pub(super) fn add_file(&self) {
-        self.files.fetch_add(1, Ordering::Relaxed);
+        let _before = self.files.fetch_add(1, Ordering::Relaxed);
+        #[cfg(test)]
+        if _before + 1 == self.cancelled_behind {
+            self.cancel();
+        }
     }
 
     pub(super) fn add_bytes(&self, bytes: u64) {

@@ -212,6 +212,26 @@ fn a_creation_can_happen_long_after_its_caller_gave_up() {
     });
 }
 
+/// As behind gigabytes that others write: `fsync` of a small file took more than ten seconds there.
+#[test]
+fn the_probe_waits_for_a_busy_disk_as_long_as_whatever_is_made_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::new();
+    let deadlines = Deadlines { metadata: Duration::from_millis(50), ..Deadlines::default() };
+    let store = faults.around(&Store::local(dir.path()).unwrap()).with_deadlines(deadlines);
+    faults.plan(Rule::new(Fault::Hang).on(Operation::Create));
+    let support = std::thread::scope(|scope| {
+        let probe = scope.spawn(|| store.probe(&Env::seeded(1, Instant::from_nanos(0))));
+        while faults.hits() == 0 {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(4 * deadlines.metadata);
+        faults.release();
+        probe.join().unwrap()
+    });
+    assert_eq!(support.unwrap(), CreateSupport::Honoured);
+}
+
 #[test]
 fn the_probe_finds_out_who_ignores_the_condition() {
     every_faulty_store(|kind, store, underneath, faults| {
