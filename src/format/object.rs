@@ -8,7 +8,7 @@
 //! source/<id>/checkpoint/<number, counted down>    its checkpoints, newest first
 //! source/<id>/chain/<chain>/<base>-<random>-<ordinal>.pack
 //! key/<slot>/<epoch, counted down>                 key slots, newest first
-//! key/<slot>/removal-<epoch, counted down>         that the removal of a slot has begun
+//! key/<slot>/removal-<epoch, counted down>-<random>  that a removal of a slot has begun
 //! probe/<random>                                   tests of the store, deleted at once
 //! lease/<holder>-<beat>                            a writer's sign of life, in single-writer mode
 //! lease/single-writer                              this repository is written to in single-writer mode
@@ -71,8 +71,8 @@ pub enum Object {
     Pack(SourceId, PackId),
     /// A key slot, as of an epoch.
     Slot(SlotId, Epoch),
-    /// That the removal of a key slot has begun, as of an epoch.
-    Removal(SlotId, Epoch),
+    /// That a removal of a key slot has begun, as of an epoch: which one.
+    Removal(SlotId, Epoch, Nonce),
     /// A store test's object.
     Probe(Nonce),
     /// A writer's sign of life in single-writer mode: whose, and which.
@@ -140,7 +140,9 @@ impl Object {
                 pack.ordinal.0
             ),
             Object::Slot(slot, epoch) => format!("{}{:010}", slot_prefix(*slot), u32::MAX - epoch.0),
-            Object::Removal(slot, epoch) => format!("{}{REMOVAL}{:010}", slot_prefix(*slot), u32::MAX - epoch.0),
+            Object::Removal(slot, epoch, removal) => {
+                format!("{}{REMOVAL}{:010}-{removal}", slot_prefix(*slot), u32::MAX - epoch.0)
+            }
             Object::Probe(nonce) => format!("{PROBES_PREFIX}{nonce}"),
             Object::Lease(holder, beat) => format!("{LEASES_PREFIX}{holder}-{beat:020}"),
             Object::SingleWriter => format!("{LEASES_PREFIX}single-writer"),
@@ -154,10 +156,14 @@ impl Object {
             ["amberfs"] => Object::Marker,
             ["probe", random] => Object::Probe(Nonce(hex::decode(random)?)),
             ["key", slot, last] => {
-                let (removal, epoch) = last.strip_prefix(REMOVAL).map_or((false, last), |epoch| (true, epoch));
-                let epoch = Epoch(u32::MAX - u32::try_from(decimal(epoch)?).ok()?);
                 let slot = SlotId(hex::decode(slot)?);
-                if removal { Object::Removal(slot, epoch) } else { Object::Slot(slot, epoch) }
+                match last.strip_prefix(REMOVAL).map(|removal| removal.split_once('-')) {
+                    None => Object::Slot(slot, epoch_counted_down(last)?),
+                    Some(removal) => {
+                        let (epoch, random) = removal?;
+                        Object::Removal(slot, epoch_counted_down(epoch)?, Nonce(hex::decode(random)?))
+                    }
+                }
             }
             ["lease", "single-writer"] => Object::SingleWriter,
             ["lease", lease] => {
@@ -193,6 +199,10 @@ fn decimal(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+fn epoch_counted_down(text: &str) -> Option<Epoch> {
+    Some(Epoch(u32::MAX - u32::try_from(decimal(text)?).ok()?))
+}
+
 fn counted_down(text: &str) -> Option<LogNumber> {
     Some(LogNumber(u64::MAX - decimal(text)?))
 }
@@ -214,7 +224,7 @@ mod tests {
             Object::Pack(SourceId(2), pack),
             Object::Slot(SlotId([0xcd; 16]), Epoch(1)),
             Object::Slot(SlotId([2; 16]), Epoch(u32::MAX)),
-            Object::Removal(SlotId([2; 16]), Epoch(3)),
+            Object::Removal(SlotId([2; 16]), Epoch(3), Nonce([4; 16])),
             Object::Probe(Nonce([1; 16])),
             Object::Lease(Nonce([2; 16]), 17),
             Object::SingleWriter,

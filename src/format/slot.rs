@@ -13,7 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::author::{Certificate, Grade, key_id};
 use super::error::{FormatError, malformed, refused};
-use super::ids::{Epoch, KeyId, RepoId, SlotId};
+use super::ids::{Epoch, KeyId, Nonce, RepoId, SlotId};
 use super::keyring::{ChunkKeys, EpochKeys, Keyring, admin, admin_seed};
 use super::object::{Object, ObjectName};
 use super::{codec, envelope};
@@ -191,7 +191,7 @@ pub struct Listed {
     pub is_whole: bool,
 }
 
-/// That the removal of a slot has begun: whoever has the full key of the epoch relies on that slot no more.
+/// What the mark of a removal says: that whoever has the full key of the epoch relies on the slot no more.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Removal {
     /// What the slot is called that it was begun with.
@@ -200,28 +200,41 @@ pub struct Removal {
     pub begun: Instant,
 }
 
-impl Removal {
-    /// The name of the object that says so of the slot at `at`.
-    pub fn name(at: At) -> ObjectName {
-        Object::Removal(at.slot, at.epoch).name()
+/// Where the mark of a removal stands. Each removal has its own, which nobody else makes, finds in his way, or takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The slot, and the epoch whose directory key seals the mark.
+    pub at: At,
+    /// The removal.
+    pub removal: Nonce,
+}
+
+impl Mark {
+    /// The object's name.
+    pub fn name(&self) -> ObjectName {
+        Object::Removal(self.at.slot, self.at.epoch, self.removal).name()
     }
 
-    /// That object; `directory` is the epoch's.
-    pub fn encode(&self, at: At, directory: &Secret) -> Vec<u8> {
-        let sealed = at.seal(directory, REMOVAL, &codec::encode(self));
-        envelope::seal(at.repo, &Removal::name(at), envelope::Kind::Removal, &codec::encode(&sealed), None)
+    /// The object; `directory` is the epoch's key.
+    pub fn encode(&self, removal: &Removal, directory: &Secret) -> Vec<u8> {
+        let sealed = self.at.seal(directory, &self.purpose(), &codec::encode(removal));
+        envelope::seal(self.at.repo, &self.name(), envelope::Kind::Removal, &codec::encode(&sealed), None)
     }
 
-    /// What `bytes`, that object, say.
+    /// What `bytes`, the object, say.
     ///
     /// # Errors
     /// [`FormatError`] when nobody with the full key of the epoch has written it.
-    pub fn decode(at: At, directory: &Secret, bytes: &[u8]) -> Result<Removal, FormatError> {
+    pub fn decode(&self, directory: &Secret, bytes: &[u8]) -> Result<Removal, FormatError> {
         const WHAT: &str = "mark of a removal";
-        let (name, limit) = (Removal::name(at), limits::KEY_SLOT_BYTES_MAX);
-        let body = envelope::open(at.repo, &name, envelope::Kind::Removal, WHAT, bytes, limit, None)?;
-        let text = at.open(directory, REMOVAL, codec::decode(WHAT, &body, limit)?)?;
+        let limit = limits::KEY_SLOT_BYTES_MAX;
+        let body = envelope::open(self.at.repo, &self.name(), envelope::Kind::Removal, WHAT, bytes, limit, None)?;
+        let text = self.at.open(directory, &self.purpose(), codec::decode(WHAT, &body, limit)?)?;
         codec::decode(WHAT, &text, limit)
+    }
+
+    fn purpose(&self) -> Vec<u8> {
+        [REMOVAL, &self.removal.0].concat()
     }
 }
 
@@ -599,14 +612,19 @@ mod tests {
     fn only_whoever_has_the_full_key_of_the_epoch_says_that_a_slot_is_being_removed() {
         let (masters, stranger) = (Masters::first([1; 32]), Masters::first([9; 32]));
         let place = at(&Unlock(Secret::new([2; 32])), 1);
+        let mark = Mark { at: place, removal: Nonce([5; 16]) };
         let removal = Removal { by: "first".to_owned(), begun: instant() };
-        let bytes = removal.encode(place, &masters.directory(REPO).unwrap());
-        assert_eq!(Removal::decode(place, &masters.directory(REPO).unwrap(), &bytes).unwrap(), removal);
+        let directory = masters.directory(REPO).unwrap();
+        let bytes = mark.encode(&removal, &directory);
+        assert_eq!(mark.decode(&directory, &bytes).unwrap(), removal);
         assert!(!bytes.windows(5).any(|text| text == b"first"));
-        assert!(Removal::decode(place, &stranger.directory(REPO).unwrap(), &bytes).is_err());
-        let other = at(&Unlock(Secret::new([3; 32])), 1);
-        let moved = envelope::seal(REPO, &Removal::name(other), envelope::Kind::Removal, &bytes[32..], None);
-        assert!(Removal::decode(other, &masters.directory(REPO).unwrap(), &moved).is_err());
+        assert!(mark.decode(&stranger.directory(REPO).unwrap(), &bytes).is_err());
+        let elsewhere = at(&Unlock(Secret::new([3; 32])), 1);
+        for other in [Mark { at: elsewhere, ..mark }, Mark { removal: Nonce([6; 16]), ..mark }] {
+            let kind = envelope::Kind::Removal;
+            let moved = envelope::seal(REPO, &other.name(), kind, &bytes[envelope::HEADER_BYTES..], None);
+            assert!(other.decode(&directory, &moved).is_err());
+        }
     }
 
     /// Compiles only as long as they are.

@@ -1,6 +1,6 @@
 //! Removes key slots, and sees to it that one stays that gives everything, whoever removes which at the same time.
 //!
-//! Whoever removes a slot puts a mark beside it first, and looks then which slots stay; one with a mark is not relied on.
+//! Whoever removes a slot puts a mark of his own beside it first, and looks then which slots stay; one with a mark is not relied on.
 //! Of two that remove one another's slots at least one sees the mark of the other: he takes his own back and removes
 //! nothing. Of any number of removals that are carried out, consider the one that looked last: the slot that it relied on had no mark
 //! then, and whoever had marked it since would have looked later. So that slot is still there. A change of a key and a
@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 
 use crate::base::{Class, Classed, limits};
 use crate::format::object::slot_prefix;
-use crate::format::slot::{At, Removal};
-use crate::format::{Epoch, SlotId};
-use crate::store::{Created, StoreError};
+use crate::format::slot::{At, Mark, Removal};
+use crate::format::{Epoch, Nonce, SlotId};
+use crate::store::StoreError;
 
 use super::slots::{SlotFault, SlotInfo, is_plausible};
 use super::{Repo, RepoError};
@@ -30,82 +30,78 @@ pub(super) struct Marked {
     pub(super) faults: Vec<SlotFault>,
 }
 
+/// Slots were marked, and one that was to stay has no mark.
+pub(super) struct Marks {
+    /// The marks.
+    pub(super) made: Vec<Mark>,
+    /// All slots, as they were seen then.
+    pub(super) seen: Vec<SlotInfo>,
+}
+
 impl Repo {
     /// What the marks at `places` say, by slot.
-    pub(super) fn marked(&self, places: &[At]) -> Result<BTreeMap<SlotId, Marked>, RepoError> {
+    pub(super) fn marked(&self, places: &[Mark]) -> Result<BTreeMap<SlotId, Marked>, RepoError> {
         let mut marked: BTreeMap<SlotId, Marked> = BTreeMap::new();
-        for at in places {
-            let of_slot = marked.entry(at.slot).or_default();
-            match self.mark_at(*at)? {
+        for mark in places {
+            let of_slot = marked.entry(mark.at.slot).or_default();
+            match self.read_mark(*mark)? {
                 None => {}
                 Some(Ok(removal)) => of_slot.removal = Some(removal),
-                Some(Err(why)) => of_slot.faults.push(SlotFault { object: Removal::name(*at), epoch: at.epoch, why }),
+                Some(Err(why)) => {
+                    of_slot.faults.push(SlotFault { object: mark.name(), epoch: mark.at.epoch, why });
+                }
             }
         }
         Ok(marked)
     }
 
-    /// What the mark at a place says, or what is wrong with it; none if there is none.
-    fn mark_at(&self, at: At) -> Result<Option<Result<Removal, String>>, RepoError> {
-        let Some(directory) = self.directory(at.epoch).filter(|_| is_plausible(at.epoch)) else {
-            return Ok(Some(Err(format!("it is of epoch {}, of which the key in use knows nothing", at.epoch))));
+    /// What a mark says, or what is wrong with it; none if there is none.
+    fn read_mark(&self, mark: Mark) -> Result<Option<Result<Removal, String>>, RepoError> {
+        let epoch = mark.at.epoch;
+        let Some(directory) = self.directory(epoch).filter(|_| is_plausible(epoch)) else {
+            return Ok(Some(Err(format!("it is of epoch {epoch}, of which the key in use knows nothing"))));
         };
-        match self.store().get(&Removal::name(at), limits::KEY_SLOT_BYTES_MAX as u64) {
-            Ok(bytes) => Ok(Some(Removal::decode(at, &directory, &bytes).map_err(|error| error.to_string()))),
+        match self.store().get(&mark.name(), limits::KEY_SLOT_BYTES_MAX as u64) {
+            Ok(bytes) => Ok(Some(mark.decode(&directory, &bytes).map_err(|error| error.to_string()))),
             Err(error) if error.class() == Class::NotFound => Ok(None),
             Err(error) if error.class() == Class::Corrupt => Ok(Some(Err(error.to_string()))),
             Err(source) => Err(RepoError::Store { context: "read the mark of a removal", source }),
         }
     }
 
-    /// Marks those of `slots` that could be relied on; the marks that were not there before. After an error none is left, if
-    /// the store allows it.
-    pub(super) fn mark<'a>(&self, slots: impl IntoIterator<Item = &'a SlotInfo>) -> Result<Vec<At>, RepoError> {
+    /// Marks those of `slots` that could be relied on; after an error none is left, if the store allows it.
+    fn mark<'a>(&self, slots: impl IntoIterator<Item = &'a SlotInfo>) -> Result<Vec<Mark>, RepoError> {
         let current = self.masters("the removal of a key")?.epoch();
+        let by = self.slot().map(|slot| slot.name.clone()).unwrap_or_default();
+        let removal = Removal { by, begun: self.env().now() };
+        let nonce = Nonce(self.env().random());
         let mut made = Vec::new();
         for slot in slots.into_iter().filter(|slot| slot.role.is_none_or(|role| role == "full")) {
             let at = At { repo: self.id(), slot: slot.id, epoch: slot.epoch.min(current).max(Epoch(1)) };
-            match self.mark_one(at) {
-                Ok(Created::New) => made.push(at),
-                Ok(Created::Exists) => {}
-                Err(error) => {
-                    // It may be there all the same.
-                    made.push(at);
-                    self.withdraw(&made);
-                    return Err(error);
-                }
+            let mark = Mark { at, removal: nonce };
+            made.push(mark);
+            let absent =
+                || RepoError::Inconsistent { what: format!("there is no directory key of epoch {}", at.epoch) };
+            let created = self.directory(at.epoch).ok_or_else(absent).and_then(|directory| {
+                let created = self.store().create(&mark.name(), mark.encode(&removal, &directory));
+                created.map_err(RepoError::store("mark a key slot as one that is being removed"))
+            });
+            // Nobody else has its name, so it can only be there if it is ours.
+            if let Err(error) = created {
+                self.withdraw(&made);
+                return Err(error);
             }
         }
         Ok(made)
     }
 
-    fn mark_one(&self, at: At) -> Result<Created, RepoError> {
-        let by = self.slot().map(|slot| slot.name.clone()).unwrap_or_default();
-        let absent = || RepoError::Inconsistent { what: format!("there is no directory key of epoch {}", at.epoch) };
-        let directory = self.directory(at.epoch).ok_or_else(absent)?;
-        let bytes = Removal { by, begun: self.env().now() }.encode(at, &directory);
-        let create = || self.store().create(&Removal::name(at), bytes.clone());
-        let failed = RepoError::store("mark a key slot as one that is being removed");
-        match create().map_err(failed)? {
-            Created::New => Ok(Created::New),
-            Created::Exists => match self.mark_at(at)? {
-                Some(Ok(_)) => Ok(Created::Exists),
-                // Junk would keep the slot from ever being removed.
-                Some(Err(_)) | None => {
-                    self.unmark(&[at]).map_err(RepoError::store("remove what stands in the place of a mark"))?;
-                    create().map_err(RepoError::store("mark a key slot as one that is being removed"))
-                }
-            },
-        }
-    }
-
     /// Takes marks away.
-    pub(super) fn unmark(&self, marks: &[At]) -> Result<(), StoreError> {
-        marks.iter().try_for_each(|at| self.store().delete(&Removal::name(*at)))
+    pub(super) fn unmark(&self, marks: &[Mark]) -> Result<(), StoreError> {
+        marks.iter().try_for_each(|mark| self.store().delete(&mark.name()))
     }
 
     /// Takes back marks of a removal that is not carried out.
-    pub(super) fn withdraw(&self, made: &[At]) {
+    pub(super) fn withdraw(&self, made: &[Mark]) {
         if let Err(error) = self.unmark(made) {
             tracing::warn!(%error, "a key is still marked as one that is being removed: whoever has it changes it (`amberfs key change`)");
         }
@@ -209,31 +205,41 @@ impl Repo {
         Ok(listed)
     }
 
-    /// Marks our own slot, and sees that `other` stays; the marks that were not there before.
-    pub(super) fn mark_in_favour_of(&self, other: SlotId) -> Result<Vec<At>, RepoError> {
-        let made = self.mark(self.slots()?.iter().filter(|slot| slot.own))?;
-        let refused = match self.slots() {
-            Ok(slots) if slots.iter().any(|slot| slot.id == other && slot.removal.is_none()) => return Ok(made),
-            Ok(_) => RepoError::Slot {
-                name: self.slot().map(|slot| slot.name.clone()).unwrap_or_default(),
-                why: "is left, because somebody else removes the new one",
-                class: Class::Conflict,
-            },
-            Err(error) => error,
-        };
-        self.withdraw(&made);
-        Err(refused)
+    /// Marks our own slot, and sees that `other` stays.
+    pub(super) fn mark_in_favour_of(&self, other: SlotId) -> Result<Marks, RepoError> {
+        self.mark_and_look(
+            |slot| slot.own,
+            |slot| slot.id == other,
+            "is left, because somebody else removes the new one",
+        )
     }
 
-    /// Marks all slots that give everything and `go` but our own, and sees that ours stays; the marks that were not there before.
-    pub(super) fn mark_others(&self, go: impl Fn(&SlotInfo) -> bool) -> Result<Vec<At>, RepoError> {
-        let made = self.mark(self.slots()?.iter().filter(|slot| !slot.own && go(slot)))?;
-        let name = || self.slot().map(|slot| slot.name.clone()).unwrap_or_default();
-        let why = "is being removed, or was: `amberfs key list` shows since when, and with which key; let that end, or \
-                   change the key first (`amberfs key change`)";
-        let refused = match self.slots().map(|slots| slots.iter().any(|slot| slot.own && slot.removal.is_none())) {
-            Ok(true) => return Ok(made),
-            Ok(false) => RepoError::Slot { name: name(), why, class: Class::Conflict },
+    /// Marks all slots that give everything and `go` but our own, and sees that ours stays.
+    pub(super) fn mark_others(&self, go: impl Fn(&SlotInfo) -> bool) -> Result<Marks, RepoError> {
+        self.mark_and_look(
+            |slot| !slot.own && go(slot),
+            |slot| slot.own,
+            "is being removed, or was: `amberfs key list` shows since when, and with which key; let that end, or change \
+             the key first (`amberfs key change`)",
+        )
+    }
+
+    /// Marks the slots that `go`, and looks whether the one that `stays` has no mark; `why` it cannot be, else.
+    fn mark_and_look(
+        &self,
+        go: impl Fn(&SlotInfo) -> bool,
+        stays: impl Fn(&SlotInfo) -> bool,
+        why: &'static str,
+    ) -> Result<Marks, RepoError> {
+        let made = self.mark(self.slots()?.iter().filter(|slot| go(slot)))?;
+        let refused = match self.slots() {
+            Ok(seen) if seen.iter().any(|slot| stays(slot) && slot.removal.is_none()) => {
+                return Ok(Marks { made, seen });
+            }
+            Ok(_) => {
+                let name = self.slot().map(|slot| slot.name.clone()).unwrap_or_default();
+                RepoError::Slot { name, why, class: Class::Conflict }
+            }
             Err(error) => error,
         };
         self.withdraw(&made);

@@ -15,11 +15,12 @@
 use crate::base::{Class, Classed, limits};
 use crate::format::Epoch;
 use crate::format::object::{Object, SLOTS_PREFIX, slot_prefix};
-use crate::format::slot::{At, Masters, Slot};
+use crate::format::slot::{At, Mark, Masters, Slot};
 use crate::seal::Secret;
 use crate::store::Created;
 
 use super::open::OpenedBy;
+use super::removal::Marks;
 use super::slots::{Listing, SlotInfo, create, is_plausible};
 use super::{Repo, RepoError};
 
@@ -49,7 +50,7 @@ impl Repo {
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
         let current = masters.epoch();
         // Whoever removes our slot meanwhile would remove the only one with the new keys.
-        let made = self.mark_others(|slot| slot.epoch <= current)?;
+        let Marks { made, .. } = self.mark_others(|slot| slot.epoch <= current)?;
         if self.resumes_rotation(counts) {
             return Ok(Rotation { epoch: current });
         }
@@ -135,13 +136,12 @@ impl Repo {
         self.keep_own_slot(&masters)?;
         let goes = |slot: &SlotInfo| slot.epoch < masters.epoch() && !slot.own;
         // Some may have been added since.
-        self.mark_others(goes)?;
-        let mut dropped = self.slots()?;
+        let Marks { seen: mut dropped, .. } = self.mark_others(goes)?;
         dropped.retain(goes);
         let Listing { slots, marks } = self.listing(SLOTS_PREFIX)?;
         let older: Vec<At> = slots.into_values().flatten().filter(|at| at.epoch < masters.epoch()).collect();
         self.remove_objects(SLOTS_PREFIX, &older)?;
-        let older: Vec<At> = marks.into_iter().filter(|at| at.epoch < masters.epoch()).collect();
+        let older: Vec<Mark> = marks.into_iter().filter(|mark| mark.at.epoch < masters.epoch()).collect();
         self.unmark(&older).map_err(RepoError::store("remove the mark of a removal"))?;
         Ok(dropped)
     }

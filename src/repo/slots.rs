@@ -16,7 +16,7 @@ use crate::base::{Class, Classed, Instant, limits};
 use crate::format::author::Grade;
 use crate::format::marker::Encryption;
 use crate::format::object::{Object, ObjectName, SLOTS_PREFIX, slot_prefix};
-use crate::format::slot::{About, At, Listed, Masters, Removal, Slot, role_name};
+use crate::format::slot::{About, At, Listed, Mark, Masters, Removal, Slot, role_name};
 use crate::format::{Epoch, FormatError, KeyId, RepoId, SlotId};
 use crate::seal::Secret;
 use crate::store::{Created, Store};
@@ -258,7 +258,7 @@ impl Repo {
         let masters = self.masters("the change of a key")?;
         self.prove_store()?;
         let opened = self.opened_by.as_ref().ok_or_else(|| RepoError::Locked { store: self.store().describe() })?;
-        let old = self.slot_objects(&slot_prefix(opened.id))?;
+        let Listing { slots: old, marks } = self.listing(&slot_prefix(opened.id))?;
         let (id, key) = self.free_place(credential)?;
         if id == opened.id {
             return Err(taken(&opened.slot));
@@ -268,7 +268,7 @@ impl Repo {
         // Oldest first: whatever is left opens all that it ever did.
         let old: Vec<At> = old.into_values().flatten().rev().collect();
         let made = match self.mark_in_favour_of(id) {
-            Ok(made) => made,
+            Ok(marks) => marks.made,
             Err(error) => {
                 let left = old.into_iter().map(|at| SlotFault::new(at, &error)).collect();
                 return Ok(Changed { slot, left });
@@ -295,8 +295,9 @@ impl Repo {
                 left.extend(deleted.into_iter().map(|at| SlotFault::new(at, &why)));
             }
         }
+        // Those of others who began to remove it, too: it is gone.
         if left.is_empty() {
-            self.withdraw(&made);
+            self.withdraw(&[marks, made].concat());
         }
         Ok(Changed { slot, left })
     }
@@ -339,7 +340,7 @@ pub(super) struct Listing {
     /// The objects of each, newest first.
     pub(super) slots: BTreeMap<SlotId, Vec<At>>,
     /// Where removals are marked.
-    pub(super) marks: Vec<At>,
+    pub(super) marks: Vec<Mark>,
 }
 
 /// What is listed below `prefix`.
@@ -349,7 +350,9 @@ pub(super) fn listing(store: &Store, repo: RepoId, prefix: &str) -> Result<Listi
     for object in listed {
         match Object::parse(&object.name) {
             Some(Object::Slot(slot, epoch)) => found.slots.entry(slot).or_default().push(At { repo, slot, epoch }),
-            Some(Object::Removal(slot, epoch)) => found.marks.push(At { repo, slot, epoch }),
+            Some(Object::Removal(slot, epoch, removal)) => {
+                found.marks.push(Mark { at: At { repo, slot, epoch }, removal });
+            }
             _ => {}
         }
     }

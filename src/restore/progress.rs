@@ -67,9 +67,9 @@ impl Progress {
     }
 
     pub(super) fn add_file(&self) {
-        let _before = self.files.fetch_add(1, Ordering::Relaxed);
+        self.files.fetch_add(1, Ordering::Relaxed);
         #[cfg(test)]
-        if _before + 1 == self.cancelled_behind {
+        if self.files() == self.cancelled_behind {
             self.cancel();
         }
     }

@@ -183,6 +183,7 @@ fn a_removal_that_broke_off_goes_on_and_its_victim_has_a_way_out() {
                 let first = changed.slot_named("first", Some(Epoch(1))).unwrap();
                 changed.remove_slot(&first, || Some(Epoch(1))).unwrap();
                 assert_eq!(working(&bench, &[FULL, OTHER_FULL, CHANGED[1]]), [CHANGED[1]], "{what}");
+                assert_eq!(names_of(&objects(&bench.store), is_mark), [], "{what}");
             }
             // The same once more ends it, and leaves nothing, whether or not the slot was gone.
             let repo = bench.open(FULL);
@@ -190,12 +191,53 @@ fn a_removal_that_broke_off_goes_on_and_its_victim_has_a_way_out() {
                 repo.remove_slot(&slot, || None).unwrap();
             }
             let again = repo.add_slot("key 2", SlotRole::Full, &key(OTHER_FULL)).unwrap();
-            let mark = |object| matches!(object, Object::Removal(slot, _) if slot == again.id);
+            let mark = |object| matches!(object, Object::Removal(slot, ..) if slot == again.id);
             assert_eq!(names_of(&objects(&bench.store), mark), [], "{what}");
             goes_on(&bench, FULL, &what);
         }
     }
     assert!(marked >= 4, "{marked} left a mark");
+}
+
+fn is_mark(object: Object) -> bool {
+    matches!(object, Object::Removal(..))
+}
+
+/// Another who removes the same slot, and has looked already, relies on his mark until the slot is gone.
+#[test]
+fn whatever_fails_in_a_removal_the_mark_of_another_stays_as_long_as_the_slot() {
+    let base = Bench::with_keys();
+    base.open(FULL).add_slot("third", SlotRole::Full, &key(70)).unwrap();
+    let faults = Faults::new();
+    let third = open(&faults.around(&base.store), &base.env, &key(70)).unwrap();
+    let victim = third.slot_named("key 2", None).unwrap();
+    faults.plan(Rule::new(Fault::Before).on(Operation::Delete).then_crash());
+    third.remove_slot(&victim, || None).unwrap_err();
+    let before = objects(&base.store);
+    let theirs = names_of(&before, is_mark);
+    assert_eq!(theirs.len(), 1);
+    let slot = Object::Slot(victim.id, Epoch(1)).name();
+    let mut failed = 0;
+    for fault in [Fault::Before, Fault::After] {
+        for nth in 1.. {
+            let bench =
+                Bench { dir: tempfile::tempdir().unwrap(), store: super::filled(&before), env: base.env.clone() };
+            let faults = Faults::new();
+            let repo = open(&faults.around(&bench.store), &bench.env, &key(FULL)).unwrap();
+            faults.plan(Rule::new(fault).nth(nth));
+            let removed = repo.remove_slot(&victim, || None);
+            let left = objects(&bench.store);
+            let stands = left.contains_key(&slot);
+            assert!(!stands || left.contains_key(&theirs[0]), "{fault:?} call {nth}: {removed:?}");
+            if faults.hits() == 0 {
+                removed.unwrap();
+                assert!(!stands && names_of(&left, is_mark).is_empty());
+                break;
+            }
+            failed += u32::from(stands);
+        }
+    }
+    assert!(failed >= 8, "{failed} calls failed before the slot was gone");
 }
 
 /// Who is told that nothing was removed finds nothing marked.

@@ -2,7 +2,7 @@
 
 use amberfs::base::{Class, Classed, limits};
 use amberfs::format::object::Object;
-use amberfs::format::{Epoch, SlotId, envelope};
+use amberfs::format::{Epoch, Nonce, SlotId, envelope};
 use amberfs::repo::SlotInfo;
 use amberfs::store::Operation;
 use amberfs::store::fault::{Fault, Faults, Rule};
@@ -129,9 +129,9 @@ fn junk_among_the_slots_is_named_and_in_nobodys_way() {
         Object::Slot(SlotId([9; 16]), Epoch(2)),
         Object::Slot(other, Epoch(2)),
         Object::Slot(other, Epoch(u32::MAX)),
-        Object::Removal(other, Epoch(1)),
-        Object::Removal(other, Epoch(2)),
-        Object::Removal(own, Epoch(1)),
+        Object::Removal(other, Epoch(1), Nonce([1; 16])),
+        Object::Removal(other, Epoch(2), Nonce([2; 16])),
+        Object::Removal(own, Epoch(1), Nonce([3; 16])),
     ];
     let mut all: Vec<ObjectName> = places.iter().map(Object::name).collect();
     let (empty, long) = (Vec::new(), vec![1; 300 << 10]);
