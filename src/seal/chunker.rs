@@ -20,8 +20,16 @@
 
 use std::fmt;
 
-use aws_lc_rs::cipher::{AES_128, StreamingEncryptingKey, UnboundCipherKey};
+use aes::Aes128;
+use aes::cipher::array::Array;
+use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use element::{Element, Field};
+
+mod element;
+#[cfg(target_arch = "x86_64")]
+mod sys;
 
 /// Bytes that a cut is decided by: those before it.
 const WINDOW_BYTES: usize = 64;
@@ -29,6 +37,8 @@ const WINDOW_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 16;
 /// Positions that are hashed before AES is called for all of them.
 const BATCH_BLOCKS: usize = 1024;
+/// Runs of positions that are hashed side by side: each step waits for the one before it in its own run only.
+const LANES: usize = 4;
 /// Blocks that are looked at together for one that cuts.
 const GROUP_BLOCKS: usize = 16;
 /// How many times rarer a cut is before the usual size, and more frequent behind it (FastCDC's normalisation): sizes
@@ -57,11 +67,9 @@ impl fmt::Debug for ChunkerKey {
 /// Cuts data into chunks of bounded sizes, by content and a key.
 pub struct KeyedChunker {
     tables: Box<Tables>,
-    /// None if the library had no memory for it. Nothing but AES decides a cut: chunks are of the largest size then.
-    cipher: Option<StreamingEncryptingKey>,
-    hashed: Zeroizing<Vec<[u8; BLOCK_BYTES]>>,
-    /// What AES makes of `hashed`, and the space at its end that the library asks for.
-    encrypted: Zeroizing<Vec<u8>>,
+    cipher: Aes128,
+    /// Hashes, and then what AES makes of them.
+    blocks: Zeroizing<Vec<[u8; BLOCK_BYTES]>>,
     least: usize,
     usual: usize,
     most: usize,
@@ -83,23 +91,22 @@ struct Tables {
 impl KeyedChunker {
     /// Cuts into chunks of `sizes`: the smallest (not below the window), the usual and the largest, in bytes.
     pub fn new(key: &ChunkerKey, sizes: (usize, usize, usize)) -> KeyedChunker {
-        let mut secrets = Zeroizing::new(vec![0; BLOCK_BYTES * 257]);
-        blake3::Hasher::new_derive_key(CONTEXT).update(&key.0).finalize_xof().fill(&mut secrets);
-        let (cipher_key, elements) = secrets.split_at(BLOCK_BYTES);
+        let mut secrets = Zeroizing::new([[0; BLOCK_BYTES]; 257]);
+        blake3::Hasher::new_derive_key(CONTEXT).update(&key.0).finalize_xof().fill(secrets.as_flattened_mut());
+        let [cipher_key, elements @ ..] = &*secrets;
         let mut tables = Box::new(Tables { entering: [0; 256], leaving: [0; 256] });
-        for (byte, element) in elements.as_chunks().0.iter().take(256).enumerate() {
-            let element = u128::from_le_bytes(*element);
-            tables.entering[byte] = element;
-            tables.leaving[byte] = (0..WINDOW_BYTES).fold(element, |moved, _| times_x(moved));
+        for (byte, element) in elements.iter().enumerate() {
+            let moved =
+                (0..WINDOW_BYTES).fold(Element::from(u128::from_le_bytes(*element)), |moved, _| moved.times_x());
+            tables.entering[byte] = u128::from_le_bytes(*element);
+            tables.leaving[byte] = u128::from_le_bytes(moved.into());
         }
-        let cipher = UnboundCipherKey::new(&AES_128, cipher_key).and_then(StreamingEncryptingKey::ecb_pkcs7).ok();
         let (least, usual, most) = sizes;
         let per = u64::MAX / (usual as u64).max(1);
         KeyedChunker {
             tables,
-            cipher,
-            hashed: Zeroizing::new(vec![[0; BLOCK_BYTES]; BATCH_BLOCKS]),
-            encrypted: Zeroizing::new(vec![0; (BATCH_BLOCKS + 1) * BLOCK_BYTES]),
+            cipher: Aes128::new(&Array(*cipher_key)),
+            blocks: Zeroizing::new(vec![[0; BLOCK_BYTES]; BATCH_BLOCKS]),
             least: least.max(WINDOW_BYTES),
             usual,
             most,
@@ -125,22 +132,21 @@ impl KeyedChunker {
 
     /// The first of `blocks` positions from `at` on where a chunk ends; `windows` begins a window before them.
     fn search(&mut self, windows: &[u8], at: usize, blocks: usize) -> Option<usize> {
-        let hashed = self.hashed.get_mut(..blocks)?;
-        self.tables.hash(windows, hashed);
-        // In ECB mode each block is a function of its window alone, wherever it lies in the data.
-        let update = self.cipher.as_mut()?.update(hashed.as_flattened(), &mut self.encrypted).ok()?;
-        let (encrypted, _) = update.written().as_chunks::<BLOCK_BYTES>();
-        // Most groups have no cut even by the wider bound; they are passed without a branch for each block.
+        let blocks = self.blocks.get_mut(..blocks)?;
+        self.tables.hash(windows, blocks);
+        // Each block is a function of its window alone, wherever it lies in the data.
+        self.cipher.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
         let (rare, frequent, usual) = (self.rare, self.frequent, self.usual);
         let bound = |position: usize| if position < usual { rare } else { frequent };
-        let widest = bound(at + blocks);
-        encrypted.chunks(GROUP_BLOCKS).enumerate().find_map(|(group, encrypted)| {
-            if !encrypted.iter().fold(false, |any, block| any | (value(block) < widest)) {
+        // Most groups have no cut even by the wider bound; they are passed without a branch for each block.
+        let widest = bound(at + blocks.len());
+        blocks.chunks(GROUP_BLOCKS).enumerate().find_map(|(group, blocks)| {
+            if !blocks.iter().fold(false, |any, block| any | (value(block) < widest)) {
                 return None;
             }
             let first = group * GROUP_BLOCKS;
             let cuts = |(index, block): (usize, &[u8; BLOCK_BYTES])| value(block) < bound(at + first + index);
-            encrypted.iter().enumerate().position(cuts).map(|index| first + index)
+            blocks.iter().enumerate().position(cuts).map(|index| first + index)
         })
     }
 }
@@ -155,45 +161,44 @@ impl fmt::Debug for KeyedChunker {
 impl Tables {
     /// The hashes of all windows in `data`, which has a byte for each beside the first window.
     fn hash(&self, data: &[u8], hashes: &mut [[u8; BLOCK_BYTES]]) {
-        // Two halves side by side: each step waits for the one before it in its own half only.
-        let half = hashes.len().div_ceil(2);
-        let (first, second) = hashes.split_at_mut(half);
-        let behind = data.get(half..).unwrap_or_default();
-        let (mut a, mut b) = (self.window(data), self.window(behind));
-        let (a_in, b_in) = (from_window_on(data), from_window_on(behind));
-        let steps = data.iter().zip(a_in).zip(behind.iter().zip(b_in));
-        for ((hash_a, hash_b), ((a_out, a_in), (b_out, b_in))) in first.iter_mut().zip(second.iter_mut()).zip(steps) {
-            *hash_a = a.to_le_bytes();
-            *hash_b = b.to_le_bytes();
-            a = self.roll(a, *a_out, *a_in);
-            b = self.roll(b, *b_out, *b_in);
+        if let (Some(data), Some(hashes)) = (data.first_chunk(), hashes.first_chunk_mut()) {
+            return self.hash_batch(data, hashes);
         }
-        if let Some(hash) = first.get_mut(second.len()) {
-            *hash = a.to_le_bytes();
+        let bytes = |from: usize| data.get(from..).unwrap_or_default();
+        let mut hash = bytes(0).iter().take(WINDOW_BYTES).fold(Element::from(0), |hash, byte| self.enter(hash, *byte));
+        for ((place, leaving), entering) in hashes.iter_mut().zip(data).zip(bytes(WINDOW_BYTES)) {
+            *place = hash.into();
+            hash = self.enter(hash, *entering) ^ self.leaving(*leaving);
         }
     }
 
-    /// The hash of the window at the beginning of `data`.
-    fn window(&self, data: &[u8]) -> u128 {
-        data.iter().take(WINDOW_BYTES).fold(0, |hash, byte| times_x(hash) ^ self.entering[usize::from(*byte)])
+    /// The same of a whole batch, in runs side by side: each step waits for the one before it in its own run only.
+    fn hash_batch(&self, data: &[u8; BATCH_BLOCKS + WINDOW_BYTES], hashes: &mut [[u8; BLOCK_BYTES]; BATCH_BLOCKS]) {
+        const RUN: usize = BATCH_BLOCKS / LANES;
+        let mut hash = [Element::from(0); LANES];
+        for at in 0..WINDOW_BYTES {
+            for lane in 0..LANES {
+                hash[lane] = self.enter(hash[lane], data[lane * RUN + at]);
+            }
+        }
+        for at in 0..RUN {
+            for lane in 0..LANES {
+                let from = lane * RUN + at;
+                hashes[from] = hash[lane].into();
+                hash[lane] = self.enter(hash[lane], data[from + WINDOW_BYTES]) ^ self.leaving(data[from]);
+            }
+        }
     }
 
     #[inline(always)]
-    fn roll(&self, hash: u128, leaves: u8, enters: u8) -> u128 {
-        times_x(hash) ^ (self.entering[usize::from(enters)] ^ self.leaving[usize::from(leaves)])
+    fn enter(&self, hash: Element, byte: u8) -> Element {
+        hash.times_x() ^ Element::from(self.entering[usize::from(byte)])
     }
-}
 
-/// What enters the window behind the first one.
-fn from_window_on(data: &[u8]) -> &[u8] {
-    data.get(WINDOW_BYTES..).unwrap_or_default()
-}
-
-/// `element` times x, modulo `x^128 + x^7 + x^2 + x + 1`, without a branch.
-#[inline(always)]
-fn times_x(element: u128) -> u128 {
-    let carried = 0u64.wrapping_sub((element >> 127) as u64);
-    (element << 1) ^ u128::from(carried & 0x87)
+    #[inline(always)]
+    fn leaving(&self, byte: u8) -> Element {
+        Element::from(self.leaving[usize::from(byte)])
+    }
 }
 
 /// What a block is judged by.

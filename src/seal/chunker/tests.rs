@@ -1,4 +1,4 @@
-use aws_lc_rs::cipher::EncryptingKey;
+use aws_lc_rs::cipher::{AES_128, EncryptingKey, UnboundCipherKey};
 use proptest::prelude::*;
 
 use super::*;
@@ -86,13 +86,6 @@ fn cuts_of_a_known_key() {
     let key = ChunkerKey::new(std::array::from_fn(|at| at as u8));
     let lengths = cut_all(&mut KeyedChunker::new(&key, sizes), &noise(2 << 20, 9));
     assert_eq!(lengths, [395_401, 404_594, 283_044, 310_428, 274_129, 296_052, 133_504]);
-}
-
-#[test]
-fn nothing_but_the_cipher_decides() {
-    let mut without = chunker(1);
-    without.cipher = None;
-    assert_eq!(cut_all(&mut without, &noise(10_000, 1)), [4096, 4096, 1808]);
 }
 
 #[test]
