@@ -156,7 +156,7 @@ pub(crate) fn repeat(place: &Path, points: u64) {
     let first = Arc::clone(log.refresh().expect("read the log").newest().expect("a point"));
     for _ in 1..points {
         let session = log.begin().expect("begin");
-        let commit = Commit { session, parent: Some(first.id), packs: 0, ..first.commit.clone() };
+        let commit = Commit { session, parent: Some(first.id), packs: 0, ..(*first.commit).clone() };
         log.commit(commit).expect("commit");
     }
 }

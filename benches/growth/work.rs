@@ -79,7 +79,7 @@ fn timed(work: impl FnOnce()) -> f64 {
 
 fn mount(place: &Path) -> MountView {
     let (repo, ..) = synthetic::opened(place);
-    let (zone, refresh) = (jiff::tz::TimeZone::UTC, Duration::from_secs(3600));
+    let (zone, refresh) = (|| jiff::tz::TimeZone::UTC, Duration::from_secs(3600));
     let settings = MountSettings { owner: (0, 0), own_all: false, refresh, zone, sum_up: false };
     MountView::open(repo, settings).expect("open a view")
 }

@@ -85,7 +85,7 @@ impl World {
 
     pub(crate) fn commit(&self) -> Commit {
         let state = self.log.refresh().expect("read the log");
-        state.newest().expect("a point").commit.clone()
+        state.newest().expect("a point").commit.as_ref().clone()
     }
 
     /// The repository once more, with nothing in its caches.
@@ -95,7 +95,7 @@ impl World {
 
     /// What a mount would show, with nothing in its caches.
     pub(crate) fn mount(&self, sizes: CacheSizes) -> MountView {
-        let zone = jiff::tz::TimeZone::UTC;
+        let zone = || jiff::tz::TimeZone::UTC;
         let refresh = Duration::from_secs(3600);
         let settings = MountSettings { owner: (0, 0), own_all: false, refresh, zone, sum_up: false };
         MountView::open(self.reopened(sizes), settings).expect("open a view")

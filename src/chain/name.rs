@@ -7,11 +7,14 @@
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
-use jiff::fmt::strtime;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 
 use crate::base::{Class, Classed, Instant, limits};
 
 const POINT_FORMAT: &str = "%Y-%m-%dT%H-%M-%SZ";
+/// The same, with `0` where there may be any digit.
+const PATTERN: &[u8; 20] = b"0000-00-00T00-00-00Z";
 
 /// A name that the rules refuse.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
@@ -65,14 +68,25 @@ pub fn parse_point(name: &str) -> Result<(Instant, NonZeroU32), NameError> {
 }
 
 fn parse(name: &str) -> Option<(Instant, NonZeroU32)> {
-    let (second, rank) = match name.split_once('+') {
-        None => (name, NonZeroU32::MIN),
-        Some((second, rank)) => (second, rank.parse().ok().filter(|n: &NonZeroU32| n.get() > 1)?),
-    };
-    let timestamp = strtime::parse(POINT_FORMAT, second).ok()?.to_datetime().ok()?;
-    let timestamp = timestamp.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
-    let instant = Instant::from_nanos(i64::try_from(timestamp.as_nanosecond()).ok()?);
-    (ranked(&of_instant(instant), rank) == name).then_some((instant, rank))
+    let Some((second, rank)) = name.split_once('+') else { return Some((parse_second(name)?, NonZeroU32::MIN)) };
+    let parsed: NonZeroU32 = rank.parse().ok()?;
+    (parsed.get() > 1 && parsed.to_string() == rank).then_some((parse_second(second)?, parsed))
+}
+
+/// What [`of_instant`] writes, read digit by digit: a long log has many.
+fn parse_second(text: &str) -> Option<Instant> {
+    let text: &[u8; PATTERN.len()] = text.as_bytes().try_into().ok()?;
+    let fits = |(byte, pattern): (&u8, &u8)| if *pattern == b'0' { byte.is_ascii_digit() } else { byte == pattern };
+    if !text.iter().zip(PATTERN).all(fits) {
+        return None;
+    }
+    let number = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + i16::from(digit - b'0'));
+    let two = |[a, b]: [u8; 2]| i8::try_from(number(&[a, b])).ok();
+    let [y1, y2, y3, y4, _, m1, m2, _, d1, d2, _, h1, h2, _, n1, n2, _, s1, s2, _] = *text;
+    let (year, month, day) = (number(&[y1, y2, y3, y4]), two([m1, m2])?, two([d1, d2])?);
+    let datetime = DateTime::new(year, month, day, two([h1, h2])?, two([n1, n2])?, two([s1, s2])?, 0).ok()?;
+    let timestamp = Offset::UTC.to_timestamp(datetime).ok()?;
+    Some(Instant::from_nanos(i64::try_from(timestamp.as_nanosecond()).ok()?))
 }
 
 /// The name of the `rank`th point of the second that `second` names.

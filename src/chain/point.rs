@@ -1,5 +1,7 @@
 //! A point: a commit that counts.
 
+use std::sync::Arc;
+
 use crate::base::Instant;
 use crate::format::log::Commit;
 use crate::format::{ChainId, PointId};
@@ -14,7 +16,7 @@ pub struct Point {
     /// Its place in its chain in log order; 0 is the full point.
     pub position: u32,
     /// What its capture recorded.
-    pub commit: Commit,
+    pub commit: Arc<Commit>,
 }
 
 impl Point {

@@ -176,7 +176,7 @@ fn contents(
             Address::Directory(_) => limits::LOCAL_REFRESH_SECONDS,
             Address::Remote(_) => limits::REMOTE_REFRESH_SECONDS,
         }),
-        zone: TimeZone::system(),
+        zone: TimeZone::system,
         sum_up: !options.read_only,
     };
     opened.repo.store().allow(options.metadata_deadline, options.data_deadline);

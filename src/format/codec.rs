@@ -7,12 +7,15 @@
 //! and structs as their parts without any frame. `docs/format.md` repeats this normatively.
 //!
 //! Invariant: `decode` accepts exactly the bytes that `encode` yields. What bincode would let pass
-//! (trailing bytes, integers longer than needed) is refused by encoding again and comparing.
+//! (trailing bytes, integers longer than needed) is refused by encoding again and comparing, byte by byte as they come: no
+//! second copy is made.
 //! Types given to it must not be recursive and must not hold sequences of empty items: bincode's
 //! limit counts bytes, and such items have none.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::{Decode, Encode};
+use bincode::enc::write::Writer;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use super::error::{FormatError, malformed};
 
@@ -40,16 +43,51 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
 /// [`FormatError::TooLarge`] beyond `limit` bytes, [`FormatError::Malformed`] for anything but
 /// canonical bytes.
 pub fn decode<T: Encode + Decode<()>>(what: &'static str, bytes: &[u8], limit: usize) -> Result<T, FormatError> {
+    decode_with(what, bytes, limit, || bincode::decode_from_slice(bytes, config()))
+}
+
+/// The same of a value that borrows byte strings from `bytes`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_borrowed<'a, T: Encode + BorrowDecode<'a, ()>>(
+    what: &'static str,
+    bytes: &'a [u8],
+    limit: usize,
+) -> Result<T, FormatError> {
+    decode_with(what, bytes, limit, || bincode::borrow_decode_from_slice(bytes, config()))
+}
+
+fn decode_with<T: Encode>(
+    what: &'static str,
+    bytes: &[u8],
+    limit: usize,
+    decoded: impl FnOnce() -> Result<(T, usize), DecodeError>,
+) -> Result<T, FormatError> {
     if bytes.len() > limit {
         return Err(FormatError::TooLarge { what, size: bytes.len() as u64, limit: limit as u64 });
     }
-    let (value, used): (T, usize) =
-        bincode::decode_from_slice(bytes, config()).map_err(|error| malformed(what, error.to_string()))?;
+    let (value, used) = decoded().map_err(|error| malformed(what, error.to_string()))?;
     if used != bytes.len() {
         return Err(malformed(what, format!("{} bytes follow its end", bytes.len().saturating_sub(used))));
     }
-    if encode(&value) != bytes {
+    if !encodes_to(&value, bytes) {
         return Err(malformed(what, "not in canonical form"));
     }
     Ok(value)
+}
+
+/// Whether the canonical bytes of `value` are `bytes`.
+fn encodes_to<T: Encode>(value: &T, bytes: &[u8]) -> bool {
+    struct Compared<'a>(&'a [u8]);
+
+    impl Writer for Compared<'_> {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+            self.0 = self.0.strip_prefix(bytes).ok_or(EncodeError::Other("other bytes"))?;
+            Ok(())
+        }
+    }
+
+    let mut compared = Compared(bytes);
+    bincode::encode_into_writer(value, &mut compared, bincode::config::standard()).is_ok() && compared.0.is_empty()
 }

@@ -146,12 +146,14 @@ fn open_body(
     key.open(ONLY, &bound, &mut text).map_err(refused(what))?;
     let (length, body) = text.split_first_chunk::<4>().ok_or_else(|| malformed(what, "shorter than its length"))?;
     let length = u32::from_le_bytes(*length) as usize;
-    let (body, padding) =
+    let (_, padding) =
         body.split_at_checked(length).ok_or_else(|| malformed(what, "shorter than its recorded length"))?;
     if padding.iter().any(|byte| *byte != 0) {
         return Err(malformed(what, "something follows its end"));
     }
-    Ok(body.to_vec())
+    text.truncate(4 + length);
+    text.drain(..4);
+    Ok(text)
 }
 
 /// The body of the object `bytes` that was read from `name`; at most `limit` bytes when decoded. `key` gives what an

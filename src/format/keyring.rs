@@ -238,8 +238,8 @@ impl Keyring {
     }
 
     /// `payload`, signed as what stands at `name`.
-    pub(super) fn sign(&self, kind: Kind, name: &ObjectName, payload: Vec<u8>) -> Signed {
-        let signature = self.signer.sign(&Signed::message(self.repo, kind as u8, name.as_str(), &payload));
+    pub(super) fn sign<'a>(&self, kind: Kind, name: &ObjectName, payload: &'a [u8]) -> Signed<'a> {
+        let signature = self.signer.sign(&Signed::message(self.repo, kind as u8, name.as_str(), payload));
         Signed { epoch: self.author.epoch, certificate: self.certificate.clone(), signature, payload }
     }
 
@@ -367,7 +367,7 @@ impl Keyring {
     }
 
     /// Who signed `message`.
-    pub(super) fn author_of(&self, signed: &Signed, message: &[u8]) -> Author {
+    pub(super) fn author_of(&self, signed: &Signed<'_>, message: &[u8]) -> Author {
         let Some(keys) = self.epochs.get(&signed.epoch) else { return Author::NOBODY };
         let found = match &signed.certificate {
             None => {

@@ -4,6 +4,8 @@
 //! entry below, so the log is a chain that can be checked end to end. Numbers of enum variants are
 //! part of the format: new ones are appended, none is ever reused.
 
+use std::sync::Arc;
+
 use bincode::{Decode, Encode};
 
 use super::author::{Author, Signed};
@@ -124,7 +126,7 @@ pub enum SourceBody {
         chain: ChainId,
     },
     /// A point exists, unless its session is void.
-    Commit(Box<Commit>),
+    Commit(Arc<Commit>),
     /// Commits of this session are void from here on.
     Abort {
         /// The session.
@@ -395,7 +397,7 @@ pub struct SourceSnapshot {
     /// Whether the log is sealed.
     pub sealed: bool,
     /// The points, in log order, each with its number and the instant of its commit entry.
-    pub points: Vec<(PointId, Instant, Commit)>,
+    pub points: Vec<(PointId, Instant, Arc<Commit>)>,
     /// Those of them that are in the trash, ascending.
     pub trash: Vec<Deletion>,
     /// The point that was committed last, or was made the head since.
@@ -460,8 +462,8 @@ pub fn decode_entry<B: LogBody>(
 ) -> Result<(LogEntry<B>, EntryHash), FormatError> {
     const WHAT: &str = "log entry";
     let name = Object::Entry(log, number).name();
-    let (body, author) = open(realm, &name, B::ENTRY, WHAT, bytes, limits::LOG_ENTRY_BYTES_MAX)?;
-    let mut entry: LogEntry<B> = codec::decode(WHAT, &body, limits::LOG_ENTRY_BYTES_MAX)?;
+    let limit = limits::LOG_ENTRY_BYTES_MAX;
+    let (mut entry, author): (LogEntry<B>, Author) = open(realm, &name, B::ENTRY, WHAT, bytes, limit)?;
     if entry.number != number {
         return Err(FormatError::Misplaced {
             what: WHAT,
@@ -498,8 +500,9 @@ pub fn decode_checkpoint<B: LogBody>(
 ) -> Result<(Checkpoint<B::Snapshot>, Author), FormatError> {
     const WHAT: &str = "checkpoint";
     let name = Object::Checkpoint(log, number).name();
-    let (body, author) = open(realm, &name, B::CHECKPOINT, WHAT, bytes, limits::CHECKPOINT_BYTES_MAX)?;
-    let checkpoint: Checkpoint<B::Snapshot> = codec::decode(WHAT, &body, limits::CHECKPOINT_BYTES_MAX)?;
+    let limit = limits::CHECKPOINT_BYTES_MAX;
+    let (checkpoint, author): (Checkpoint<B::Snapshot>, Author) =
+        open(realm, &name, B::CHECKPOINT, WHAT, bytes, limit)?;
     if checkpoint.number != number {
         return Err(FormatError::Misplaced {
             what: WHAT,
@@ -513,29 +516,29 @@ pub fn decode_checkpoint<B: LogBody>(
 /// The object at `name` that holds `payload`: in an encrypted repository signed, then sealed.
 fn seal(realm: &Realm, name: &ObjectName, kind: envelope::Kind, payload: Vec<u8>) -> Vec<u8> {
     let Some(keys) = realm.keys() else { return envelope::seal(realm.id(), name, kind, &payload, None) };
-    let signed = codec::encode(&keys.sign(kind, name, payload));
+    let signed = codec::encode(&keys.sign(kind, name, &payload));
     let with = envelope::With { epoch: keys.current(), key: &keys.newest().log };
     envelope::seal(realm.id(), name, kind, &signed, Some(with))
 }
 
 /// What the object at `name` holds, and who wrote it.
-fn open(
+fn open<T: Encode + Decode<()>>(
     realm: &Realm,
     name: &ObjectName,
     kind: envelope::Kind,
     what: &'static str,
     bytes: &[u8],
     limit: usize,
-) -> Result<(Vec<u8>, Author), FormatError> {
+) -> Result<(T, Author), FormatError> {
     let Some(keys) = realm.keys() else {
-        return Ok((envelope::open(realm.id(), name, kind, what, bytes, limit, None)?, Author::default()));
+        let body = envelope::open(realm.id(), name, kind, what, bytes, limit, None)?;
+        return Ok((codec::decode(what, &body, limit)?, Author::default()));
     };
-    let limit = limit + SIGNED_BYTES_MAX;
     let key = |epoch: Epoch| keys.epoch(epoch).map(|keys| keys.log.clone());
-    let body = envelope::open(realm.id(), name, kind, what, bytes, limit, Some(&key))?;
-    let signed: Signed = codec::decode(what, &body, limit)?;
-    let author = keys.author_of(&signed, &Signed::message(realm.id(), kind as u8, name.as_str(), &signed.payload));
-    Ok((signed.payload, author))
+    let body = envelope::open(realm.id(), name, kind, what, bytes, limit + SIGNED_BYTES_MAX, Some(&key))?;
+    let signed: Signed<'_> = codec::decode_borrowed(what, &body, limit + SIGNED_BYTES_MAX)?;
+    let author = keys.author_of(&signed, &Signed::message(realm.id(), kind as u8, name.as_str(), signed.payload));
+    Ok((codec::decode(what, signed.payload, limit)?, author))
 }
 
 /// Bytes that a signature, and the certificate of its key, may add.

@@ -200,7 +200,7 @@ mod tests {
     use crate::view::namespace::{Namespace, NodeId};
 
     fn mount(repo: &Arc<Repo>) -> Arc<MountView> {
-        let zone = jiff::tz::TimeZone::UTC;
+        let zone = || jiff::tz::TimeZone::UTC;
         let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone, sum_up: false };
         Arc::new(MountView::open(Arc::clone(repo), settings).unwrap())
     }

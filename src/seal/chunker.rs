@@ -177,15 +177,15 @@ impl Tables {
         const RUN: usize = BATCH_BLOCKS / LANES;
         let mut hash = [Element::from(0); LANES];
         for at in 0..WINDOW_BYTES {
-            for lane in 0..LANES {
-                hash[lane] = self.enter(hash[lane], data[lane * RUN + at]);
+            for (lane, hash) in hash.iter_mut().enumerate() {
+                *hash = self.enter(*hash, data[lane * RUN + at]);
             }
         }
         for at in 0..RUN {
-            for lane in 0..LANES {
+            for (lane, hash) in hash.iter_mut().enumerate() {
                 let from = lane * RUN + at;
-                hashes[from] = hash[lane].into();
-                hash[lane] = self.enter(hash[lane], data[from + WINDOW_BYTES]) ^ self.leaving(data[from]);
+                hashes[from] = (*hash).into();
+                *hash = self.enter(*hash, data[from + WINDOW_BYTES]) ^ self.leaving(data[from]);
             }
         }
     }

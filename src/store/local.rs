@@ -465,44 +465,50 @@ impl Walk<'_> {
     fn enter(&mut self, directory: OwnedFd, at: &str) -> Result<(), (String, io::Error)> {
         let here = |error| (at.to_owned(), error);
         let parent = sys::open_directory(directory.as_fd(), ".").map_err(here)?;
+        // What names begin with here, and come behind: of a long log few are wanted, and no other is worth a copy.
+        let prefix = self.prefix.strip_prefix(at).unwrap_or_default();
+        let after = match self.after.strip_prefix(at) {
+            Some(after) => after,
+            None if at > self.after => "",
+            None => return Ok(()),
+        };
         let mut children = Vec::new();
         for name in sys::names(directory).map_err(here)? {
-            let full = format!("{at}{}", name.text);
+            let mut text = name.text;
             let kind = match name.kind {
                 Some(kind) => kind,
-                None => match present(sys::status_of(parent.as_fd(), &name.text)).map_err(|e| (full.clone(), e))? {
+                None => match present(sys::status_of(parent.as_fd(), &text)).map_err(|e| (format!("{at}{text}"), e))? {
                     Some(status) => status.kind,
                     None => continue,
                 },
             };
             match kind {
-                Kind::File if !is_staged(&name.text) && full.starts_with(self.prefix) && *full > *self.after => {
-                    children.push((full, false));
+                Kind::File if text.starts_with(prefix) && *text > *after && !is_staged(&text) => {
+                    children.push((text, false));
                 }
-                Kind::Directory if full != "lost+found" && at.matches('/').count() < DEPTH_MAX => {
+                Kind::Directory if at.matches('/').count() < DEPTH_MAX && !(at.is_empty() && text == "lost+found") => {
                     // With its `/`, so that it sorts where its objects' names do.
-                    let full = full + "/";
-                    let wanted = full.starts_with(self.prefix) || self.prefix.starts_with(&full);
-                    let ahead = *full > *self.after || self.after.starts_with(&full);
-                    if wanted && ahead {
-                        children.push((full, true));
+                    text.push('/');
+                    let wanted = text.starts_with(prefix) || prefix.starts_with(&text);
+                    if wanted && (*text > *after || after.starts_with(&text)) {
+                        children.push((text, true));
                     }
                 }
                 Kind::File | Kind::Directory | Kind::Other => {}
             }
         }
         children.sort_unstable();
-        for (full, is_directory) in children {
+        for (name, is_directory) in children {
             if self.full() {
                 break;
             }
-            let name = full.get(at.len()..).unwrap_or_default();
+            let full = format!("{at}{name}");
             if is_directory {
                 let child = sys::open_directory(parent.as_fd(), name.trim_end_matches('/'));
                 if let Some(child) = present(child).map_err(|error| (full.clone(), error))? {
                     self.enter(child, &full)?;
                 }
-            } else if let Some(status) = self.stat(parent.as_fd(), name, &full)? {
+            } else if let Some(status) = self.stat(parent.as_fd(), &name, &full)? {
                 self.found.push(Listed { name: ObjectName::listed(&full), bytes: status.bytes });
             }
         }

@@ -222,11 +222,8 @@ impl Store {
         if !self.is_remote() {
             return (now(), None);
         }
-        std::thread::scope(|scope| {
-            let next = scope.spawn(next);
-            let now = now();
-            (now, Some(next.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
-        })
+        let (now, next) = at_once(now, next);
+        (now, Some(next))
     }
 
     /// The objects whose names begin with `prefix`, sorted by name; with `after`, only those behind it; with
@@ -379,6 +376,15 @@ async fn send_pages(
             return;
         }
     }
+}
+
+/// What both come to, `next` on a thread of its own.
+pub(crate) fn at_once<N, T: Send>(now: impl FnOnce() -> N, next: impl FnOnce() -> T + Send) -> (N, T) {
+    std::thread::scope(|scope| {
+        let next = scope.spawn(next);
+        let now = now();
+        (now, next.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// What is listed for `meta`, if it is asked for.

@@ -55,6 +55,8 @@ pub(super) fn absence(tip: &Tip, log: LogId) -> ViewError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::base::{Class, Classed};
     use crate::chain::state::LogState;
@@ -68,12 +70,12 @@ mod tests {
         tell(&mut state, SourceBody::OpenChain { chain: ChainId(0) }).unwrap();
         for (number, parent) in [(1, None), (2, Some(2))] {
             let commit = commit(session(number, 1), 0, parent, number.cast_signed() * 86_400);
-            tell(&mut state, SourceBody::Commit(Box::new(commit))).unwrap();
+            tell(&mut state, SourceBody::Commit(Arc::new(commit))).unwrap();
         }
         let next = state.tip().next();
         state.pass(next, Fault::Missing);
         let last = commit(session(4, 1), 0, Some(3), 5 * 86_400);
-        tell(&mut state, SourceBody::Commit(Box::new(last))).unwrap();
+        tell(&mut state, SourceBody::Commit(Arc::new(last))).unwrap();
         state
     }
 

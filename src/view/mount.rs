@@ -50,8 +50,8 @@ pub struct MountSettings {
     pub own_all: bool,
     /// How old a log's state may be when it is shown.
     pub refresh: Duration,
-    /// The zone of dates without one.
-    pub zone: jiff::tz::TimeZone,
+    /// The zone of dates without one. It is asked for when there is one to read: to find it takes milliseconds.
+    pub zone: fn() -> jiff::tz::TimeZone,
     /// Whether to spare later readers of a log what had to be read of it, by a checkpoint.
     pub sum_up: bool,
 }
@@ -333,7 +333,7 @@ impl MountView {
                 let state = self.source_state(*source)?;
                 let now = self.repo.env().now();
                 let pick = Pick::At(moment);
-                let point = pick.resolve(&state, now, &self.settings.zone);
+                let point = pick.resolve(&state, now, &(self.settings.zone)());
                 let point = point.map_err(|_| absent(&state, *source, true))?;
                 self.answer(&pick, *source, &state, point, 1)
             }

@@ -186,7 +186,7 @@ mod tests {
             if day == 2 {
                 commit.labels = vec!["before-upgrade".to_owned()];
             }
-            parent = Some(tell(&mut state, SourceBody::Commit(Box::new(commit))).unwrap());
+            parent = Some(tell(&mut state, SourceBody::Commit(Arc::new(commit))).unwrap());
         }
         state
     }

@@ -255,7 +255,7 @@ impl World {
         let first = session(200, 0, LogNumber(0));
         let mut state = SourceState::default();
         for body in
-            [SourceBody::OpenChain { chain: ChainId(0) }, SourceBody::Commit(Box::new(commit(first, ChainId(0), None)))]
+            [SourceBody::OpenChain { chain: ChainId(0) }, SourceBody::Commit(Arc::new(commit(first, ChainId(0), None)))]
         {
             let entry = Arc::new(LogEntry {
                 number: state.tip().next(),

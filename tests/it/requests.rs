@@ -171,7 +171,8 @@ fn tell_of_ten_thousand(world: &World) {
             0 => first.commit.session,
             _ => SessionId { base: LogNumber(id.0 - 1), random: Nonce(world.env.random()) },
         };
-        (id, first.committed, Commit { session, name, parent: (n > 0).then_some(first.id), ..first.commit.clone() })
+        let commit = Commit { session, name, parent: (n > 0).then_some(first.id), ..(*first.commit).clone() };
+        (id, first.committed, Arc::new(commit))
     });
     let state = SourceSnapshot { chains: 1, points: points.collect(), ..SourceSnapshot::default() };
     let number = LogNumber(first.id.0 + 9_999);
@@ -203,7 +204,7 @@ fn fill(world: &World, count: usize) {
     let first: Arc<_> = Arc::clone(world.log.refresh().unwrap().newest().unwrap());
     for _ in 0..count {
         let session = world.log.begin().unwrap();
-        let commit = Commit { session, parent: Some(first.id), packs: 0, ..first.commit.clone() };
+        let commit = Commit { session, parent: Some(first.id), packs: 0, ..(*first.commit).clone() };
         world.log.commit(commit).unwrap();
     }
 }

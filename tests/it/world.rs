@@ -163,7 +163,7 @@ pub(crate) fn later() -> Instant {
 }
 
 pub(crate) fn zero_settings() -> MountSettings {
-    let zone = jiff::tz::TimeZone::UTC;
+    let zone = || jiff::tz::TimeZone::UTC;
     MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone, sum_up: false }
 }
 

@@ -19,7 +19,7 @@ fn known() -> SourceState {
 }
 
 fn say(commit: Commit) -> SourceBody {
-    SourceBody::Commit(Box::new(commit))
+    SourceBody::Commit(Arc::new(commit))
 }
 
 /// A writer of session (3, 9) that wants a point of second 200, and has been told that nothing is new.

@@ -19,6 +19,7 @@
 //! A void entry changes nothing; all that is said about numbers, names and sessions counts the others
 //! only. Whether an entry is void depends on the entries below it alone, so it never changes.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -361,7 +362,7 @@ impl SourceState {
     }
 
     /// Counts `commit`, which has been checked.
-    fn insert(&mut self, id: PointId, committed: Instant, commit: &Commit) {
+    fn insert(&mut self, id: PointId, committed: Instant, commit: Arc<Commit>) {
         let (Err(name_place), Err(session_place)) =
             (self.name_place(&commit.name), self.session_place(&commit.session))
         else {
@@ -372,7 +373,7 @@ impl SourceState {
         let position = *next;
         *next = next.saturating_add(1);
         let index = u32::try_from(self.committed.len()).unwrap_or(u32::MAX);
-        let point = Arc::new(Point { id, committed, position, commit: commit.clone() });
+        let point = Arc::new(Point { id, committed, position, commit });
         self.committed.push(Arc::clone(&point));
         self.by_name.insert(name_place, index);
         self.by_session.insert(session_place, index);
@@ -442,12 +443,12 @@ impl SourceState {
 
     /// Where in `by_name` the name stands, or else belongs.
     fn name_place(&self, name: &str) -> Result<usize, usize> {
-        self.by_name.binary_search_by(|at| self.at_index(*at).map_or("", |point| point.name()).cmp(name))
+        place(&self.by_name, |at| self.at_index(at).map_or("", |point| point.name()).cmp(name))
     }
 
     /// Where in `by_session` the session stands, or else belongs.
     fn session_place(&self, session: &SessionId) -> Result<usize, usize> {
-        self.by_session.binary_search_by(|at| self.at_index(*at).map(|point| point.commit.session).cmp(&Some(*session)))
+        place(&self.by_session, |at| self.at_index(at).map(|point| point.commit.session).cmp(&Some(*session)))
     }
 
     /// Takes a chain as opened that an entry names although its opening was not seen, when it can have been lost.
@@ -492,7 +493,7 @@ impl LogState for SourceState {
             SourceBody::Commit(commit) => {
                 self.excuse_chain(commit.chain);
                 self.check_commit(entry.number, commit)?;
-                self.insert(PointId(entry.number.0), entry.written, commit);
+                self.insert(PointId(entry.number.0), entry.written, Arc::clone(commit));
             }
             SourceBody::Abort { session } => {
                 if session.base >= self.floor
@@ -616,7 +617,7 @@ impl LogState for SourceState {
                 let free = name::first_free(&commit.name, |taken| self.name_place(taken).is_ok());
                 let commit = Commit { name: free.map_err(Void::Name)?, ..(**commit).clone() };
                 self.check_commit(next, &commit)?;
-                Ok(Proposal::Write(SourceBody::Commit(Box::new(commit))))
+                Ok(Proposal::Write(SourceBody::Commit(Arc::new(commit))))
             }
             SourceGoal::OpenChain(session) => {
                 self.check_session(session)?;
@@ -673,7 +674,7 @@ impl LogState for SourceState {
             floor: self.floor,
             aborted: self.aborted.clone(),
             sealed: self.sealed,
-            points: self.committed.iter().map(|point| (point.id, point.committed, point.commit.clone())).collect(),
+            points: self.committed.iter().map(|point| (point.id, point.committed, Arc::clone(&point.commit))).collect(),
             trash: self.trash.values().copied().collect(),
             head: self.head,
             writer: self.writer,
@@ -693,7 +694,7 @@ impl LogState for SourceState {
                 return Err(format!("point {id} is out of order"));
             }
             state.check_commit(LogNumber(id.0), commit).map_err(|void| format!("point {id} is void: {void}"))?;
-            state.insert(*id, *committed, commit);
+            state.insert(*id, *committed, Arc::clone(commit));
         }
         // Only now: points that were committed before a fence stay.
         let ascending = snapshot.aborted.iter().zip(snapshot.aborted.iter().skip(1)).all(|(a, b)| a < b);
@@ -718,6 +719,14 @@ impl LogState for SourceState {
         state.sealed = snapshot.sealed;
         state.tip = Tip::covered(*number, *hash);
         Ok(state)
+    }
+}
+
+/// Where in `sorted`, whose items `compare` with what is sought, it stands, or else belongs. Nearly always that is behind all others.
+fn place(sorted: &[u32], compare: impl Fn(u32) -> Ordering) -> Result<usize, usize> {
+    match sorted.last() {
+        Some(last) if compare(*last).is_lt() => Err(sorted.len()),
+        _ => sorted.binary_search_by(|at| compare(*at)),
     }
 }
 

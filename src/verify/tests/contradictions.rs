@@ -77,7 +77,7 @@ impl World {
             roots,
             packs,
             next_file: next_file.unwrap_or(point.commit.next_file),
-            ..point.commit.clone()
+            ..(*point.commit).clone()
         };
         self.log.commit(commit).unwrap()
     }

@@ -19,7 +19,7 @@ impl Stage {
     /// A mount that asks the log whenever it is looked at, of a source `home` without points.
     fn new() -> Stage {
         let repo = Arc::new(Repo::init(Store::memory(), Env::seeded(1, Instant::from_nanos(1))).unwrap());
-        let zone = jiff::tz::TimeZone::UTC;
+        let zone = || jiff::tz::TimeZone::UTC;
         let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone, sum_up: false };
         let view = MountView::open(Arc::clone(&repo), settings).unwrap();
         let record = view.sources.add_source("home", SourceKind::Tree, origin("ash", "/home")).unwrap();
@@ -90,7 +90,7 @@ fn nobody_who_looks_waits_for_a_log_to_be_summed_up() {
     let (faults, patience) = (Faults::new(), Duration::from_secs(30));
     let env = Env::seeded(1, Instant::from_nanos(1));
     let repo = Arc::new(Repo::init(faults.around(&Store::memory()), env).unwrap());
-    let zone = jiff::tz::TimeZone::UTC;
+    let zone = || jiff::tz::TimeZone::UTC;
     let settings = MountSettings { owner: (0, 0), own_all: false, refresh: Duration::ZERO, zone, sum_up: true };
     let view = MountView::open(Arc::clone(&repo), settings).unwrap();
     let record = view.sources.add_source("home", SourceKind::Tree, origin("ash", "/home")).unwrap();

@@ -21,7 +21,7 @@ fn world(chunk_bytes: u32) -> (DiskWorld, amberfs::format::log::Commit) {
     world.file().write_all_at(&Dice(1).bytes(9 * CELL), 0).unwrap();
     world.file().set_len(20 * CELL).unwrap();
     let options = Options { disk_chunk_bytes: Some(chunk_bytes), ..Options::default() };
-    let commit = world.capture(&options).unwrap().point.commit.clone();
+    let commit = world.capture(&options).unwrap().point.commit.as_ref().clone();
     (world, commit)
 }
 

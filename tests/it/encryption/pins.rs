@@ -17,12 +17,12 @@ use super::*;
 /// A true commit, as one that somebody forges would like to have it: it counts if he may add points.
 fn forged(point: &Point, n: u8) -> SourceBody {
     let session = SessionId { base: LogNumber(1), random: Nonce([n; 16]) };
-    SourceBody::Commit(Box::new(Commit {
+    SourceBody::Commit(Arc::new(Commit {
         session,
         parent: Some(point.id),
         name: format!("2033-01-01T00-00-{:02}Z+{}", n % 60, n / 60 + 2),
         labels: Vec::new(),
-        ..point.commit.clone()
+        ..(*point.commit).clone()
     }))
 }
 

@@ -330,8 +330,8 @@ fn a_writer_adds_no_points_to_anothers_source() {
         // A copy of a true commit, as if by a new session.
         let session = SessionId { base: LogNumber(1), random: Nonce([n; 16]) };
         let commit =
-            amberfs::format::log::Commit { session, name: "2001-01-01T000000Z".into(), ..first.commit.clone() };
-        is_void(&bench, &repo, &readers, name, SourceBody::Commit(Box::new(commit)), author(&repo));
+            amberfs::format::log::Commit { session, name: "2001-01-01T000000Z".into(), ..(*first.commit).clone() };
+        is_void(&bench, &repo, &readers, name, SourceBody::Commit(Arc::new(commit)), author(&repo));
     }
     // Only a full key hands it over; then the one may and the other may not.
     let slots = bench.open(FULL).slots().unwrap();

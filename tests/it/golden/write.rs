@@ -226,7 +226,7 @@ fn partial(repo: &Arc<Repo>, log: &SourceLog, source: &SourceRecord, parent: &Po
             cross_filesystems: false,
         }),
         stats: Stats { problems: 4, ..parent.commit.stats },
-        ..parent.commit.clone()
+        ..(*parent.commit).clone()
     };
     log.commit(commit).unwrap();
 }

@@ -82,7 +82,7 @@ fn a_capture_that_overlaps_a_rollback_does_not_commit() {
         &RollbackProgress::new(),
     )
     .unwrap();
-    let commit = Commit { session: early, parent: Some(second.id), packs: 0, ..second.commit.clone() };
+    let commit = Commit { session: early, parent: Some(second.id), packs: 0, ..(*second.commit).clone() };
     let refused = world.log.commit(commit).unwrap_err().to_string();
     assert!(refused.contains("the oldest that may still commit"), "{refused}");
     let state = world.log.refresh().unwrap();

@@ -6,7 +6,7 @@ use crate::chain::testing::{commit, entry, hash, session, tell};
 use crate::format::Nonce;
 
 fn say(commit: Commit) -> SourceBody {
-    SourceBody::Commit(Box::new(commit))
+    SourceBody::Commit(Arc::new(commit))
 }
 
 /// Chain 0 with points 2 (full), 3 and 4, chain 1 with point 6.
@@ -200,10 +200,10 @@ fn a_checkpoint_that_no_fold_can_have_made_is_refused() {
         ("a floor ahead", |c| c.state.floor = LogNumber(99)),
         ("points out of order", |c| c.state.points.swap(0, 1)),
         ("a point beyond the end", |c| c.number = LogNumber(5)),
-        ("a name twice", |c| c.state.points[1].2.name = c.state.points[0].2.name.clone()),
-        ("a session twice", |c| c.state.points[1].2.session = c.state.points[0].2.session),
-        ("a parent ahead", |c| c.state.points[1].2.parent = Some(PointId(4))),
-        ("a hostile name", |c| c.state.points[1].2.name = "..".into()),
+        ("a name twice", |c| Arc::make_mut(&mut c.state.points[1].2).name = c.state.points[0].2.name.clone()),
+        ("a session twice", |c| Arc::make_mut(&mut c.state.points[1].2).session = c.state.points[0].2.session),
+        ("a parent ahead", |c| Arc::make_mut(&mut c.state.points[1].2).parent = Some(PointId(4))),
+        ("a hostile name", |c| Arc::make_mut(&mut c.state.points[1].2).name = "..".into()),
         ("aborted below the floor", |c| {
             c.state.floor = LogNumber(4);
             c.state.aborted = vec![session(3, 1)];
@@ -336,7 +336,7 @@ fn any_body() -> impl Strategy<Value = SourceBody> {
             |(session, chain, parent, second, labelled)| {
                 let mut commit = commit(session, chain, parent, second);
                 commit.labels = if labelled { vec!["nightly".into()] } else { Vec::new() };
-                SourceBody::Commit(Box::new(commit))
+                SourceBody::Commit(Arc::new(commit))
             }
         ),
         2 => session().prop_map(|session| SourceBody::Abort { session }),
