@@ -38,7 +38,7 @@ use crate::format::log::{
 };
 use crate::format::object::{LogId, Object, ObjectName};
 use crate::format::{Epoch, FormatError, LogNumber, Nonce, Realm};
-use crate::store::{CreateSupport, Created, Store, StoreError, at_once};
+use crate::store::{CreateSupport, Created, Store, StoreError};
 
 pub use self::stored::Survey;
 use self::stored::{Entries, LISTED_CHECKPOINTS, Stored, reachable};
@@ -418,8 +418,9 @@ impl<S: LogState> Log<S> {
         loop {
             for number in &numbers {
                 // A log with checkpoints is long: in a directory too, listing it and decoding the checkpoint take their time.
-                let (checkpoint, entries) = at_once(|| self.get_checkpoint(*number), || self.list_entries(*number));
-                let entries = entries.ok();
+                let (checkpoint, entries) =
+                    self.store.beside_long(|| self.get_checkpoint(*number), || self.list_entries(*number));
+                let entries = entries.and_then(Result::ok);
                 match checkpoint? {
                     // Whoever has a key that was replaced could have written it since: the entries say what is so.
                     Ok((_, author)) if author.epoch < self.epoch() => {}

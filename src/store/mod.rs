@@ -43,6 +43,5 @@ pub use error::StoreError;
 pub use lease::LeaseTimes;
 pub use meter::{Count, Meter, Operation, Snapshot};
 pub use probe::CreateSupport;
-pub(crate) use requests::at_once;
 pub use store::{Created, Deadlines, Listed, Store};
 pub use upload::Upload;

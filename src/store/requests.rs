@@ -226,6 +226,15 @@ impl Store {
         (now, Some(next))
     }
 
+    /// As [`Store::beside`], where `now` and `next` take so long that a thread pays in a directory, too.
+    pub fn beside_long<N, T: Send>(&self, now: impl FnOnce() -> N, next: impl FnOnce() -> T + Send) -> (N, Option<T>) {
+        if self.local_root().is_none() {
+            return self.beside(now, next);
+        }
+        let (now, next) = at_once(now, next);
+        (now, Some(next))
+    }
+
     /// The objects whose names begin with `prefix`, sorted by name; with `after`, only those behind it; with
     /// `most`, no more than so many. Nothing that is still being written is among them. An unknown prefix is
     /// an empty list.
@@ -379,7 +388,7 @@ async fn send_pages(
 }
 
 /// What both come to, `next` on a thread of its own.
-pub(crate) fn at_once<N, T: Send>(now: impl FnOnce() -> N, next: impl FnOnce() -> T + Send) -> (N, T) {
+fn at_once<N, T: Send>(now: impl FnOnce() -> N, next: impl FnOnce() -> T + Send) -> (N, T) {
     std::thread::scope(|scope| {
         let next = scope.spawn(next);
         let now = now();
