@@ -47,6 +47,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("async_trait", &["src/store/"]),
     ("fastcdc", &["src/capture/chunk.rs"]),
     ("aws_lc_rs", &["src/seal/"]),
+    ("aes", &["src/seal/chunker.rs"]),
     ("argon2", &["src/seal/derive.rs"]),
     ("rpassword", &["src/cli/"]),
     ("ignore", &["src/capture/exclude.rs"]),
