@@ -6,7 +6,7 @@
 //! Requests: the first reading lists checkpoints, gets the newest that can be read, lists the entries
 //! behind it, gets them side by side, and proves the head by a GET of the number above it, which must
 //! be missing. Over a network the entries are listed beside the checkpoints, and behind a checkpoint while it is
-//! got: two journeys without a checkpoint and three with one; the repository's log needs no further ones where a [`Survey`]
+//! got, in a directory too: two journeys without a checkpoint and three with one; the repository's log needs no further ones where a [`Survey`]
 //! was made while the key was being got. A refresh with nothing new is that one GET.
 //! LISTs are hints: an entry that is listed late is found by its number, and an entry that is not there below one
 //! that is shows a hole.

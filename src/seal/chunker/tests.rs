@@ -152,6 +152,7 @@ fn secrets_are_wiped() {
     fn wiped<T: ZeroizeOnDrop>() {}
     wiped::<ChunkerKey>();
     wiped::<Tables>();
+    wiped::<Aes128>();
 }
 
 proptest! {
