@@ -142,11 +142,10 @@ pub const HEAP_ARENAS_MAX: i32 = 4;
 pub const HEAP_MAPPED_BYTES: i32 = 4 << 20;
 /// Free bytes at the end of a heap that go back to the system, glibc's `M_TRIM_THRESHOLD`.
 pub const HEAP_TRIMMED_BYTES: i32 = 16 << 20;
-/// Threads of a capture that read and compress, for each processor: one computes while another waits for the source. Two take 0.86
-/// of the time of one where the Linux source is read from a disk, and 1.06 where it is in memory.
-pub const CAPTURE_WORKERS_A_PROCESSOR: usize = 2;
-/// Threads of a capture that read and compress, at most.
+/// Threads of a capture that read and compress, at most; as many as there are processors otherwise.
 pub const CAPTURE_WORKERS_MAX: usize = 16;
+/// Files that such a thread has open before it is their turn.
+pub const CAPTURE_FILES_AHEAD: usize = 32;
 
 /// Threads that look ahead of a capture's walk.
 pub const CAPTURE_SCOUTS: usize = 4;

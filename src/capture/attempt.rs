@@ -246,8 +246,7 @@ impl Capture<'_> {
     }
 
     fn workers(&self) -> usize {
-        let machine =
-            || limits::CAPTURE_WORKERS_A_PROCESSOR * std::thread::available_parallelism().map_or(1, usize::from);
+        let machine = || std::thread::available_parallelism().map_or(1, usize::from);
         self.options.workers.unwrap_or_else(machine).clamp(1, limits::CAPTURE_WORKERS_MAX)
     }
 }

@@ -12,6 +12,7 @@
 //!  attempt, tree, stream, disk  a capture from the choice of its parent to its commit
 //! ```
 
+mod ahead;
 mod attempt;
 mod attributes;
 mod boundary;

@@ -20,6 +20,8 @@ use crate::seal::chunker::ChunkerKey;
 const UNIT_JOBS_MAX: usize = 512;
 /// Bytes of file content in a unit of names.
 const UNIT_BYTES: usize = 2 << 20;
+/// Bytes in a unit of names that will share frames: enough files that reading the first of them, which is waited for, is one wait of many.
+const UNIT_GROUPED_BYTES: usize = 4 * limits::GROUP_FRAME_BYTES;
 /// Directories that a unit may keep open.
 const UNIT_DIRECTORIES_MAX: usize = 48;
 /// What a job weighs besides its file's bytes.
@@ -135,7 +137,7 @@ pub(super) struct Planner<'a> {
     next: u64,
     jobs: Vec<Job>,
     weight: usize,
-    /// Bytes that will share a frame.
+    /// Bytes that will share frames.
     grouped: usize,
     directories: usize,
     last_directory: Option<Arc<Directory>>,
@@ -203,7 +205,7 @@ impl<'a> Planner<'a> {
             }
         }
         self.jobs.push(job);
-        let full = self.grouped >= limits::GROUP_FRAME_BYTES
+        let full = self.grouped >= UNIT_GROUPED_BYTES
             || self.weight >= UNIT_BYTES
             || self.jobs.len() >= UNIT_JOBS_MAX
             || self.directories >= UNIT_DIRECTORIES_MAX;

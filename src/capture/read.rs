@@ -52,11 +52,11 @@ pub(super) enum Unread {
 /// Times that a file is read before its changing becomes a problem.
 const ATTEMPTS: usize = 2;
 
-/// Reads the name of `job`; a file's bytes are added to `buffer`.
+/// Reads the name of `job`; a file's bytes are added to `buffer`. It may have been `opened` already.
 ///
 /// # Errors
 /// Why it was not read.
-pub(super) fn read(job: &ReadJob, buffer: &mut Vec<u8>) -> Result<Reading, Unread> {
+pub(super) fn read(job: &ReadJob, mut opened: Option<(File, Stat)>, buffer: &mut Vec<u8>) -> Result<Reading, Unread> {
     let failed = |error: &io::Error| {
         trouble(job.directory.path_of(&job.name), error).map_or_else(Unread::Machine, Unread::Problem)
     };
@@ -64,7 +64,7 @@ pub(super) fn read(job: &ReadJob, buffer: &mut Vec<u8>) -> Result<Reading, Unrea
     let mut kind = job.stat.kind;
     for _ in 0..ATTEMPTS {
         buffer.truncate(start);
-        let read = if kind == Kind::File { read_file(job, buffer) } else { read_other(job, kind) };
+        let read = if kind == Kind::File { read_file(job, opened.take(), buffer) } else { read_other(job, kind) };
         match read {
             // It has become something else since it was listed.
             Err(error) if error.raw_os_error() == Some(libc::ESTALE) => {
@@ -87,12 +87,12 @@ fn same_inode(job: &ReadJob, stat: &Stat) -> io::Result<()> {
     Ok(())
 }
 
-fn read_file(job: &ReadJob, buffer: &mut Vec<u8>) -> io::Result<Reading> {
+fn read_file(job: &ReadJob, mut opened: Option<(File, Stat)>, buffer: &mut Vec<u8>) -> io::Result<Reading> {
     let start = buffer.len();
     let path = || job.directory.path_of(&job.name);
     for attempt in 1..=ATTEMPTS {
         buffer.truncate(start);
-        let (file, before) = job.directory.open_file(&job.name)?;
+        let (file, before) = opened.take().map_or_else(|| job.directory.open_file(&job.name), Ok)?;
         same_inode(job, &before)?;
         let most = before.meta.size.min(limits::WHOLE_FILE_BYTES_MAX);
         if most < before.meta.size && !job.again {
@@ -147,22 +147,31 @@ fn read_unmeasured(file: &File, buffer: &mut Vec<u8>) -> io::Result<(Stretches, 
 
 /// The stretches of data below `most`; whether all of them were read.
 fn read_stretches(file: &File, most: u64, buffer: &mut Vec<u8>) -> io::Result<(Stretches, bool)> {
-    let mut read = Vec::new();
-    for stretch in stretches(file, 0..most) {
-        let stretch = stretch?;
-        let wanted = usize::try_from(stretch.end - stretch.start).unwrap_or(usize::MAX);
-        let start = buffer.len();
-        buffer.resize(start + wanted, 0);
-        let got = read_full_at(file, buffer.get_mut(start..).unwrap_or_default(), stretch.start)?;
-        buffer.truncate(start + got);
-        if got > 0 {
-            read.push((stretch.start, start..start + got));
-        }
-        if got < wanted {
-            return Ok((read, false));
-        }
+    let wanted = usize::try_from(most).unwrap_or(usize::MAX);
+    let start = buffer.len();
+    buffer.resize(start + wanted, 0);
+    let got = read_full_at(file, buffer.get_mut(start..).unwrap_or_default(), 0)?;
+    buffer.truncate(start + got);
+    let whole = got == wanted;
+    if got == 0 {
+        return Ok((Vec::new(), whole));
     }
-    Ok((read, true))
+    if !may_have_holes(buffer.get(start..).unwrap_or_default()) {
+        return Ok((vec![(0, start..start + got)], whole));
+    }
+    // What was read of holes is left out; nothing is read twice.
+    let place = |stretch: Range<u64>| {
+        let at = |offset| start + usize::try_from(offset).unwrap_or(usize::MAX);
+        (stretch.start, at(stretch.start)..at(stretch.end))
+    };
+    let read: io::Result<_> = stretches(file, 0..got as u64).map(|stretch| stretch.map(place)).collect();
+    Ok((read?, whole))
+}
+
+/// Whether zeros in `data` could be a hole, which only the kernel can tell. A hole is zeros, and none that a filesystem makes lies within
+/// less than a block of 512 bytes or the end of a file.
+fn may_have_holes(data: &[u8]) -> bool {
+    data.chunks(512).any(|block| block.iter().all(|byte| *byte == 0))
 }
 
 /// Fills `buffer` from `offset` on, as far as the file goes.

@@ -12,6 +12,7 @@ use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::base::limits;
@@ -254,6 +255,18 @@ pub(super) fn sync_filesystem(file: &File) -> io::Result<()> {
 pub(super) fn will_read_on(file: &File) {
     // SAFETY: no memory is passed.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) };
+}
+
+/// Asks the kernel to read the bytes `part` of `file`, and does not wait for them. A hint: failure means nothing.
+pub(super) fn will_read(file: &File, part: Range<u64>) {
+    let (Ok(start), Ok(length)) = (i64::try_from(part.start), i64::try_from(part.end.saturating_sub(part.start)))
+    else {
+        return;
+    };
+    if length > 0 {
+        // SAFETY: no memory is passed.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), start, length, libc::POSIX_FADV_WILLNEED) };
+    }
 }
 
 /// Raises the number of descriptors that this process may have open to `wanted`, as far as it may. Where

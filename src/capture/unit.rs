@@ -2,7 +2,7 @@
 //!
 //! The walk makes units in traversal order and numbers them; workers take them in any order; the
 //! recorder takes the results in order again. A unit holds either names whose files together fill
-//! about one frame, or a slice of one large file, so memory is bounded by the units under way.
+//! a few frames, or a slice of one large file, so memory is bounded by the units under way.
 
 use std::fs::File;
 use std::io;

@@ -7,11 +7,12 @@
 //! thousand frames. What was stored again replaces the old chunk in the index, so that its neighbours
 //! find the new frame.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::chunk::{Grid, fixed, is_zero, stretches};
 use super::claims::{Claimed, Claims};
 use super::frames::{Frames, far};
@@ -67,7 +68,8 @@ impl Worker<'_> {
         let mut buffer = Vec::new();
         let mut waiting: Vec<Waiting> = Vec::new();
         let (mut read_bytes, mut changed_bytes) = (0, 0);
-        for job in unit.jobs {
+        let (mut jobs, mut ahead) = (VecDeque::from(unit.jobs), Ahead::default());
+        while let Some((job, opened)) = ahead.next(&mut jobs) {
             results.push(match job {
                 Job::Change(change) => Outcome::Change(change),
                 Job::Failed(failed) => Outcome::Failed(failed),
@@ -88,7 +90,7 @@ impl Worker<'_> {
                     Outcome::Slice(slice.pieces, failed)
                 }
                 Job::Slice(SliceJob::Kept(extents)) => Outcome::Kept(extents),
-                Job::Read(job) => match read::read(&job, &mut buffer) {
+                Job::Read(job) => match read::read(&job, opened, &mut buffer) {
                     Ok(reading) => {
                         read_bytes += reading.stretches.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
                         self.take(*job, reading, &buffer, results.len(), &mut waiting)

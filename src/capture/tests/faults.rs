@@ -1,5 +1,6 @@
 //! Files that cannot be read, vanish, are replaced or change while they are captured.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::skip::skipped;
-use crate::base::{Class, Classed};
+use crate::base::{Class, Classed, limits};
+use crate::capture::ahead::Ahead;
 use crate::capture::boundary::Boundary;
 use crate::capture::counts::Counts;
 use crate::capture::directory::Directory;
@@ -16,11 +18,11 @@ use crate::capture::merge::Merge;
 use crate::capture::parent::Parent;
 use crate::capture::pipeline::Pipeline;
 use crate::capture::planner::{Halt, Planner};
-use crate::capture::read::{Reading, Unread, read};
+use crate::capture::read::{Reading, Unread, changed, read};
 use crate::capture::recorder::Recorded;
 use crate::capture::sys::tests_only::become_user;
 use crate::capture::testing::{Seen, World, is_root, noise, run, text};
-use crate::capture::unit::ReadJob;
+use crate::capture::unit::{Job, ReadJob};
 use crate::capture::walk::{Rules, Walk, trouble};
 use crate::capture::{Excludes, Progress, capture_tree};
 use crate::chain::Point;
@@ -178,7 +180,7 @@ fn a_file_whose_length_is_not_known_before_it_is_read_is_read() {
     world.write("ostype", "");
     let job = ReadJob { directory, stat, ..job(&world, "ostype") };
     let mut buffer = b"before".to_vec();
-    let read = read(&job, &mut buffer).unwrap();
+    let read = read(&job, None, &mut buffer).unwrap();
     assert_eq!((read.entry.meta.size, read.stretches.as_slice()), (6, [(0, 6..12)].as_slice()));
     assert_eq!(buffer, b"beforeLinux\n");
     assert_eq!(read.problem, None);
@@ -204,7 +206,7 @@ fn what_is_replaced_after_it_was_listed_is_captured_as_what_it_is_and_never_foll
         let job = job(&world, "f");
         fs::remove_file(world.path("f")).unwrap();
         with(&world.path("f"));
-        let read = read(&job, &mut Vec::new());
+        let read = read(&job, None, &mut Vec::new());
         let removed = fs::remove_file(world.path("f"));
         drop(removed.or_else(|_| fs::remove_dir(world.path("f"))));
         read
@@ -230,7 +232,7 @@ fn the_record_of_an_inode_is_never_read_from_another_inode() {
     let job = ReadJob { inode: Some(crate::format::FileId(5)), ..job(&world, "f") };
     fs::rename(world.path("f"), world.path("g")).unwrap();
     world.write("f", "another");
-    assert_eq!(problem(read(&job, &mut Vec::new())).kind, ProblemKind::Changed);
+    assert_eq!(problem(read(&job, None, &mut Vec::new())).kind, ProblemKind::Changed);
 }
 
 #[test]
@@ -240,9 +242,48 @@ fn a_file_that_keeps_growing_beyond_a_chunk_is_kept_as_far_as_it_was_read() {
     let job = ReadJob { again: true, ..job(&world, "f") };
     world.write("f", noise(3 << 20, 1));
     let mut buffer = Vec::new();
-    let read = read(&job, &mut buffer).unwrap();
+    let read = read(&job, None, &mut buffer).unwrap();
     assert_eq!(read.problem.unwrap().kind, ProblemKind::Changed);
     assert_eq!((read.entry.meta.size, buffer.len()), (1 << 20, 1 << 20));
+}
+
+#[test]
+fn a_file_that_is_open_before_its_turn_is_captured_as_it_is_in_its_turn() {
+    let world = World::new();
+    let names: Vec<String> = (0..2 * limits::CAPTURE_FILES_AHEAD).map(|number| format!("f{number}")).collect();
+    for name in &names {
+        world.write(name, name.as_bytes());
+    }
+    let mut jobs: VecDeque<Job> = names.iter().map(|name| Job::Read(Box::new(job(&world, name)))).collect();
+    jobs.insert(1, Job::Problem(changed(b"between".to_vec())));
+    let mut ahead = Ahead::default();
+    let (first, opened) = ahead.next(&mut jobs).unwrap();
+    assert!(matches!(first, Job::Read(_)) && opened.is_some());
+    assert!(matches!(ahead.next(&mut jobs), Some((Job::Problem(_), None))));
+
+    // These are open by now: one is written to, one makes room for another, one goes, one becomes a link.
+    world.write("f1", "longer than it was");
+    world.write("another", "moved here");
+    fs::rename(world.path("another"), world.path("f2")).unwrap();
+    fs::remove_file(world.path("f3")).unwrap();
+    fs::remove_file(world.path("f4")).unwrap();
+    symlink("f5", world.path("f4")).unwrap();
+    let mut seen = 0;
+    while let Some((job, opened)) = ahead.next(&mut jobs) {
+        assert!(ahead.open() <= limits::CAPTURE_FILES_AHEAD);
+        let (Job::Read(job), Some(_)) = (&job, &opened) else { panic!("{job:?} is not open") };
+        let mut buffer = Vec::new();
+        let read = read(job, opened, &mut buffer);
+        match job.name.as_slice() {
+            b"f1" => assert_eq!((buffer.as_slice(), read.unwrap().problem), (&b"longer than it was"[..], None)),
+            b"f2" => assert_eq!((buffer.as_slice(), read.unwrap().problem), (&b"moved here"[..], None)),
+            b"f3" => assert_eq!(problem(read).kind, ProblemKind::Vanished),
+            b"f4" => assert!(matches!(read.unwrap().entry.body, Body::Symlink(_))),
+            name => assert_eq!((buffer.as_slice(), read.unwrap().problem), (name, None)),
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, names.len() - 1);
 }
 
 /// Runs captures while `meddle` does its worst, until one has a problem of `kind`; each is checked.

@@ -201,7 +201,7 @@ const CAPTURED: usize = 500;
 
 /// System calls that have to do with files, by which a capture's speed is decided.
 const CALLS: &str = "trace=open,openat,openat2,read,pread64,readv,close,fstat,newfstatat,statx,lseek,getdents64,\
-    flistxattr,listxattr,llistxattr,fgetxattr,getxattr,lgetxattr,readlinkat";
+    flistxattr,listxattr,llistxattr,fgetxattr,getxattr,lgetxattr,readlinkat,fadvise64";
 
 /// Calls of each kind that `command` makes, all its threads together.
 fn calls_of(mut command: Command, directory: &Path) -> BTreeMap<String, u64> {
