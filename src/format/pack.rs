@@ -228,7 +228,7 @@ impl Footer {
         let trailer = keys.open_trailer(bytes)?;
         let footer = bytes.get(..bytes.len().saturating_sub(sealed::TRAILER_BYTES)).unwrap_or_default();
         check_tail(keys.place(), footer, &trailer)?;
-        let (head, raw) = keys.open(Place::Footer, footer)?;
+        let (head, raw) = keys.open(Place::Footer, Bytes::copy_from_slice(footer))?;
         if head.kind != FrameKind::Footer {
             return Err(malformed(WHAT, "its footer is another kind of frame"));
         }

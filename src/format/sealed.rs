@@ -12,7 +12,7 @@
 //! sealed is bound to the header before the commitments, so to the repository, the source, the pack and the session's
 //! keys, and to its ordinal. The hash that a reference carries is over a frame as stored: it is checked first, and without any key.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::error::{FormatError, malformed, refused};
 use super::frame::{self, EncodedFrame, FrameKind, Header};
@@ -146,31 +146,33 @@ impl PackKeys {
     /// [`FormatError`] when none begins there.
     pub fn frame_header(&self, place: Place, bytes: &[u8]) -> Result<Header, FormatError> {
         let sealed = bytes.get(..FRAME_HEADER_BYTES).ok_or_else(|| malformed(WHAT, "shorter than its header"))?;
-        let head = self.tree()?.opened(place.counters().0, self.place(), sealed).map_err(refused(WHAT))?;
+        let mut head = sealed.to_vec();
+        self.tree()?.open(place.counters().0, self.place(), &mut head).map_err(refused(WHAT))?;
         frame::header(&head)
     }
 
-    /// The header and the decoded body of the whole frame `bytes`, and the hash over them as stored.
+    /// The header and the decoded body of the whole frame `bytes`, whose memory is used if nobody else holds it.
     ///
     /// # Errors
     /// [`FormatError`] when it is not the frame that was sealed for this place.
-    pub fn open(&self, place: Place, bytes: &[u8]) -> Result<(Header, Bytes), FormatError> {
-        let head = self.frame_header(place, bytes)?;
-        let sealed = bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+    pub fn open(&self, place: Place, bytes: Bytes) -> Result<(Header, Bytes), FormatError> {
+        let head = self.frame_header(place, &bytes)?;
+        let mut sealed = bytes;
+        sealed.advance(FRAME_HEADER_BYTES);
         let mut body = self.of(head.kind)?.opened(place.counters().1, self.place(), sealed).map_err(refused(WHAT))?;
         if body.len() < head.stored_bytes as usize {
             return Err(malformed(WHAT, "shorter than recorded"));
         }
         body.truncate(head.stored_bytes as usize);
-        Ok((head, frame::open(&head, body.into())?))
+        Ok((head, frame::open(&head, body)?))
     }
 
     /// What the frame `bytes`, read through `pointer`, holds.
     ///
     /// # Errors
     /// [`FormatError`] when it is not the very frame that the pointer means.
-    pub fn decode(&self, bytes: &[u8], pointer: &FrameRef, kind: FrameKind) -> Result<Bytes, FormatError> {
-        check_hash(bytes, &pointer.hash.0)?;
+    pub fn decode(&self, bytes: Bytes, pointer: &FrameRef, kind: FrameKind) -> Result<Bytes, FormatError> {
+        check_hash(&bytes, &pointer.hash.0)?;
         let (head, raw) = self.open(Place::Frame(pointer.ordinal), bytes)?;
         if head.kind != kind || head.raw_bytes != pointer.raw_bytes {
             return Err(malformed(WHAT, "its header is not what its pointer says"));
@@ -216,7 +218,7 @@ pub fn scan(keys: &PackKeys, pack: &[u8]) -> Vec<pack::Scanned> {
         };
         let length = frame::HEADER_BYTES + PackKeys::FRAME_OVERHEAD + head.stored_bytes as usize;
         let whole = rest.get(..length).ok_or_else(|| malformed(WHAT, "cut off"));
-        let opened = whole.and_then(|bytes| match keys.open(place, bytes) {
+        let opened = whole.and_then(|bytes| match keys.open(place, Bytes::copy_from_slice(bytes)) {
             // The walk itself needs no content: whoever may not read it finds the frames all the same.
             Ok(_) | Err(FormatError::NoKey { .. }) => Ok(head),
             Err(error) => Err(error),
@@ -335,7 +337,7 @@ mod tests {
             let pointer = frame.pointer(id(2), FrameOrdinal(n as u32));
             let from = frame.offset as usize;
             let stored = &bytes[from..from + frame::HEADER_BYTES + frame.stored_bytes as usize];
-            assert_eq!(keys_all.decode(stored, &pointer, frame.kind).unwrap(), raw(n));
+            assert_eq!(keys_all.decode(Bytes::copy_from_slice(stored), &pointer, frame.kind).unwrap(), raw(n));
         }
         for magic in [&frame::MAGIC[..], b"AMBRTAIL"] {
             assert!(!bytes.windows(magic.len()).any(|window| window == magic));
@@ -352,7 +354,7 @@ mod tests {
             let pointer = frame.pointer(id(2), FrameOrdinal(n as u32));
             let from = frame.offset as usize;
             let stored = &bytes[from..from + frame::HEADER_BYTES + frame.stored_bytes as usize];
-            let opened = keys.decode(stored, &pointer, frame.kind);
+            let opened = keys.decode(Bytes::copy_from_slice(stored), &pointer, frame.kind);
             match frame.kind {
                 FrameKind::Data => assert!(matches!(opened, Err(FormatError::NoKey { .. })), "{opened:?}"),
                 _ => assert_eq!(opened.unwrap(), raw(n)),
@@ -365,11 +367,12 @@ mod tests {
     fn a_frame_opens_at_its_own_place_only() {
         let keys_2 = keys(2, true, true);
         let frame = keys_2.seal(Place::Frame(FrameOrdinal(4)), &frame::encode(FrameKind::Data, &raw(3), 1), 0).unwrap();
-        assert!(keys_2.open(Place::Frame(FrameOrdinal(4)), &frame.bytes).is_ok());
+        let bytes = Bytes::from(frame.bytes);
+        assert!(keys_2.open(Place::Frame(FrameOrdinal(4)), bytes.clone()).is_ok());
         for place in [Place::Frame(FrameOrdinal(5)), Place::Footer] {
-            assert!(keys_2.open(place, &frame.bytes).is_err());
+            assert!(keys_2.open(place, bytes.clone()).is_err());
         }
-        assert!(keys(3, true, true).open(Place::Frame(FrameOrdinal(4)), &frame.bytes).is_err());
+        assert!(keys(3, true, true).open(Place::Frame(FrameOrdinal(4)), bytes).is_err());
     }
 
     #[test]

@@ -202,20 +202,20 @@ impl Reader {
             Some(bytes) => Bytes::from(bytes),
             None => read(&object)?,
         };
-        self.decode(&object, &bytes, pointer, kind)
+        self.decode(&object, bytes, pointer, kind)
     }
 
     /// What the stored bytes of a frame hold.
     fn decode(
         &self,
         object: &ObjectName,
-        bytes: &Bytes,
+        bytes: Bytes,
         pointer: &FrameRef,
         kind: FrameKind,
     ) -> Result<Bytes, RepoError> {
         let decoded = match self.pack_keys(pointer.pack)? {
             Some(keys) => keys.decode(bytes, pointer, kind),
-            None => frame::decode(bytes, pointer, kind),
+            None => frame::decode(&bytes, pointer, kind),
         };
         decoded.map_err(RepoError::object(object))
     }

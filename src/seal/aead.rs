@@ -5,6 +5,7 @@
 //! it. GCM does not commit to its key, so each object carries [`Key::commitment`], which is checked first.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use bytes::{Bytes, BytesMut};
 
 use super::observe::{self, Sealing};
 use super::{SealError, Secret, derive};
@@ -76,18 +77,16 @@ impl Key {
         bytes.extend_from_slice(tag.as_ref());
     }
 
-    /// As [`Key::open`], of what is to stay as it is.
+    /// As [`Key::open`], in the memory of `sealed` itself where nobody else holds that, and in a copy where somebody does.
     ///
     /// # Errors
     /// [`SealError::Refused`].
-    pub fn opened(&self, counter: Counter, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-        let length = sealed.len().checked_sub(TAG_BYTES).ok_or(SealError::Refused)?;
-        let (text, tag) = sealed.split_at(length);
-        let mut opened = vec![0; length];
-        self.key
-            .open_separate_gather(counter.nonce(), Aad::from(place), text, tag, &mut opened)
-            .map_err(|_| SealError::Refused)?;
-        Ok(opened)
+    pub fn opened(&self, counter: Counter, place: &[u8], sealed: Bytes) -> Result<Bytes, SealError> {
+        let mut own = sealed.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+        let opened =
+            self.key.open_in_place(counter.nonce(), Aad::from(place), &mut own).map_err(|_| SealError::Refused)?.len();
+        own.truncate(opened);
+        Ok(own.freeze())
     }
 
     /// Opens what was sealed, in place; the tag is taken off.
@@ -142,9 +141,16 @@ mod tests {
         key.seal(counter, b"here", &mut sealed);
         assert_eq!(sealed.len(), 7 + TAG_BYTES);
         let open = |key: &Key, counter, place: &[u8], mut bytes: Vec<u8>| {
-            let beside = key.opened(counter, place, &bytes);
+            let held = Bytes::from(bytes.clone());
+            // Others hold it, and it stays as it is; nobody does; nobody does, and it is the end of something larger.
+            let beside = key.opened(counter, place, held.clone());
+            assert_eq!(held, bytes);
+            let behind = Bytes::from([b"head", bytes.as_slice()].concat()).slice(4..);
+            for within in [held, behind] {
+                assert_eq!(key.opened(counter, place, within), beside);
+            }
             let within = key.open(counter, place, &mut bytes).map(|()| bytes);
-            assert_eq!(beside, within);
+            assert_eq!(within.clone().map(Bytes::from), beside);
             within
         };
         assert_eq!(open(&key, counter, b"here", sealed.clone()), Ok(b"content".to_vec()));

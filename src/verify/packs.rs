@@ -115,7 +115,7 @@ impl PackCheck<'_> {
         let check = |bytes: &Bytes, frame: &PackedFrame, ordinal| {
             let opened = match &keys {
                 Some(keys) => sealed::check_hash(bytes, &frame.hash)
-                    .and_then(|()| keys.open(Place::Frame(ordinal), bytes))
+                    .and_then(|()| keys.open(Place::Frame(ordinal), bytes.clone()))
                     .map(|(head, raw)| (head, frame.hash, raw)),
                 None => open_plain(bytes),
             };
