@@ -287,6 +287,8 @@ pub const MOUNT_QUEUE_MAX: usize = 4096;
 pub const MOUNT_REQUEST_BYTES: u32 = 1 << 20;
 /// Reads ahead that the kernel may have under way at once.
 pub const MOUNT_BACKGROUND_MAX: u16 = 64;
+/// Entries that are looked at for small files in the frame of one that has been read.
+pub const MOUNT_BESIDE_ENTRIES_MAX: usize = 1024;
 /// KiB that the kernel reads ahead, where we may set it.
 pub const MOUNT_READ_AHEAD_KIB: u32 = 1024;
 /// Bytes at which the log of a mount in the background begins anew; the one before is kept.

@@ -20,6 +20,7 @@ use fuser::{
     WriteFlags,
 };
 
+use super::beside::Beside;
 use super::dispatch::{Bounds, Budget, Dispatcher, OnFault, Pending, Reply};
 use super::errno::{Errno, Failure};
 use super::handles::HandleId;
@@ -54,12 +55,19 @@ impl Served {
         let recorder = Arc::clone(&ops);
         let on_fault: OnFault = Arc::new(move |node, message| recorder.record_fault(node, message));
         let dispatcher = Dispatcher::start(tuning.bounds, on_fault)?;
-        let adapter = Adapter { ops, dispatcher, kernel_checks: tuning.kernel_checks, opens_directories_alone: false };
+        let namespace = Arc::clone(ops.namespace());
+        let (beside, giver) = Beside::new();
+        let adapter =
+            Adapter { ops, dispatcher, beside, kernel_checks: tuning.kernel_checks, opens_directories_alone: false };
         let mut config = Config::default();
         config.n_threads = Some(tuning.receivers);
         config.clone_fd = tuning.own_channels;
         // Who gets in is the kernel's decision, by the mount's owner and `allow_other`.
-        Session::from_fd(adapter, device, SessionACL::All, config).map(Served)
+        let session = Session::from_fd(adapter, device, SessionACL::All, config)?;
+        let notifier = session.notifier();
+        // A file that the kernel does not know (any more) is passed over without an error.
+        giver.start(namespace, move |node, content| notifier.store(INodeNo(node.0), 0, content).is_ok())?;
+        Ok(Served(session))
     }
 
     /// Serves until the mount is gone.
@@ -74,6 +82,7 @@ impl Served {
 struct Adapter {
     ops: Arc<Ops>,
     dispatcher: Dispatcher,
+    beside: Beside,
     kernel_checks: bool,
     /// The kernel can do without us to open a directory and to close it, and asks for its time before it lists it from
     /// memory.
@@ -367,6 +376,9 @@ impl Filesystem for Adapter {
             move |ops| ops.read(caller, node, fh, offset, size),
             |reply, bytes: Bytes| reply.data(&bytes),
         );
+        if offset == 0 && node.is_content() {
+            self.beside.saw(node, size);
+        }
     }
 
     fn write(

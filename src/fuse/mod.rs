@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  requests   kernel > adapter > dispatch (threads, deadlines) > ops (answers) > Namespace | desk (`.amberfs/`) > Control
+//!  unasked    Namespace > beside > kernel
 //!  processes  launch > supervise > server > serve > attach (mount), detach (unmount), place (where), mountinfo (what is there), log_file (last words)
 //! ```
 
 mod adapter;
 mod attach;
+mod beside;
 mod desk;
 mod desk_node;
 mod detach;

@@ -90,6 +90,11 @@ impl Ops {
         Ops { namespace, desk, handles: Handles::default(), listings: AtomicU64::new(0), shown_owner }
     }
 
+    /// What it shows.
+    pub(crate) fn namespace(&self) -> &Arc<dyn Namespace> {
+        &self.namespace
+    }
+
     /// Records a fault, for `.amberfs/errors`; without one, in the log.
     pub(crate) fn record_fault(&self, node: u64, message: &str) {
         match &self.desk {

@@ -35,6 +35,7 @@ use self::disks::OfDisk;
 use self::fresh::Fresh;
 use self::names::{chain_name, link_target};
 
+mod beside;
 mod disks;
 mod fresh;
 mod located;
@@ -634,6 +635,10 @@ impl Namespace for MountView {
         }
         let (source, point, view, inode) = self.content(node)?;
         view.read(&inode, offset, bytes).map_err(|error| self.located_file(error, source, point, &view, &inode))
+    }
+
+    fn beside(&self, node: NodeId, take: &mut dyn FnMut(NodeId, Bytes) -> bool) -> Result<(), ViewError> {
+        self.small_behind(node, take)
     }
 
     fn read_generated(&self, node: NodeId) -> Result<Bytes, ViewError> {

@@ -217,6 +217,12 @@ pub trait Namespace: Send + Sync + 'static {
     /// Up to `bytes` bytes of the regular file `node` from `offset`; fewer only at its end.
     fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Bytes, ViewError>;
 
+    /// Hands whole small files that stand behind the regular file `node` and have come with its content, so that nothing has to
+    /// be fetched for them, to `take`, in their order, until it returns false.
+    fn beside(&self, _node: NodeId, _take: &mut dyn FnMut(NodeId, Bytes) -> bool) -> Result<(), ViewError> {
+        Ok(())
+    }
+
     /// All of the generated file `node`, shared with whoever else reads this version of it.
     fn read_generated(&self, node: NodeId) -> Result<Bytes, ViewError> {
         let size = usize::try_from(self.attr(node)?.attr.size).unwrap_or(usize::MAX);

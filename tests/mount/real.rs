@@ -1,5 +1,6 @@
 //! The real command on a real repository: that `amberfs mount` plays its roles as the toy does.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -116,6 +117,71 @@ fn a_walk_of_what_the_kernel_knows_asks_for_nothing() {
         assert_eq!(again, found);
         assert!(asked < most, "{asked} requests");
     }
+}
+
+#[test]
+fn small_files_that_are_read_in_order_come_before_they_are_asked_for() {
+    const FILES: usize = 300;
+    let real = Real::new();
+    let tree = real.toy.beside("tree");
+    std::fs::create_dir(&tree).unwrap();
+    // Some of one page, some of several, some that end with a page, some empty; each unlike all others.
+    let content = |n: usize| {
+        let words = (0..).flat_map(|word: u32| {
+            blake3::hash(&[n as u32, word].map(u32::to_le_bytes).concat()).to_hex().to_string().into_bytes()
+        });
+        words.take([100, 2000, 4096, 5000, 12_288, 0, 9001][n % 7]).collect::<Vec<u8>>()
+    };
+    let name = |n: usize| format!("{n:03}");
+    for n in 0..FILES {
+        std::fs::write(tree.join(name(n)), content(n)).unwrap();
+    }
+    std::fs::hard_link(tree.join(name(3)), tree.join("003 again")).unwrap();
+    real.succeeds(&["capture", &format!("source={}", tree.display())]);
+    real.mount();
+    // The way to it is asked for each time, and what is below an open directory is not.
+    let opened = std::fs::File::open(real.toy.join("source/latest")).unwrap();
+    let point = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    assert_eq!(shell("bash", "ls -l source/latest/ | wc -l", &real.toy), (format!("{}\n", FILES + 2), 0));
+    let in_memory = |n: usize| sys::pages_in_memory(&std::fs::File::open(point.join(name(n))).unwrap());
+    let pages = |n: usize| content(n).len().div_ceil(4096);
+
+    // One file alone, and one far behind it, bring nothing along.
+    for n in [1, 198] {
+        assert_eq!(std::fs::read(point.join(name(n))).unwrap(), content(n));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!((in_memory(2), in_memory(199)), (0, 0));
+
+    assert_eq!(std::fs::read(point.join(name(2))).unwrap(), content(2));
+    // The frame ends behind 128 KiB: the files behind it stay where they are. An inode with several names has its own place.
+    let with_it: Vec<usize> = (4..20).filter(|n| pages(*n) > 0).collect();
+    eventually("the files behind are in memory", || with_it.iter().all(|n| in_memory(*n) == pages(*n)));
+    assert_eq!((in_memory(100), in_memory(199)), (0, 0));
+    // They are opened and released, and nobody asks for what they hold.
+    let server = real.toy.server().unwrap();
+    let before = reads(server);
+    for n in &with_it {
+        assert_eq!(std::fs::read(point.join(name(*n))).unwrap(), content(*n), "{n}");
+    }
+    let asked = reads(server) - before;
+    assert!(asked < 3 * with_it.len() as u64, "{asked} requests for {} files", with_it.len());
+    // Whoever reads all of it reads what was captured, whatever was there before and whatever comes in between.
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (point, tree) = (real.toy.join("source/latest"), tree.clone());
+            std::thread::spawn(move || shell_diff(&tree, &point))
+        })
+        .collect();
+    for reader in readers {
+        reader.join().unwrap();
+    }
+}
+
+#[track_caller]
+fn shell_diff(one: &Path, other: &Path) {
+    let output = Command::new("diff").arg("-r").arg(one).arg(other.join(".")).output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
 }
 
 #[test]

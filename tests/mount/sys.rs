@@ -94,3 +94,19 @@ pub(crate) fn names_by_position(path: &Path) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         (names, again)
     }
 }
+
+/// How many pages of `file`, which is not empty, are in the kernel's memory.
+pub(crate) fn pages_in_memory(file: &std::fs::File) -> usize {
+    use std::os::fd::AsRawFd;
+    let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+    let mut pages = vec![0u8; length.div_ceil(4096)];
+    // SAFETY: a new mapping at a place of the kernel's choice; of what it holds nothing is read. `pages` has a byte for each of its pages.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
+        assert_ne!(at, libc::MAP_FAILED, "mmap: {}", std::io::Error::last_os_error());
+        let result = libc::mincore(at, length, pages.as_mut_ptr());
+        assert_eq!(result, 0, "mincore: {}", std::io::Error::last_os_error());
+        libc::munmap(at, length);
+    }
+    pages.iter().filter(|page| **page & 1 == 1).count()
+}
