@@ -217,8 +217,8 @@ pub trait Namespace: Send + Sync + 'static {
     /// Up to `bytes` bytes of the regular file `node` from `offset`; fewer only at its end.
     fn read(&self, node: NodeId, offset: u64, bytes: usize) -> Result<Bytes, ViewError>;
 
-    /// Hands whole small files that stand behind the regular file `node` and have come with its content, so that nothing has to
-    /// be fetched for them, to `take`, in their order, until it returns false.
+    /// Hands whole small files that stand behind the regular file `node` and have come with its content, so that no content has
+    /// to be fetched for them, to `take`, in their order, until it returns false.
     fn beside(&self, _node: NodeId, _take: &mut dyn FnMut(NodeId, Bytes) -> bool) -> Result<(), ViewError> {
         Ok(())
     }

@@ -126,6 +126,48 @@ fn looking_into_a_point_costs_a_node_for_each_level_and_reading_a_file_one_frame
     assert_eq!(since(&recorder), Vec::<String>::new(), "the frame is kept");
 }
 
+#[test]
+fn what_is_beside_a_small_file_has_come_with_it() {
+    let (world, recorder) = recorded();
+    let view = world.mount();
+    let (_, root) = names(&view, node(&view, "home/points")).pop().unwrap();
+    // The kernel knows the files of a walk; so are the tree's leaves known here.
+    let below = |dir, name: &str| view.lookup(dir, name.as_bytes()).unwrap().attr.node;
+    let files: Vec<NodeId> = names(&view, root)
+        .into_iter()
+        .flat_map(|(_, dir)| names(&view, below(below(dir, "sub"), "deep")))
+        .map(|(_, file)| file)
+        .collect();
+    let first = files[100];
+    view.read(first, 0, 1).unwrap();
+    since(&recorder);
+    let mut beside = Vec::new();
+    let mut all = |node, content| {
+        beside.push((node, content));
+        true
+    };
+    view.beside(first, &mut all).unwrap();
+    // Whole files, in their order, to the end of the frame.
+    let nodes: Vec<NodeId> = beside.iter().map(|(node, _)| *node).collect();
+    assert_eq!(nodes, files[101..][..beside.len()]);
+    assert!((20..=250).contains(&beside.len()), "{} files", beside.len());
+    for (node, content) in &beside {
+        assert_eq!(*content, view.read(*node, 0, 1 << 20).unwrap());
+    }
+    assert_eq!(since(&recorder), Vec::<String>::new());
+    view.read(files[101 + beside.len()], 0, 1).unwrap();
+    assert_eq!(counted(&since(&recorder)), "1 range chain", "the next frame");
+
+    let mut told = 0;
+    let mut three = |_, _| {
+        told += 1;
+        told < 3
+    };
+    view.beside(first, &mut three).unwrap();
+    view.beside(root, &mut three).unwrap();
+    assert_eq!(told, 3);
+}
+
 /// What another process of this machine does to the repository in `directory`, and what that costs.
 fn in_another_process(world: &World, directory: &Path, work: impl Fn(&World, Store)) -> String {
     let store = Store::local(&directory.join("repository")).unwrap();
