@@ -170,7 +170,7 @@ fn small_files_that_are_read_in_order_come_before_they_are_asked_for() {
     let readers: Vec<_> = (0..4)
         .map(|_| {
             let (point, tree) = (real.toy.join("source/latest"), tree.clone());
-            std::thread::spawn(move || shell_diff(&tree, &point))
+            std::thread::spawn(move || are_the_same_trees(&tree, &point))
         })
         .collect();
     for reader in readers {
@@ -179,7 +179,7 @@ fn small_files_that_are_read_in_order_come_before_they_are_asked_for() {
 }
 
 #[track_caller]
-fn shell_diff(one: &Path, other: &Path) {
+fn are_the_same_trees(one: &Path, other: &Path) {
     let output = Command::new("diff").arg("-r").arg(one).arg(other.join(".")).output().unwrap();
     assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
 }
