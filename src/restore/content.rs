@@ -23,6 +23,9 @@ pub(super) struct Contents<'a> {
 /// Bytes of content from which on a file is written by several threads.
 const SIDE_BY_SIDE_BYTES: u64 = 64 << 20;
 
+/// Chunks that one of them takes at once, to wait for the others and for its turn at the file less often.
+const TOGETHER: usize = 16;
+
 impl Contents<'_> {
     /// Writes the content of `inode` into the empty `file`, holes as holes; how many bytes that took.
     pub(super) fn write(&self, inode: &Inode, content: &Content, file: &File) -> Result<u64, Stop> {
@@ -81,14 +84,15 @@ impl Contents<'_> {
 
     /// As [`Contents::each_chunk`] with [`Contents::write_chunk`], by several threads: one file can be all there is.
     fn write_side_by_side(&self, inode: &Inode, file: &File) -> Result<(u64, u64), Stop> {
-        let (send, receive) = crossbeam_channel::bounded::<(u64, ChunkRef)>(4 * self.workers);
+        let (send, receive) = crossbeam_channel::bounded::<Vec<(u64, ChunkRef)>>(2 * self.workers);
         let failed = Mutex::new(None);
         let told = std::thread::scope(|scope| {
             for _ in 0..self.workers {
                 let (receive, failed) = (receive.clone(), &failed);
                 scope.spawn(move || {
-                    for (at, chunk) in receive {
-                        if let Err(stop) = self.write_chunk(file, at, &chunk) {
+                    for chunks in receive {
+                        let written = chunks.iter().try_for_each(|(at, chunk)| self.write_chunk(file, *at, chunk));
+                        if let Err(stop) = written {
                             // The others notice when nobody takes what they send.
                             failed.lock().get_or_insert(stop);
                             return;
@@ -97,11 +101,18 @@ impl Contents<'_> {
                 });
             }
             drop(receive);
-            let told = self.each_chunk(inode, |at, chunk| {
+            let mut chunks = Vec::with_capacity(TOGETHER);
+            let hand_over = |chunks: &mut Vec<_>| {
                 // Not asked in the condition itself: whoever waits to send must not hold the lock.
                 let ended = failed.lock().is_some();
-                if ended { Err(Stop::Halted) } else { send.send((at, *chunk)).map_err(|_| Stop::Halted) }
+                let full = std::mem::replace(chunks, Vec::with_capacity(TOGETHER));
+                if ended { Err(Stop::Halted) } else { send.send(full).map_err(|_| Stop::Halted) }
+            };
+            let told = self.each_chunk(inode, |at, chunk| {
+                chunks.push((at, *chunk));
+                if chunks.len() < TOGETHER { Ok(()) } else { hand_over(&mut chunks) }
             });
+            let told = told.and_then(|told| hand_over(&mut chunks).map(|()| told));
             drop(send);
             told
         });
