@@ -59,9 +59,9 @@ pub const ENTRY_EXTENTS_MAX: usize = 8;
 /// Levels of the deepest tree that is accepted, its leaves included.
 pub const TREE_LEVELS_MAX: u8 = 12;
 
-/// Bytes at which a data pack is closed.
+/// Bytes of a data pack, footer and padding included; a power of two, at which no padding is needed.
 pub const DATA_PACK_BYTES: u64 = 64 << 20;
-/// Bytes at which a metadata pack is closed.
+/// The same of a metadata pack.
 pub const META_PACK_BYTES: u64 = 16 << 20;
 /// A session that stays below this writes data and metadata into one pack.
 pub const MIXED_PACK_BYTES: u64 = 8 << 20;

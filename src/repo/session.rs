@@ -6,7 +6,8 @@
 //! it has just written ([`Unfinished`]). A session that wrote little puts both into one pack, so
 //! that a small incremental costs one pack and one log entry; that pack stays in memory as well.
 //!
-//! A pack is closed at so many bytes, or at so many frames and chunks: its footer lists them all.
+//! A pack ends before the frame with which it would have more than so many bytes, footer and all, and at so many frames and
+//! chunks: its footer lists them all. The bytes are a power of two, because just above one, padding takes a thirty-second.
 //!
 //! Crash behaviour: packs that a session wrote mean nothing until a commit names the session. A
 //! session that is dropped, killed or fails leaves orphans, which no reader sees. [`Session::finish`]
@@ -31,8 +32,8 @@ use crate::store::{Created, Upload};
 
 /// Padding beyond so many bytes gets a frame of its own.
 const PADDING_IN_FOOTER: u64 = 4 << 10;
-/// By so much a footer may grow because it lists a frame of padding.
-const PADDING_SLACK: u64 = 256;
+/// What a footer takes for a frame or chunk, at most as a rule: a hash of 16 or 32 bytes, and some numbers.
+const FOOTER_ITEM_BYTES: u64 = 40;
 
 /// What a finished session has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,6 +98,14 @@ impl std::fmt::Debug for OpenPack {
 }
 
 impl OpenPack {
+    /// About how many bytes it has at its end, padding apart, if these are the last ones in it.
+    fn bytes_with(&self, frame: &EncodedFrame, chunks: &[PackedChunk]) -> u64 {
+        let frames = self.bytes + (frame.bytes.len() + PackKeys::FRAME_OVERHEAD) as u64;
+        // One more for the footer's own header and the trailer.
+        let footer = ((self.items + chunks.len()) as u64 + 2) * FOOTER_ITEM_BYTES;
+        frames + footer + slack(footer)
+    }
+
     fn push(&mut self, frame: EncodedFrame, chunks: &[PackedChunk]) -> Result<FrameRef, FormatError> {
         let ordinal = FrameOrdinal(u32::try_from(self.footer.frames.len()).unwrap_or(u32::MAX));
         let frame = match &self.keys {
@@ -123,15 +132,16 @@ impl OpenPack {
     fn end(&mut self) -> Result<Vec<u8>, FormatError> {
         let Some(keys) = self.keys.clone() else { return Ok(self.footer.encode(&self.header, self.bytes)) };
         let bare = self.footer.sealed_bytes();
-        let target = padme::padded_len(self.bytes + bare + PADDING_SLACK);
-        let missing = target - self.bytes - bare;
-        if missing > PADDING_IN_FOOTER {
+        let slack = slack(bare);
+        let missing = padme::padded_len(self.bytes + bare + slack) - self.bytes - bare;
+        if missing > PADDING_IN_FOOTER + slack {
             // A frame of its own, so that whoever reads the footer need not read all of the padding.
-            let zeros = usize::try_from(missing - PADDING_SLACK).unwrap_or(usize::MAX);
+            let zeros = usize::try_from(missing - slack).unwrap_or(usize::MAX);
             let zeros = zeros.saturating_sub(HEADER_BYTES + PackKeys::FRAME_OVERHEAD);
             self.push(frame::encode(FrameKind::Padding, &vec![0; zeros], 0), &[])?;
         }
-        let rest = target.saturating_sub(self.bytes + self.footer.sealed_bytes());
+        let bytes = self.bytes + self.footer.sealed_bytes();
+        let rest = padme::padded_len(bytes) - bytes;
         self.footer.encode_sealed(&keys, self.bytes, usize::try_from(rest).unwrap_or(0))
     }
 
@@ -162,6 +172,12 @@ impl OpenPack {
             },
         }
     }
+}
+
+/// By how much a footer of so many bytes may grow because it lists a frame of padding. It may have been worth compressing, by a
+/// twentieth, and be so no longer.
+fn slack(footer: u64) -> u64 {
+    256 + footer / 16
 }
 
 impl Unfinished {
@@ -245,7 +261,11 @@ impl Session {
         let has_room = |pack: &OpenPack| pack.bytes <= limits::MIXED_PACK_BYTES && pack.items < self.items_max;
         if is_data || (state.mixed && state.data.as_ref().is_some_and(has_room)) {
             let mut pack = match state.data.take() {
-                Some(pack) => pack,
+                Some(pack) if self.has_room(&pack, &frame, chunks, limits::DATA_PACK_BYTES) => pack,
+                Some(full) => {
+                    self.close_behind(state, full)?;
+                    self.open(state)?
+                }
                 None => self.open(state)?,
             };
             let pointer = self.push(&mut pack, frame, chunks)?;
@@ -253,29 +273,25 @@ impl Session {
             if is_data && (pack.upload.is_some() || pack.bytes > limits::MIXED_PACK_BYTES) {
                 self.send_parts(&mut pack)?;
             }
-            if is_data && self.is_full(&pack, limits::DATA_PACK_BYTES) {
-                self.close_behind(state, pack)?;
-            } else {
-                state.data = Some(pack);
-            }
+            state.data = Some(pack);
             return Ok(pointer);
         }
         let mut pack = match state.meta.take() {
-            Some(pack) => pack,
+            Some(pack) if self.has_room(&pack, &frame, chunks, limits::META_PACK_BYTES) => pack,
+            Some(full) => {
+                self.account(state, &full);
+                full.close(&self.repo, self.source)?;
+                self.open(state)?
+            }
             None => self.open(state)?,
         };
         let pointer = self.push(&mut pack, frame, chunks)?;
-        if self.is_full(&pack, limits::META_PACK_BYTES) {
-            self.account(state, &pack);
-            pack.close(&self.repo, self.source)?;
-        } else {
-            state.meta = Some(pack);
-        }
+        state.meta = Some(pack);
         Ok(pointer)
     }
 
-    fn is_full(&self, pack: &OpenPack, bytes_max: u64) -> bool {
-        pack.bytes >= bytes_max || pack.items >= self.items_max
+    fn has_room(&self, pack: &OpenPack, frame: &EncodedFrame, chunks: &[PackedChunk], bytes_max: u64) -> bool {
+        pack.items < self.items_max && (pack.items == 0 || pack.bytes_with(frame, chunks) <= bytes_max)
     }
 
     fn push(&self, pack: &mut OpenPack, frame: EncodedFrame, chunks: &[PackedChunk]) -> Result<FrameRef, RepoError> {

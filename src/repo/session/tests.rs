@@ -3,7 +3,8 @@ use crate::base::{Env, Instant};
 use crate::format::frame;
 use crate::format::{ChunkHash, LogNumber, Nonce};
 use crate::repo::dedup::read_footer;
-use crate::repo::{Repo, Session};
+use crate::repo::{Credential, Repo, Session};
+use crate::seal::derive::Cost;
 use crate::store::Store;
 
 const SOURCE: SourceId = SourceId(1);
@@ -105,4 +106,55 @@ fn metadata_beside_data_is_found_again_however_much_of_it_there_is() {
     for (seed, node) in &nodes {
         assert!(repo.reader(SOURCE).fetch(node, FrameKind::Entries).unwrap() == noise(1 << 20, *seed));
     }
+}
+
+fn encrypted() -> Arc<Repo> {
+    let credential = Credential::KeyFile(Secret::new([7; 32]));
+    let env = Env::seeded(1, Instant::from_nanos(0));
+    Repo::init_encrypted(Store::memory(), env, &credential, "test", Cost::STANDARD).unwrap()
+}
+
+#[test]
+fn a_pack_of_an_encrypted_repository_is_padded_whatever_its_footer_does() {
+    let repo = encrypted();
+    for seed in 0..32 {
+        let session = begin(&repo);
+        for frame in 0..2000 + 50 * seed {
+            let seed = (seed << 32) + frame;
+            let bytes = noise(1, seed)[0];
+            let chunk = PackedChunk { hash: ChunkHash([bytes; 32]), start: 0, bytes: bytes.into() };
+            session.append(frame::encode(FrameKind::Data, &noise(bytes.into(), seed), 1), &[chunk]).unwrap();
+        }
+        session.finish().unwrap();
+    }
+    let objects = repo.store().list("source/", None, None).unwrap();
+    assert_eq!(objects.len(), 32);
+    for object in objects {
+        assert_eq!(padme::padded_len(object.bytes), object.bytes, "{object:?}");
+    }
+}
+
+#[test]
+fn a_full_pack_of_an_encrypted_repository_is_hardly_padded() {
+    let repo = encrypted();
+    let session = begin(&repo);
+    let (mut data, mut meta) = (0, 0);
+    while data < 5 * limits::DATA_PACK_BYTES / 2 {
+        let frame = frame::encode(FrameKind::Data, &noise(limits::FIXED_CHUNK_BYTES, data), 1);
+        data += frame.bytes.len() as u64;
+        let chunk = PackedChunk { hash: ChunkHash([1; 32]), start: 0, bytes: frame.raw_bytes };
+        session.append(frame, &[chunk]).unwrap();
+    }
+    session.data_complete();
+    while meta < 5 * limits::META_PACK_BYTES / 2 {
+        let frame = frame::encode(FrameKind::Entries, &noise(limits::LEAF_BYTES, meta), 0);
+        meta += frame.bytes.len() as u64;
+        session.append(frame, &[]).unwrap();
+    }
+    session.finish().unwrap();
+    let mut packs = repo.store().list("", None, None).unwrap();
+    packs.retain(|object| object.bytes > limits::MIXED_PACK_BYTES / 4);
+    let full = |bytes| packs.iter().filter(|pack| pack.bytes == bytes).count();
+    assert_eq!((full(limits::DATA_PACK_BYTES), full(limits::META_PACK_BYTES)), (2, 2), "{packs:?}");
+    assert_eq!(packs.len(), 6);
 }
