@@ -1,7 +1,8 @@
 //! Where the readers of an object in a directory are, so that the kernel fetches what comes next.
 //!
 //! It does not see by itself that a pack is read in order: reads come from several threads, and most take only what is in memory
-//! already. So whoever has to wait for the disk asks it for what lies behind, once for many reads.
+//! already. So whoever has to wait for the disk asks it for what lies behind, once for many reads, and whoever follows asks on
+//! before the next one has to wait. Nothing is asked for an object that is in memory.
 
 use std::ops::Range;
 
@@ -42,9 +43,18 @@ impl Ahead {
         }
     }
 
-    /// What the kernel is to fetch now of an object of `size` bytes; it counts as asked for.
+    /// What the kernel is to fetch now of an object of `size` bytes, for a reader who has to wait for the disk; it counts as asked for.
     pub(super) fn wanted(&self, size: u64) -> Option<Range<u64>> {
+        Self::next(&mut self.place.lock(), size)
+    }
+
+    /// The same for a reader who had not to wait: only if what he reads has been asked for. What was in memory all along is not.
+    pub(super) fn going_on(&self, size: u64) -> Option<Range<u64>> {
         let mut place = self.place.lock();
+        if place.asked < place.end { None } else { Self::next(&mut place, size) }
+    }
+
+    fn next(place: &mut Place, size: u64) -> Option<Range<u64>> {
         let upto = place.end.saturating_add(limits::LOCAL_AHEAD_BYTES).min(size);
         let from = place.asked.max(place.end);
         // Half of it is left to be read: no need yet.
@@ -94,6 +104,25 @@ mod tests {
             ahead.wanted(SIZE).is_some()
         });
         assert_eq!(asked.iter().filter(|asked| **asked).count(), 1, "{asked:?}");
+    }
+
+    #[test]
+    fn who_need_not_wait_asks_on_where_somebody_has_waited() {
+        let (warm, cold) = (Ahead::default(), Ahead::default());
+        let mut asked: Vec<Range<u64>> = Vec::new();
+        for frame in 0..SIZE / FRAME {
+            let range = frame * FRAME..(frame + 1) * FRAME;
+            warm.note(&range);
+            assert_eq!(warm.going_on(SIZE), None);
+            cold.note(&range);
+            // Only the first reads find nothing in memory.
+            asked.extend(if frame < 2 { cold.wanted(SIZE) } else { cold.going_on(SIZE) });
+        }
+        assert_eq!((asked.first().unwrap().start, asked.last().unwrap().end), (2 * FRAME, SIZE));
+        assert!(asked.windows(2).all(|pair| pair[0].end == pair[1].start), "{asked:?}");
+        // Somewhere else, it was not asked for.
+        cold.note(&(0..FRAME));
+        assert_eq!(cold.going_on(SIZE), None);
     }
 
     #[test]

@@ -78,6 +78,24 @@ struct Opened {
     ahead: Ahead,
 }
 
+impl Opened {
+    /// `range` of the object, which has `size` bytes, if all of it is in memory.
+    fn at_hand(&self, range: &Range<u64>, size: u64) -> Option<Bytes> {
+        let bytes = usize::try_from(range.end - range.start).ok()?;
+        let mut buffer = Vec::new();
+        // Not at hand, or a real error: the way that may wait finds out which.
+        sys::read_at(self.file.as_fd(), &mut buffer, bytes, range.start, true).ok()?;
+        if buffer.len() < bytes {
+            return None;
+        }
+        self.ahead.note(range);
+        if let Some(next) = self.ahead.going_on(size) {
+            sys::will_need(self.file.as_fd(), next);
+        }
+        Some(Bytes::from(buffer))
+    }
+}
+
 impl LocalDir {
     /// Opens the existing directory `root`.
     pub(super) fn open(root: &Path) -> Result<LocalDir, StoreError> {
@@ -201,16 +219,8 @@ impl LocalDir {
 
     /// The range, if it is in memory and its file open. `None` says nothing about the object.
     pub(super) fn range_at_hand(&self, name: &ObjectName, range: &Range<u64>) -> Option<Bytes> {
-        let opened = self.opened(name)?.0;
-        let bytes = usize::try_from(range.end - range.start).ok()?;
-        let mut buffer = Vec::new();
-        // Not at hand, or a real error: the way that may wait finds out which.
-        sys::read_at(opened.file.as_fd(), &mut buffer, bytes, range.start, true).ok()?;
-        if buffer.len() < bytes {
-            return None;
-        }
-        opened.ahead.note(range);
-        Some(Bytes::from(buffer))
+        let (opened, size) = self.opened(name)?;
+        opened.at_hand(range, size)
     }
 
     /// Exactly `range`.
@@ -219,6 +229,10 @@ impl LocalDir {
         let (opened, size) = self.file(operation, name)?;
         if range.end > size {
             return Err(truncated(operation, name, range.end, size));
+        }
+        // That its file was not open says nothing of where it is.
+        if let Some(bytes) = opened.at_hand(range, size) {
+            return Ok(bytes);
         }
         opened.ahead.note(range);
         if let Some(next) = opened.ahead.wanted(size) {
