@@ -353,6 +353,7 @@ const _: () = {
     assert!(FRAME_RAW_BYTES_MAX < FRAME_STORED_BYTES_MAX);
     assert!(PROBLEMS_BYTES_MAX + 16 * PROBLEMS_MAX < FRAME_RAW_BYTES_MAX);
     assert!(MIXED_PACK_BYTES <= META_PACK_BYTES && META_PACK_BYTES <= DATA_PACK_BYTES);
+    assert!(DATA_PACK_BYTES.is_power_of_two() && META_PACK_BYTES.is_power_of_two());
     // The last frame of a pack may be one of the smallest chunks only.
     // In an encrypted repository, chunks may be of one byte.
     assert!(

@@ -32,8 +32,9 @@ use crate::store::{Created, Upload};
 
 /// Padding beyond so many bytes gets a frame of its own.
 const PADDING_IN_FOOTER: u64 = 4 << 10;
-/// What a footer takes for a frame or chunk, at most as a rule: a hash of 16 or 32 bytes, and some numbers.
-const FOOTER_ITEM_BYTES: u64 = 40;
+/// What a footer takes for a frame or chunk as a rule: a hash of 16 or 32 bytes, and some numbers. Where it takes more, a pack
+/// may become longer than it should, and is padded all the same.
+const FOOTER_ITEM_BYTES_USUAL: u64 = 40;
 
 /// What a finished session has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,8 +102,8 @@ impl OpenPack {
     /// About how many bytes it has at its end, padding apart, if these are the last ones in it.
     fn bytes_with(&self, frame: &EncodedFrame, chunks: &[PackedChunk]) -> u64 {
         let frames = self.bytes + (frame.bytes.len() + PackKeys::FRAME_OVERHEAD) as u64;
-        // One more for the footer's own header and the trailer.
-        let footer = ((self.items + chunks.len()) as u64 + 2) * FOOTER_ITEM_BYTES;
+        // The frame itself, and one more for the footer's own header and the trailer.
+        let footer = ((self.items + chunks.len()) as u64 + 2) * FOOTER_ITEM_BYTES_USUAL;
         frames + footer + slack(footer)
     }
 
@@ -258,8 +259,8 @@ impl Session {
         chunks: &[PackedChunk],
     ) -> Result<FrameRef, RepoError> {
         let is_data = frame.kind == FrameKind::Data;
-        let has_room = |pack: &OpenPack| pack.bytes <= limits::MIXED_PACK_BYTES && pack.items < self.items_max;
-        if is_data || (state.mixed && state.data.as_ref().is_some_and(has_room)) {
+        let may_share = |pack: &OpenPack| pack.bytes <= limits::MIXED_PACK_BYTES && pack.items < self.items_max;
+        if is_data || (state.mixed && state.data.as_ref().is_some_and(may_share)) {
             let mut pack = match state.data.take() {
                 Some(pack) if self.has_room(&pack, &frame, chunks, limits::DATA_PACK_BYTES) => pack,
                 Some(full) => {

@@ -79,8 +79,8 @@ struct Opened {
 }
 
 impl Opened {
-    /// `range` of the object, which has `size` bytes, if all of it is in memory.
-    fn at_hand(&self, range: &Range<u64>, size: u64) -> Option<Bytes> {
+    /// `range` of the object if all of it is in memory. Never waits for the disk.
+    fn at_hand(&self, range: &Range<u64>) -> Option<Bytes> {
         let bytes = usize::try_from(range.end - range.start).ok()?;
         let mut buffer = Vec::new();
         // Not at hand, or a real error: the way that may wait finds out which.
@@ -89,10 +89,21 @@ impl Opened {
             return None;
         }
         self.ahead.note(range);
-        if let Some(next) = self.ahead.going_on(size) {
-            sys::will_need(self.file.as_fd(), next);
-        }
         Some(Bytes::from(buffer))
+    }
+}
+
+/// What the disk is to be asked for next, for whoever may wait for it meanwhile.
+#[derive(Debug)]
+pub(super) struct Onward {
+    opened: Arc<Opened>,
+    range: Range<u64>,
+}
+
+impl Onward {
+    /// Asks for it. That may take as long as the disk does.
+    pub(super) fn ask(self) {
+        sys::will_need(self.opened.file.as_fd(), self.range);
     }
 }
 
@@ -217,10 +228,12 @@ impl LocalDir {
         Some(format!("{} {} {kind:x}", self.device, self.inode))
     }
 
-    /// The range, if it is in memory and its file open. `None` says nothing about the object.
-    pub(super) fn range_at_hand(&self, name: &ObjectName, range: &Range<u64>) -> Option<Bytes> {
+    /// The range, if it is in memory and its file open, and what is to be asked for then. `None` says nothing about the object.
+    pub(super) fn range_at_hand(&self, name: &ObjectName, range: &Range<u64>) -> Option<(Bytes, Option<Onward>)> {
         let (opened, size) = self.opened(name)?;
-        opened.at_hand(range, size)
+        let bytes = opened.at_hand(range)?;
+        let next = opened.ahead.going_on(size);
+        Some((bytes, next.map(|range| Onward { opened, range })))
     }
 
     /// Exactly `range`.
@@ -230,13 +243,13 @@ impl LocalDir {
         if range.end > size {
             return Err(truncated(operation, name, range.end, size));
         }
-        // That its file was not open says nothing of where it is.
-        if let Some(bytes) = opened.at_hand(range, size) {
+        // That its file was not open says nothing of where it is; or it has come meanwhile.
+        if let Some(bytes) = opened.at_hand(range) {
             return Ok(bytes);
         }
         opened.ahead.note(range);
-        if let Some(next) = opened.ahead.wanted(size) {
-            sys::will_need(opened.file.as_fd(), next);
+        if let Some(range) = opened.ahead.wanted(size) {
+            Onward { opened: Arc::clone(&opened), range }.ask();
         }
         read(operation, name, &opened.file, range)
     }

@@ -116,7 +116,11 @@ impl Store {
         self.counted_read(operation, || {
             let path = object_path(operation, name)?;
             if let Some(direct) = self.direct() {
-                if let Some(bytes) = direct.range_at_hand(name, &range) {
+                if let Some((bytes, next)) = direct.range_at_hand(name, &range) {
+                    if let Some(next) = next {
+                        // Not here: asking may have to wait for the disk, and has no deadline.
+                        self.run_behind(std::future::ready(Ok(())), move |_| next.ask());
+                    }
                     return Ok(bytes);
                 }
                 let at = name.clone();
